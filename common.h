@@ -1,0 +1,815 @@
+// common.h: what every program of align.c needs around the algorithm. From top to bottom:
+//
+//   errors     die, warn, and the four exit codes
+//   memory     checked allocation, growing text
+//   files      reading whole files, UTF-8
+//   JSON       strict reading (cJSON behind a gate), escaping for writing
+//   random     counter-based random numbers: three integers are the whole state
+//   batch      the packed batch of rows, the one type that data and model share
+//   flags      a typed table of options: --help, ranges, --config FILE.json
+//   log        metrics.jsonl, clock, peak memory
+//
+// Nothing here knows about models or losses.
+#ifndef COMMON_H
+#define COMMON_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE // memmem, madvise; this header comes before every system header
+#endif
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <float.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+// ------------------------------------------------------------------------------------------------
+// Errors. A mistake of the user's gets one sentence: what, where, what was expected.
+
+enum {
+    EXIT_USAGE = 2,     // unknown flag, value out of range
+    EXIT_BAD_INPUT = 3, // a file says something that cannot be used
+    EXIT_IO = 4,        // disk full, no permission
+    EXIT_DIVERGED = 5,  // a loss or a gradient is not finite
+};
+
+// On a terminal, wipe the progress line so that the next line starts clean.
+static void progress_clear(void) {
+    if (isatty(STDOUT_FILENO)) printf("\r\033[K");
+    fflush(stdout);
+}
+
+// Print "error: <text>" on stderr and leave with `code` (one of the EXIT_ codes above).
+__attribute__((noreturn, format(printf, 2, 3))) static void die(int code, const char *format, ...) {
+    va_list args;
+    progress_clear();
+    fputs("error: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(code);
+}
+
+// Print "warning: <text>" on stderr and go on.
+__attribute__((format(printf, 1, 2))) static void warn(const char *format, ...) {
+    va_list args;
+    progress_clear();
+    fputs("warning: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Memory
+
+// The product of two sizes; dies instead of wrapping around.
+static size_t size_product(size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX)
+        die(EXIT_IO, "out of memory: %zu items of %zu bytes", count, size);
+    return bytes;
+}
+
+// `count` zeroed items of `size` bytes. Release with free().
+static void *mem_alloc(size_t count, size_t size) {
+    size_t bytes = size_product(count, size);
+    void *p = calloc(bytes ? bytes : 1, 1);
+    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+    return p;
+}
+
+// Grow or shrink `p` to `count` items of `size` bytes; new bytes are not zeroed.
+static void *mem_resize(void *p, size_t count, size_t size) {
+    size_t bytes = size_product(count, size);
+    p = realloc(p, bytes ? bytes : 1);
+    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+    return p;
+}
+
+// `count` zeroed floats, aligned to 64 bytes (one cache line, one AVX-512 register). Arrays of
+// 4 MB and more ask the kernel for huge pages: fewer TLB misses in every pass over the weights.
+static float *mem_floats(size_t count) {
+    size_t bytes = size_product(count ? count : 1, sizeof(float));
+    size_t align = bytes >= ((size_t)4 << 20) ? (size_t)2 << 20 : 64;
+    size_t rounded = (bytes + align - 1) / align * align;
+    void *p = rounded < bytes ? NULL : aligned_alloc(align, rounded);
+    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+#ifdef MADV_HUGEPAGE
+    if (align > 64) madvise(p, rounded, MADV_HUGEPAGE); // a hint: failure changes nothing
+#endif
+    memset(p, 0, rounded);
+    return p;
+}
+
+// A byte string that grows. `data` is NUL-terminated after the first append.
+typedef struct {
+    char *data;
+    size_t size, capacity;
+} Text;
+
+static void text_reserve(Text *t, size_t more) {
+    size_t need = t->size + more + 1;
+    if (need <= t->capacity) return;
+    t->capacity = need > 2 * t->capacity ? need : 2 * t->capacity;
+    t->data = mem_resize(t->data, t->capacity, 1);
+}
+
+static void text_append(Text *t, const void *bytes, size_t n) {
+    text_reserve(t, n);
+    if (n) memcpy(t->data + t->size, bytes, n);
+    t->size += n;
+    t->data[t->size] = 0;
+}
+
+__attribute__((format(printf, 2, 3))) static void text_print(Text *t, const char *format, ...) {
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (n < 0) die(EXIT_IO, "cannot format text");
+    text_reserve(t, (size_t)n);
+    vsnprintf(t->data + t->size, (size_t)n + 1, format, again);
+    va_end(again);
+    t->size += (size_t)n;
+}
+
+// Append UTF-8 text as a quoted JSON string. Only what JSON demands is escaped.
+static void text_json(Text *t, const char *utf8, size_t n) {
+    text_append(t, "\"", 1);
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)utf8[i];
+        if (c == '"' || c == '\\') text_print(t, "\\%c", c);
+        else if (c == '\n') text_append(t, "\\n", 2);
+        else if (c == '\t') text_append(t, "\\t", 2);
+        else if (c == '\r') text_append(t, "\\r", 2);
+        else if (c < 0x20) text_print(t, "\\u%04x", c);
+        else text_append(t, &utf8[i], 1);
+    }
+    text_append(t, "\"", 1);
+}
+
+static void text_free(Text *t) {
+    free(t->data);
+    *t = (Text){0};
+}
+
+// printf into a new string. Release with free().
+__attribute__((format(printf, 1, 2))) static char *text_format(const char *format, ...) {
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (n < 0) die(EXIT_IO, "cannot format text");
+    char *s = mem_alloc((size_t)n + 1, 1);
+    vsnprintf(s, (size_t)n + 1, format, again);
+    va_end(again);
+    return s;
+}
+
+static char *text_copy(const char *s) { return text_format("%s", s); }
+
+// ------------------------------------------------------------------------------------------------
+// Files and UTF-8
+
+static bool path_is_file(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static bool path_is_dir(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+// "dir/name" as a new string.
+static char *path_join(const char *dir, const char *name) {
+    size_t n = strlen(dir);
+    return text_format("%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
+}
+
+// Open `path` for reading, or die with the reason.
+static FILE *file_open(const char *path) {
+    if (path_is_dir(path)) die(EXIT_BAD_INPUT, "%s: is a directory, expected a file", path);
+    FILE *file = fopen(path, "rb");
+    if (!file && errno == ENOENT) die(EXIT_BAD_INPUT, "%s: no such file", path);
+    if (!file) die(EXIT_IO, "%s: cannot open: %s", path, strerror(errno));
+    return file;
+}
+
+// The whole of a file, with a NUL added behind it; *size may be NULL. Release with free().
+static char *file_read(const char *path, size_t *size) {
+    FILE *file = file_open(path);
+    Text t = {0};
+    char block[1 << 16];
+    size_t n;
+    while ((n = fread(block, 1, sizeof block, file)) > 0) text_append(&t, block, n);
+    if (ferror(file)) die(EXIT_IO, "%s: cannot read: %s", path, strerror(errno));
+    fclose(file);
+    text_append(&t, "", 0);
+    if (size) *size = t.size;
+    return t.data;
+}
+
+// Decode the first code point of s[0..n). Returns the bytes it takes (1 to 4), or 0 if they are
+// not valid UTF-8: overlong forms, surrogates and values above U+10FFFF are invalid (RFC 3629).
+static int utf8_decode(uint32_t *code, const char *s, size_t n) {
+    const unsigned char *b = (const unsigned char *)s;
+    if (n == 0) return 0;
+    if (b[0] < 0x80) {
+        *code = b[0];
+        return 1;
+    }
+    int len = b[0] >= 0xF0 ? 4 : b[0] >= 0xE0 ? 3 : 2;
+    if (b[0] < 0xC2 || b[0] > 0xF4 || n < (size_t)len) return 0;
+    uint32_t c = b[0] & (0x7Fu >> len);
+    for (int i = 1; i < len; i++) {
+        if ((b[i] & 0xC0) != 0x80) return 0;
+        c = c << 6 | (b[i] & 0x3F);
+    }
+    if (len == 3 && (c < 0x800 || (c >= 0xD800 && c <= 0xDFFF))) return 0;
+    if (len == 4 && (c < 0x10000 || c > 0x10FFFF)) return 0;
+    *code = c;
+    return len;
+}
+
+// Index of the first byte that is not valid UTF-8, or n if all of s[0..n) is.
+static size_t utf8_check(const char *s, size_t n) {
+    size_t i = 0;
+    uint32_t code;
+    while (i < n) {
+        int len = utf8_decode(&code, s + i, n - i);
+        if (!len) return i;
+        i += (size_t)len;
+    }
+    return n;
+}
+
+// Write one code point (<= U+10FFFF) as UTF-8; returns the number of bytes.
+static int utf8_encode(char out[4], uint32_t c) {
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    int len = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = len - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3F));
+    out[0] = (char)((0xF00u >> len & 0xFF) | c);
+    return len;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Strict JSON. cJSON forgives a good deal (duplicate keys, bad UTF-8, `012`, text after the value),
+// and silent forgiveness of a data set is how runs go wrong. So one scan checks the text first,
+// cJSON parses it, and a walk over the result looks for duplicate keys.
+
+enum { JSON_MAX_DEPTH = 512 };
+
+// Die with file:line:column of byte `at`. `line` is the number of the text's first line.
+__attribute__((noreturn)) static void json_die(const char *text, size_t at, const char *file,
+                                               long line, const char *what) {
+    size_t line_begin = 0;
+    for (size_t i = 0; i < at; i++)
+        if (text[i] == '\n') line++, line_begin = i + 1;
+    die(EXIT_BAD_INPUT, "%s:%ld:%zu: %s", file, line, at - line_begin + 1, what);
+}
+
+// Length of the JSON number at s (n > 0 bytes left), or 0: no leading zeros, digits after a dot.
+static size_t json_number_length(const char *s, size_t n) {
+    size_t i = 0, digits;
+#define DIGITS()                                                                                   \
+    for (digits = 0; i < n && s[i] >= '0' && s[i] <= '9'; i++) digits++
+    if (s[i] == '-') i++;
+    size_t first = i;
+    DIGITS();
+    if (!digits || (digits > 1 && s[first] == '0')) return 0;
+    if (i < n && s[i] == '.') {
+        i++;
+        DIGITS();
+        if (!digits) return 0;
+    }
+    if (i < n && (s[i] == 'e' || s[i] == 'E')) {
+        i++;
+        if (i < n && (s[i] == '+' || s[i] == '-')) i++;
+        DIGITS();
+        if (!digits) return 0;
+    }
+#undef DIGITS
+    return i;
+}
+
+// What cJSON would let pass: bad UTF-8, raw control bytes, \u0000, loose numbers, deep nesting.
+static void json_scan(const char *text, size_t n, const char *file, long line) {
+    size_t bad = utf8_check(text, n);
+    if (bad < n) {
+        char what[64];
+        snprintf(what, sizeof what, "invalid UTF-8 byte 0x%02X", (unsigned char)text[bad]);
+        json_die(text, bad, file, line, what);
+    }
+    bool in_string = false;
+    int depth = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == 0) json_die(text, i, file, line, "contains a NUL byte");
+        if (in_string) {
+            if (c < 0x20) json_die(text, i, file, line, "raw control byte inside a JSON string");
+            if (c == '\\') {
+                if (n - i >= 6 && !memcmp(text + i, "\\u0000", 6))
+                    json_die(text, i, file, line, "\\u0000 inside a JSON string");
+                i++;
+            } else if (c == '"') in_string = false;
+        } else if (c == '"') in_string = true;
+        else if (c == '{' || c == '[') {
+            if (++depth > JSON_MAX_DEPTH)
+                json_die(text, i, file, line, "JSON is nested too deeply");
+        } else if (c == '}' || c == ']') depth--;
+        else if (c == '-' || (c >= '0' && c <= '9')) {
+            size_t length = json_number_length(text + i, n - i);
+            if (!length) json_die(text, i, file, line, "not a JSON number");
+            i += length - 1;
+        } else if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c >= 0x7F)
+            json_die(text, i, file, line, "JSON error: unexpected byte outside a string");
+    }
+}
+
+static int json_compare_keys(const void *a, const void *b) {
+    return strcmp((*(cJSON *const *)a)->string, (*(cJSON *const *)b)->string);
+}
+
+// The second of two equal keys in an object at or below `item`, or NULL.
+static const cJSON *json_find_duplicate(const cJSON *item) {
+    int n = 0;
+    const cJSON *child, *found = NULL;
+    cJSON_ArrayForEach(child, item) {
+        if ((found = json_find_duplicate(child))) return found;
+        n++;
+    }
+    if (!cJSON_IsObject(item) || n < 2) return NULL;
+    const cJSON **keys = mem_alloc((size_t)n, sizeof *keys);
+    n = 0;
+    cJSON_ArrayForEach(child, item) keys[n++] = child;
+    qsort(keys, (size_t)n, sizeof *keys, json_compare_keys);
+    for (int i = 1; i < n && !found; i++)
+        if (!strcmp(keys[i - 1]->string, keys[i]->string)) found = keys[i];
+    free(keys);
+    return found;
+}
+
+// Parse one JSON value that fills text[0..n). `file` and `line` (of the text's first line, counted
+// from 1) are for messages: any fault dies with EXIT_BAD_INPUT. Release with cJSON_Delete().
+static cJSON *json_parse(const char *text, size_t n, const char *file, long line) {
+    json_scan(text, n, file, line);
+    const char *end = NULL;
+    cJSON *root = cJSON_ParseWithLengthOpts(text, n, &end, false);
+    size_t at = end ? (size_t)(end - text) : 0;
+    if (!root) json_die(text, at < n ? at : n, file, line, n ? "JSON error" : "JSON error: empty");
+    while (at < n && strchr(" \t\r\n", text[at])) at++;
+    if (at < n) json_die(text, at, file, line, "JSON error: text after the end of the value");
+    const cJSON *twice = json_find_duplicate(root);
+    if (twice) { // name the second place where the key stands in the text
+        char *quoted = text_format("\"%s\"", twice->string);
+        char *what = text_format("duplicate key %s", quoted);
+        const char *first = memmem(text, n, quoted, strlen(quoted));
+        const char *second =
+            first ? memmem(first + 1, n - (size_t)(first + 1 - text), quoted, strlen(quoted))
+                  : NULL;
+        json_die(text, second ? (size_t)(second - text) : 0, file, line, what);
+    }
+    return root;
+}
+
+// Read and parse a whole JSON file.
+static cJSON *json_read(const char *path) {
+    size_t n;
+    char *text = file_read(path, &n);
+    cJSON *root = json_parse(text, n, path, 1);
+    free(text);
+    return root;
+}
+
+// The member of an object with exactly this key, or NULL.
+static cJSON *json_get(const cJSON *object, const char *key) {
+    return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;
+}
+
+// True if `item` is a number without a fraction that a double holds exactly; stores it in *value.
+static bool json_integer(const cJSON *item, int64_t *value) {
+    if (!cJSON_IsNumber(item) || !(fabs(item->valuedouble) <= 9007199254740992.0)) return false;
+    *value = (int64_t)item->valuedouble;
+    return (double)*value == item->valuedouble;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Random numbers. The n-th number of a stream is a hash of (seed, stream, n), the SplitMix64
+// finaliser (Steele et al. 2014), so saving a generator means saving three integers and every use
+// has a stream of its own that no other use can disturb.
+
+typedef struct {
+    uint64_t seed, stream, counter;
+} Rng;
+
+// One stream per use.
+enum { RNG_INIT = 1, RNG_SHUFFLE, RNG_SPLIT, RNG_SAMPLE, RNG_DATA };
+
+static uint64_t rng_mix(uint64_t x) {
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+}
+
+static Rng rng_make(uint64_t seed, uint64_t stream) { return (Rng){seed, stream, 0}; }
+
+// 64 random bits.
+static uint64_t rng_next(Rng *r) {
+    const uint64_t golden = 0x9E3779B97F4A7C15u;
+    uint64_t key = rng_mix(rng_mix(r->seed + golden) + (r->stream + 1) * golden);
+    return rng_mix(key + ++r->counter * golden);
+}
+
+// Uniform in [0, 1), 53 bits.
+static double rng_uniform(Rng *r) { return (double)(rng_next(r) >> 11) * 0x1p-53; }
+
+// Standard normal (Box-Muller, one of the two values).
+static double rng_normal(Rng *r) {
+    double u = 1.0 - rng_uniform(r), v = rng_uniform(r);
+    return sqrt(-2.0 * log(u)) * cos(2.0 * M_PI * v);
+}
+
+// Uniform in 0..n-1, without bias (n > 0).
+static uint64_t rng_below(Rng *r, uint64_t n) {
+    uint64_t x, limit = UINT64_MAX - UINT64_MAX % n;
+    do x = rng_next(r);
+    while (x >= limit);
+    return x % n;
+}
+
+// order (n) <- a permutation of 0..n-1 that depends on seed and epoch alone: a resumed run finds
+// its place again without having saved the order.
+static void rng_permutation(int *order, int n, uint64_t seed, uint64_t epoch) {
+    Rng r = rng_make(seed, RNG_SHUFFLE + (epoch << 8));
+    for (int i = 0; i < n; i++) order[i] = i;
+    for (int i = n - 1; i > 0; i--) {
+        int j = (int)rng_below(&r, (uint64_t)i + 1), t = order[i];
+        order[i] = order[j];
+        order[j] = t;
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// A batch: N tokens of R rows back to back, without padding. Row r is tokens row_start[r] up to
+// row_start[r + 1]; positions restart at 0 in each row, and attention never crosses a row's border.
+
+typedef struct {
+    int R, N;            // rows, tokens
+    int *row_start;      // (R + 1)
+    int *tokens;         // (N)
+    unsigned char *mask; // (N) 1: log p(token t | its row before t) counts in the loss
+    int max_R, max_N;    // capacities
+} Batch;
+
+static void batch_clear(Batch *b) { b->R = b->N = 0; }
+
+// Append a row of n tokens. mask (n) may be NULL: all ones. A row's first token is predicted by
+// nothing, so its mask is always 0.
+static void batch_add_row(Batch *b, const int *tokens, const unsigned char *mask, int n) {
+    if (b->R + 1 > b->max_R) {
+        b->max_R = 2 * b->R + 16;
+        b->row_start = mem_resize(b->row_start, (size_t)b->max_R + 1, sizeof(int));
+    }
+    if (n > INT_MAX / 2 - b->N) die(EXIT_BAD_INPUT, "a batch of more than %d tokens", INT_MAX / 2);
+    if (b->N + n > b->max_N) {
+        b->max_N = 2 * b->N + n;
+        b->tokens = mem_resize(b->tokens, (size_t)b->max_N, sizeof(int));
+        b->mask = mem_resize(b->mask, (size_t)b->max_N, 1);
+    }
+    b->row_start[b->R] = b->N;
+    memcpy(b->tokens + b->N, tokens, (size_t)n * sizeof(int));
+    if (mask) memcpy(b->mask + b->N, mask, (size_t)n);
+    else memset(b->mask + b->N, 1, (size_t)n);
+    if (n > 0) b->mask[b->N] = 0;
+    b->N += n;
+    b->row_start[++b->R] = b->N;
+}
+
+// Number of tokens whose mask is set.
+static int batch_count_mask(const Batch *b) {
+    int count = 0;
+    for (int t = 0; t < b->N; t++) count += b->mask[t];
+    return count;
+}
+
+static void batch_free(Batch *b) {
+    free(b->row_start), free(b->tokens), free(b->mask);
+    *b = (Batch){0};
+}
+
+// ------------------------------------------------------------------------------------------------
+// Flags: a table with one line per option, written out in each program, since an algorithm's
+// defaults are part of it. The variable's initial value is the default.
+//
+//     struct { double beta; int max_steps; } args = {0.1, -1};
+//     Flag flags[] = {FLAG(args, beta, 0, 10, "strength of the pull to the reference"), ...};
+//     flags_parse(argc, argv, flags, COUNT(flags), "what the program does", preset);
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+typedef enum { FLAG_SECTION, FLAG_INT, FLAG_LONG, FLAG_DOUBLE, FLAG_BOOL, FLAG_STRING } FlagType;
+
+typedef struct {
+    const char *name; // without dashes, words joined by _; NULL: `help` is a heading
+    FlagType type;
+    void *value;         // int, int64_t, double, bool, or char pointer (NULL: not set)
+    double low, high;    // numbers: the range, both ends included
+    const char *choices; // strings: "a|b|c", or NULL for any
+    const char *help;
+    bool given; // set by flags_parse: on the command line or in --config
+} Flag;
+
+#define FLAG_TYPE(x)                                                                               \
+    _Generic((x), int: FLAG_INT, int64_t: FLAG_LONG, double: FLAG_DOUBLE, bool: FLAG_BOOL,          \
+             const char *: FLAG_STRING)
+#define FLAG_HEADING(text)                                                                         \
+    { NULL, FLAG_SECTION, NULL, 0, 0, NULL, text, false }
+#define FLAG(args, field, low, high, help)                                                         \
+    { #field, FLAG_TYPE((args).field), &(args).field, low, high, NULL, help, false }
+#define FLAG_CHOICE(args, field, choices, help)                                                    \
+    { #field, FLAG_TYPE((args).field), &(args).field, 0, 0, choices, help, false }
+#define FLAG_TEXT(args, field, help) FLAG_CHOICE(args, field, NULL, help)
+#define FLAG_SWITCH(args, field, help) FLAG_CHOICE(args, field, NULL, help)
+
+static Flag *flag_find(Flag *flags, int n, const char *name) {
+    for (int i = 0; i < n; i++) {
+        if (!flags[i].name) continue;
+        size_t k = 0;
+        while (name[k] && (name[k] == '-' ? '_' : name[k]) == flags[i].name[k]) k++;
+        if (!name[k] && !flags[i].name[k]) return &flags[i];
+    }
+    return NULL;
+}
+
+// True if the user gave this flag (not merely its default).
+static bool flag_given(Flag *flags, int n, const char *name) {
+    const Flag *flag = flag_find(flags, n, name);
+    return flag && flag->given;
+}
+
+// Store `text` in the flag's variable; dies with EXIT_USAGE if it does not fit.
+static void flag_set(Flag *flag, const char *text) {
+    char *end = NULL;
+    double number = 0;
+    errno = 0;
+    if (flag->type == FLAG_STRING) {
+        if (flag->choices) { // look for |text| in |choices|
+            char *all = text_format("|%s|", flag->choices), *one = text_format("|%s|", text);
+            bool known = strstr(all, one) && !strchr(text, '|');
+            free(all), free(one);
+            if (!known)
+                die(EXIT_USAGE, "--%s %s: expected one of %s", flag->name, text, flag->choices);
+        }
+        *(const char **)flag->value = text_copy(text);
+    } else if (flag->type == FLAG_BOOL) {
+        bool yes = !strcmp(text, "true") || !strcmp(text, "1");
+        if (!yes && strcmp(text, "false") && strcmp(text, "0"))
+            die(EXIT_USAGE, "--%s %s: expected true or false", flag->name, text);
+        *(bool *)flag->value = yes;
+    } else {
+        long long whole = 0;
+        if (flag->type == FLAG_DOUBLE) number = strtod(text, &end);
+        else number = (double)(whole = strtoll(text, &end, 10));
+        bool empty = end == text || strchr(" \t\n\v\f\r", text[0]);
+        if (empty || *end)
+            die(EXIT_USAGE, "--%s %s: not a%s number", flag->name, text,
+                flag->type == FLAG_DOUBLE ? "" : " whole");
+        if (errno == ERANGE && flag->type != FLAG_DOUBLE) number = INFINITY;
+        if (!(number >= flag->low && number <= flag->high))
+            die(EXIT_USAGE, "--%s %s: out of range (from %.15g to %.15g)", flag->name, text,
+                flag->low, flag->high);
+        if (flag->type == FLAG_DOUBLE) *(double *)flag->value = number;
+        else if (flag->type == FLAG_LONG) *(int64_t *)flag->value = whole;
+        else *(int *)flag->value = (int)whole;
+    }
+    flag->given = true;
+}
+
+// Append the flag's value as text: `json` quotes strings and writes null for one not set.
+static void flag_print(Text *out, const Flag *flag, bool json) {
+    switch (flag->type) {
+    case FLAG_INT:
+        text_print(out, "%d", *(const int *)flag->value);
+        break;
+    case FLAG_LONG:
+        text_print(out, "%" PRId64, *(const int64_t *)flag->value);
+        break;
+    case FLAG_BOOL:
+        text_print(out, "%s", *(const bool *)flag->value ? "true" : "false");
+        break;
+    case FLAG_DOUBLE: { // the shortest form that reads back as the same double
+        double x = *(const double *)flag->value;
+        char s[40];
+        for (int digits = 6; digits <= 17; digits++) {
+            snprintf(s, sizeof s, "%.*g", digits, x);
+            if (strtod(s, NULL) == x) break;
+        }
+        text_print(out, "%s", s);
+        break;
+    }
+    case FLAG_STRING: {
+        const char *s = *(const char *const *)flag->value;
+        if (!json) text_print(out, "%s", s ? s : "none");
+        else if (!s) text_print(out, "null");
+        else text_json(out, s, strlen(s));
+        break;
+    }
+    case FLAG_SECTION:
+        break;
+    }
+}
+
+static void flags_help(const char *program, const char *about, const Flag *flags, int n) {
+    printf("%s: %s\n\nusage: %s [--flag value]...   (- and _ are the same in a name)\n", program,
+           about, program);
+    for (int i = 0; i < n; i++) {
+        if (!flags[i].name) {
+            printf("\n%s\n", flags[i].help);
+            continue;
+        }
+        Text t = {0};
+        text_print(&t, "  --%s ", flags[i].name);
+        if (flags[i].choices) text_print(&t, "%s ", flags[i].choices);
+        text_print(&t, "[");
+        flag_print(&t, &flags[i], false);
+        text_print(&t, "]");
+        printf("%-42s %s\n", t.data, flags[i].help);
+        text_free(&t);
+    }
+    printf("\n  --config FILE.json                       read flags from a file, as run.json has "
+           "them\n"
+           "  --help                                   this text\n");
+}
+
+// Take flags from a JSON object {"name": value, ...}, as flags_json writes it; null is skipped.
+static void flags_read(const char *path, Flag *flags, int n) {
+    cJSON *root = json_read(path), *item;
+    if (!cJSON_IsObject(root)) die(EXIT_BAD_INPUT, "%s: expected a JSON object of flags", path);
+    cJSON_ArrayForEach(item, root) {
+        Flag *flag = flag_find(flags, n, item->string);
+        if (!flag) die(EXIT_USAGE, "%s: unknown flag \"%s\"; see --help", path, item->string);
+        if (cJSON_IsNull(item)) continue;
+        if (cJSON_IsString(item)) flag_set(flag, item->valuestring);
+        else if (cJSON_IsBool(item)) flag_set(flag, cJSON_IsTrue(item) ? "true" : "false");
+        else if (cJSON_IsNumber(item)) {
+            int64_t whole;
+            char *text = json_integer(item, &whole) ? text_format("%" PRId64, whole)
+                                                    : text_format("%.17g", item->valuedouble);
+            flag_set(flag, text);
+            free(text);
+        } else die(EXIT_USAGE, "%s: \"%s\" is not a plain value", path, item->string);
+    }
+    cJSON_Delete(root);
+}
+
+// Fill the table's variables from the command line. Without arguments the flags of `preset` (a
+// string with blanks between words, or NULL) are taken and printed as a complete command line.
+// --help prints the table and exits with 0; a mistake dies with EXIT_USAGE.
+static void flags_parse(int argc, char **argv, Flag *flags, int n, const char *about,
+                        const char *preset) {
+    const char *program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+    const char *words[256];
+    int count = 0;
+    char *copy = text_copy(preset ? preset : "");
+    if (argc == 1 && preset) {
+        printf("no arguments: running the default\n  ./%s %s\n\n", program, preset);
+        for (char *word = strtok(copy, " "); word && count < COUNT(words); word = strtok(NULL, " "))
+            words[count++] = word;
+    } else
+        for (int i = 1; i < argc && count < COUNT(words); i++) words[count++] = argv[i];
+    for (int i = 0; i < count; i++) {
+        const char *word = words[i];
+        if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
+            flags_help(program, about, flags, n);
+            exit(0);
+        }
+        if (strncmp(word, "--", 2)) die(EXIT_USAGE, "unexpected argument %s; see --help", word);
+        char *name = text_copy(word + 2), *equals = strchr(name, '=');
+        if (equals) *equals = 0;
+        Flag *flag = flag_find(flags, n, name);
+        bool config = !strcmp(name, "config");
+        if (!flag && !config) die(EXIT_USAGE, "unknown flag --%s; see --help", name);
+        const char *value = equals ? equals + 1 : NULL;
+        if (!value && flag && flag->type == FLAG_BOOL) { // --name alone means true
+            bool next = i + 1 < count && strncmp(words[i + 1], "--", 2);
+            value = next ? words[++i] : "true";
+        } else if (!value) {
+            if (i + 1 >= count) die(EXIT_USAGE, "--%s needs a value", name);
+            value = words[++i];
+        }
+        if (config) flags_read(value, flags, n);
+        else flag_set(flag, value);
+        free(name);
+    }
+    free(copy);
+}
+
+// All flags as a JSON object, one a line: what --config reads.
+static void flags_json(Text *out, const Flag *flags, int n) {
+    text_print(out, "{");
+    const char *comma = "\n";
+    for (int i = 0; i < n; i++) {
+        if (!flags[i].name) continue;
+        text_print(out, "%s  \"%s\": ", comma, flags[i].name);
+        flag_print(out, &flags[i], true);
+        comma = ",\n";
+    }
+    text_print(out, "\n}\n");
+}
+
+// ------------------------------------------------------------------------------------------------
+// Clock, memory, log
+
+// Seconds on a clock that only goes forward.
+static double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// The largest resident size of this process so far, in MB (10^6 bytes).
+static double memory_peak_mb(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+    return (double)usage.ru_maxrss * 1e-6; // bytes there, kilobytes elsewhere
+#else
+    return (double)usage.ru_maxrss * 1.024e-3;
+#endif
+}
+
+// "1h02m", "3m20s" or "12s" into s.
+static const char *time_format(char s[32], double seconds) {
+    long n = seconds > 0 && seconds < 1e8 ? (long)(seconds + 0.5) : 0;
+    if (n >= 3600) snprintf(s, 32, "%ldh%02ldm", n / 3600, n / 60 % 60);
+    else if (n >= 60) snprintf(s, 32, "%ldm%02lds", n / 60, n % 60);
+    else snprintf(s, 32, "%lds", n);
+    return s;
+}
+
+// metrics.jsonl: one JSON object per line, written with one call, so that a killed run leaves at
+// most one torn last line, which resuming cuts off.
+typedef struct {
+    FILE *file;
+    const char *path;
+    Text row;
+} MetricsLog;
+
+// Open for appending after the first `offset` bytes (0: start anew).
+static void log_open(MetricsLog *log, const char *path, int64_t offset) {
+    *log = (MetricsLog){fopen(path, offset ? "r+b" : "wb"), text_copy(path), {0}};
+    if (!log->file || ftruncate(fileno(log->file), offset) || fseek(log->file, 0, SEEK_END))
+        die(EXIT_IO, "%s: cannot write: %s", path, strerror(errno));
+}
+
+// Add a number to the row being built. Keys are TRL's metric names.
+static void log_number(MetricsLog *log, const char *key, double value) {
+    text_print(&log->row, "%s", log->row.size ? ", " : "{");
+    text_json(&log->row, key, strlen(key));
+    if (isfinite(value)) text_print(&log->row, ": %.9g", value);
+    else text_print(&log->row, ": null");
+}
+
+// Finish the row and hand it to the operating system.
+static void log_write(MetricsLog *log) {
+    text_print(&log->row, "}\n");
+    size_t n = fwrite(log->row.data, 1, log->row.size, log->file);
+    if (n != log->row.size || fflush(log->file))
+        die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(errno));
+    log->row.size = 0;
+}
+
+// Bytes written so far, after they have reached the disk: a checkpoint records this offset.
+static int64_t log_offset(MetricsLog *log) {
+    if (fsync(fileno(log->file)) && errno != EINVAL)
+        die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(errno));
+    return (int64_t)ftell(log->file);
+}
+
+static void log_close(MetricsLog *log) {
+    fclose(log->file);
+    free((char *)log->path);
+    text_free(&log->row);
+}
+
+#endif
