@@ -1,0 +1,497 @@
+// test_tokenizer.c: the tokenizer against `transformers` (goldens of dev/golden_tokenizer.py), its
+// answers to bad files, and that it saves what it loaded.
+#include "test.h"
+
+#include "../tokenizer.h"
+
+enum { SEED = 2, STRINGS_A_HASH = 2000, DECODES = 2000 }; // as in dev/golden_tokenizer.py
+
+// ------------------------------------------------------------------------------------------------
+// Golden files
+
+typedef struct {
+    uint64_t value;
+    size_t count;
+} Hash; // FNV-1a, 64 bits
+
+static Hash hash_begin(void) { return (Hash){14695981039346656037u, 0}; }
+
+static void hash_bytes(Hash *h, const char *s, size_t n) {
+    for (size_t i = 0; i < n; i++) h->value = (h->value ^ (unsigned char)s[i]) * 1099511628211u;
+    h->count += n;
+}
+
+static void hash_ids(Hash *h, const int *ids, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < 32; k += 8) {
+            char byte = (char)(ids[i] >> k & 0xFF);
+            hash_bytes(h, &byte, 1);
+        }
+    h->count -= 3 * n; // count ids, not bytes
+}
+
+// Undo \xHH in s[0..n).
+static Text text_unescape(const char *s, size_t n) {
+    Text out = {0};
+    text_append(&out, "", 0);
+    for (size_t i = 0; i < n; i++) {
+        char c = s[i];
+        unsigned code;
+        if (c == '\\' && sscanf(s + i, "\\x%2x", &code) == 1) {
+            c = (char)code;
+            i += 3;
+        }
+        text_append(&out, &c, 1);
+    }
+    return out;
+}
+
+// The ids of a golden line: numbers separated by blanks.
+static TokenList tokens_parse(const char *s) {
+    TokenList ids = {0};
+    char *end;
+    for (long id = strtol(s, &end, 10); end != s; id = strtol(s, &end, 10)) {
+        tokens_append(&ids, (int)id);
+        s = end;
+    }
+    return ids;
+}
+
+// Encode text (n bytes), with added tokens or without.
+static TokenList encode(const Tokenizer *t, const char *text, size_t n, bool allow_special) {
+    TokenList ids = {0};
+    tokenizer_encode(t, &ids, text, n, allow_special);
+    return ids;
+}
+
+static bool tokens_equal(const TokenList *a, const TokenList *b) {
+    return a->n == b->n && (!a->n || !memcmp(a->data, b->data, a->n * sizeof(int)));
+}
+
+// ids (n) as text with bad UTF-8 replaced: what `transformers` calls decode. The same text must
+// come out of a stream that is fed one token at a time.
+static Text decode(const Tokenizer *t, const int *ids, size_t n, bool skip_special) {
+    Text bytes = {0}, out = {0}, streamed = {0};
+    text_append(&bytes, "", 0);
+    text_append(&out, "", 0);
+    text_append(&streamed, "", 0);
+    tokenizer_decode(t, &bytes, ids, n, skip_special);
+    text_append_repaired(&out, bytes.data, bytes.size);
+    if (!skip_special) {
+        TokenStream stream = {0};
+        for (size_t i = 0; i < n; i++) {
+            token_stream_add(&stream, t, &streamed, ids[i]);
+            if (utf8_check(streamed.data, streamed.size) < streamed.size)
+                CHECK(false, "a stream showed half a character");
+        }
+        token_stream_end(&stream, &streamed);
+        if (streamed.size != out.size || memcmp(streamed.data, out.data, out.size))
+            CHECK(false, "a stream gives \"%s\", not \"%s\"", streamed.data, out.data);
+    }
+    text_free(&bytes), text_free(&streamed);
+    return out;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Character classes
+
+static void test_unicode(void) {
+    Text golden = {0};
+    golden.data = file_read("test/golden/tokenizer_unicode.txt", &golden.size);
+    size_t at = 0, n;
+    const char *line;
+    while (line_next(&golden, &at, &line, &n)) {
+        unsigned first;
+        uint64_t want;
+        if (sscanf(line, "hash %x 4096 %" SCNx64, &first, &want) != 2) continue;
+        Hash h = hash_begin();
+        for (unsigned c = first; c < first + 4096; c++) {
+            char kind = unicode_kind(c);
+            hash_bytes(&h, &kind, 1);
+        }
+        CHECK(h.value == want, "classes of U+%04X to U+%04X", first, first + 4095);
+    }
+    text_free(&golden);
+    for (int i = 1; i < COUNT(unicode_ranges); i++)
+        if (unicode_ranges[i].first <= unicode_ranges[i - 1].last)
+            CHECK(false, "range %d of unicode.h is not behind the one before", i);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Ids
+
+// Random text number i of the generator in dev/golden_tokenizer.py.
+static Text random_text(const Text *pool, int n_pool, uint64_t i) {
+    Text out = {0};
+    Rng rng = rng_make(SEED, i);
+    for (uint64_t left = 1 + rng_below(&rng, 40); left > 0; left--) {
+        int k = (int)rng_below(&rng, (uint64_t)n_pool + 1);
+        if (k < n_pool) {
+            text_append(&out, pool[k].data, pool[k].size);
+            continue;
+        }
+        char bytes[4];
+        uint32_t code = (uint32_t)rng_below(&rng, 0x110000);
+        bool surrogate = code >= 0xD800 && code < 0xE000;
+        text_append(&out, bytes, (size_t)utf8_encode(bytes, surrogate ? 'x' : code));
+    }
+    return out;
+}
+
+// The fragments that random texts are made of; *count is their number.
+static Text *pool_load(int *count) {
+    Text file = {0}, *pool = NULL;
+    file.data = file_read("test/golden/tokenizer_pool.txt", &file.size);
+    size_t at = 0, n;
+    const char *line;
+    *count = 0;
+    for (int number = 0; line_next(&file, &at, &line, &n); number++) {
+        if (number < 2) continue; // the header; fragments may begin with # too
+        pool = mem_resize(pool, (size_t)*count + 1, sizeof *pool);
+        pool[(*count)++] = text_unescape(line, n);
+    }
+    text_free(&file);
+    return pool;
+}
+
+// Hash of the ids of texts in $ALIGN_TEST_DATA; false if they are not there.
+static bool hash_corpus(Hash *h, const Tokenizer *t, const char *name) {
+    bool hh = !strcmp(name, "hh");
+    char *path = test_data(hh ? "data/hh_harmless_pairs.jsonl" : "data/tinyshakespeare.txt");
+    if (!path) return false;
+    Text file = {0};
+    file.data = file_read(path, &file.size);
+    size_t at = 0, n;
+    const char *line;
+    if (!hh) {
+        TokenList ids = encode(t, file.data, file.size, true);
+        hash_ids(h, ids.data, ids.n);
+        tokens_free(&ids);
+    }
+    for (long number = 1; hh && line_next(&file, &at, &line, &n); number++) {
+        cJSON *pair = json_parse(line, n, path, number);
+        const char *sides[] = {"chosen", "rejected"};
+        for (int k = 0; k < 2; k++) {
+            const char *text = json_get(pair, sides[k])->valuestring;
+            TokenList ids = encode(t, text, strlen(text), true);
+            hash_ids(h, ids.data, ids.n);
+            tokens_free(&ids);
+        }
+        cJSON_Delete(pair);
+    }
+    text_free(&file);
+    free(path);
+    return true;
+}
+
+// What a line "hash NAME COUNT HEX" stands for; false if it cannot be computed here.
+static bool hash_named(Hash *h, const Tokenizer *t, const char *name, const Text *pool,
+                       int n_pool) {
+    unsigned first;
+    if (sscanf(name, "fuzz_%u", &first) == 1) {
+        for (unsigned i = first; i < first + STRINGS_A_HASH; i++) {
+            Text text = random_text(pool, n_pool, i);
+            TokenList ids = encode(t, text.data, text.size, true);
+            hash_ids(h, ids.data, ids.n);
+            text_free(&text), tokens_free(&ids);
+        }
+    } else if (!strncmp(name, "every_token", 11)) {
+        for (int id = 0; id < t->vocab_size; id++) {
+            Text text = decode(t, &id, 1, false);
+            if (!strcmp(name, "every_token")) hash_bytes(h, text.data, text.size);
+            else {
+                TokenList ids = encode(t, text.data, text.size, true);
+                hash_ids(h, ids.data, ids.n);
+                tokens_free(&ids);
+            }
+            text_free(&text);
+        }
+    } else if (!strncmp(name, "decode", 6)) {
+        for (uint64_t i = 0; i < DECODES; i++) {
+            Rng rng = rng_make(SEED + 1, i);
+            int ids[30], n = 1 + (int)rng_below(&rng, 30);
+            for (int k = 0; k < n; k++) ids[k] = (int)rng_below(&rng, (uint64_t)t->vocab_size);
+            Text text = decode(t, ids, (size_t)n, !strcmp(name, "decode_skip_special"));
+            hash_bytes(h, text.data, text.size);
+            text_free(&text);
+        }
+    } else if (!strcmp(name, "tokenizer_json")) {
+        Text json = {0};
+        tokenizer_json(&json, t);
+        hash_bytes(h, json.data, json.size);
+        text_free(&json);
+    } else return hash_corpus(h, t, name);
+    return true;
+}
+
+// All lines of one golden file.
+static void test_golden(const Tokenizer *t, const char *path) {
+    int n_pool;
+    Text *pool = pool_load(&n_pool), file = {0};
+    file.data = file_read(path, &file.size);
+    size_t at = 0, n;
+    const char *line;
+    int no_corpus = 0;
+    for (int number = 1; line_next(&file, &at, &line, &n); number++) {
+        char name[64];
+        size_t count;
+        uint64_t value;
+        bool plain = !strncmp(line, "plain ", 6), repair = !strncmp(line, "repair ", 7);
+        if (number <= 2) continue;
+        if (sscanf(line, "hash %63s %zu %" SCNx64, name, &count, &value) == 3) {
+            Hash h = hash_begin();
+            if (hash_named(&h, t, name, pool, n_pool))
+                CHECK(h.value == value && h.count == count, "%s:%d: %s: %zu, expected %zu", path,
+                      number, name, h.count, count);
+            else no_corpus++;
+            continue;
+        }
+        const char *text_begin = strchr(line, ' ') + 1, *tab = memchr(line, '\t', n);
+        Text text = text_unescape(text_begin, (size_t)(tab - text_begin));
+        if (repair) {
+            Text want = text_unescape(tab + 1, (size_t)(line + n - tab - 1)), got = {0};
+            text_append_repaired(&got, text.data, text.size);
+            CHECK(got.size == want.size && !memcmp(got.data, want.data, got.size), "%s:%d: repair",
+                  path, number);
+            text_free(&want), text_free(&got);
+        } else {
+            char *numbers = text_format("%.*s", (int)(line + n - tab - 1), tab + 1);
+            TokenList want = tokens_parse(numbers), got = encode(t, text.data, text.size, !plain);
+            CHECK(tokens_equal(&got, &want), "%s:%d: ids of \"%s\"", path, number, text.data);
+            Text back = {0};
+            tokenizer_decode(t, &back, got.data, got.n, false);
+            CHECK(back.size == text.size &&
+                      (!back.size || !memcmp(back.data, text.data, back.size)),
+                  "%s:%d: round trip", path, number);
+            text_free(&back), tokens_free(&want), tokens_free(&got);
+            free(numbers);
+        }
+        text_free(&text);
+    }
+    if (no_corpus) test_skip("texts of Shakespeare and HH-RLHF ($ALIGN_TEST_DATA)");
+    for (int i = 0; i < n_pool; i++) text_free(&pool[i]);
+    free(pool);
+    text_free(&file);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Files
+
+static void file_write(const char *dir, const char *name, const char *data, size_t n) {
+    char *path = path_join(dir, name);
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(data, 1, n, file) != n || fclose(file))
+        die(EXIT_IO, "%s: cannot write", path);
+    free(path);
+}
+
+// Empty the test's folder of what tokenizers are made of.
+static void dir_clear(const char *dir) {
+    const char *names[] = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
+                           "added_tokens.json"};
+    for (int i = 0; i < COUNT(names); i++) {
+        char *path = path_join(dir, names[i]);
+        unlink(path);
+        free(path);
+    }
+}
+
+// Save t, load it again, with vocab.json and merges.txt or from tokenizer.json alone, and compare.
+static void test_save(const Tokenizer *t, const char *dir) {
+    Text vocab = {0}, merges = {0}, json = {0}, config = {0};
+    tokenizer_files(t, 1024, &vocab, &merges, &json, &config);
+    for (int json_only = 0; json_only < 2; json_only++) {
+        dir_clear(dir);
+        if (!json_only) {
+            file_write(dir, "vocab.json", vocab.data, vocab.size);
+            file_write(dir, "merges.txt", merges.data, merges.size);
+        }
+        file_write(dir, "tokenizer.json", json.data, json.size);
+        file_write(dir, "tokenizer_config.json", config.data, config.size);
+        Tokenizer u;
+        tokenizer_load(&u, dir);
+        CHECK(u.vocab_size == t->vocab_size && u.eos_id == t->eos_id && u.pad_id == t->pad_id,
+              "vocabulary of %d, eos %d, pad %d", u.vocab_size, u.eos_id, u.pad_id);
+        CHECK(u.bytes.size == t->bytes.size && !memcmp(u.bytes.data, t->bytes.data, u.bytes.size),
+              "pieces after saving");
+        CHECK(u.merge_slots == t->merge_slots &&
+                  !memcmp(u.merges, t->merges, u.merge_slots * sizeof *u.merges),
+              "merges after saving");
+        Text vocab2 = {0}, merges2 = {0}, json2 = {0}, config2 = {0};
+        tokenizer_files(&u, 1024, &vocab2, &merges2, &json2, &config2);
+        CHECK(json2.size == json.size && !memcmp(json2.data, json.data, json.size),
+              "tokenizer.json after saving");
+        CHECK(json_only ||
+                  (vocab2.size == vocab.size && !memcmp(vocab2.data, vocab.data, vocab.size)),
+              "vocab.json after saving");
+        CHECK(merges2.size == merges.size && !memcmp(merges2.data, merges.data, merges.size),
+              "merges.txt after saving");
+        text_free(&vocab2), text_free(&merges2), text_free(&json2), text_free(&config2);
+        tokenizer_free(&u);
+    }
+    text_free(&vocab), text_free(&merges), text_free(&json), text_free(&config);
+}
+
+// Long runs without a break must not take quadratic time (it would be minutes).
+static void test_long_word(const Tokenizer *t) {
+    const char *units[] = {"a", " ", "\n", "=-", "the", "\xE6\x97\xA5", "<|endoftext|"};
+    for (int k = 0; k < COUNT(units); k++) {
+        Text text = {0}, back = {0};
+        while (text.size < 1000000) text_append(&text, units[k], strlen(units[k]));
+        double begin = seconds_now();
+        TokenList ids = encode(t, text.data, text.size, true);
+        double seconds = seconds_now() - begin;
+        CHECK(seconds < 20, "1 MB of \"%s\" took %.1f s", units[k], seconds);
+        tokenizer_decode(t, &back, ids.data, ids.n, false);
+        CHECK(back.size == text.size && !memcmp(back.data, text.data, text.size), "1 MB of \"%s\"",
+              units[k]);
+        text_free(&text), text_free(&back), tokens_free(&ids);
+    }
+}
+
+// Each fault has a sentence of its own. `good` is a loaded tokenizer whose files are spoilt here.
+static void test_bad_files(const Tokenizer *good, const char *dir) {
+    const char *vocab = good->vocab_file.data, *merges = good->merges_file.data;
+    size_t vocab_n = good->vocab_file.size, merges_n = good->merges_file.size;
+    Tokenizer t;
+    CHECK_DIES(EXIT_BAD_INPUT, "no such directory", tokenizer_load(&t, "test/nowhere"));
+    CHECK_DIES(EXIT_BAD_INPUT, "is a file, expected a", tokenizer_load(&t, "test/test.h"));
+    dir_clear(dir);
+    CHECK_DIES(EXIT_BAD_INPUT, "vocab.json: no such file", tokenizer_load(&t, dir));
+    file_write(dir, "vocab.json", vocab, vocab_n);
+    CHECK_DIES(EXIT_BAD_INPUT, "merges.txt: no such file", tokenizer_load(&t, dir));
+    const struct {
+        const char *text, *message; // merges.txt
+    } bad_merges[] = {
+        {"#version: 0.2\nh e\nq\n", "merges.txt:3: expected two tokens separated by one space"},
+        {"#version: 0.2\nh e l\n", "merges.txt:2: expected two tokens separated by one space"},
+        {"h  e\n", "merges.txt:1: expected two tokens separated by one space"},
+        {"h e\n\ni n\n", "merges.txt:2: expected two tokens separated by one space"},
+        {"h e\n#version: 0.2\n", "merges.txt:2: merge \"#version: 0.2\": \"#version:\" is not in"},
+        {"q zz\n", "merges.txt:1: merge \"q zz\": \"zz\" is not in the vocabulary"},
+        {"q z\n", "merges.txt:1: merge \"q z\" gives \"qz\", not in the vocabulary"},
+        {"h e\ni n\nh e\n", "merges.txt:3: merge \"h e\" appears twice"},
+    };
+    for (int i = 0; i < COUNT(bad_merges); i++) {
+        file_write(dir, "merges.txt", bad_merges[i].text, strlen(bad_merges[i].text));
+        CHECK_DIES(EXIT_BAD_INPUT, bad_merges[i].message, tokenizer_load(&t, dir));
+    }
+    file_write(dir, "merges.txt", merges, merges_n);
+    const struct {
+        const char *from, *to, *message; // vocab.json with `from` replaced by `to`
+    } bad_vocab[] = {
+        {"\"!\":1", "\"!\":2", "vocab.json: id 2 used by \"!\" and \"\"\""},
+        {"\"!\":1", "\"!\":60000", "vocab.json: id 60000 of \"!\" is outside vocab_size 700"},
+        {"\"!\":1", "\"!\":-1", "vocab.json: id -1 of \"!\" is outside"},
+        {"\"!\":1", "\"!\":1.5", "vocab.json: the id of \"!\" is not an integer"},
+        {"\"!\":1", "\"!\":\"1\"", "vocab.json: the id of \"!\" is not an integer"},
+        {"\"\xC4\xA0\":", "\"\xE2\x96\x81\":", "lacks byte token \"\xC4\xA0\" (byte 0x20): not a"},
+        {"\"<|endoftext|>\"", "\"<|end|>\"",
+         "eos_token \"<|endoftext|>\" is not in the vocabulary"},
+        {"\"!\":1", "\"a\":1", "duplicate key \"a\""},
+        {"{", "[", "vocab.json:1:"},
+    };
+    for (int i = 0; i < COUNT(bad_vocab); i++) {
+        const char *at = strstr(vocab, bad_vocab[i].from);
+        size_t before = at ? (size_t)(at - vocab) : 0, skip = strlen(bad_vocab[i].from);
+        Text text = {0};
+        CHECK(at, "vocab.json has no %s", bad_vocab[i].from);
+        text_append(&text, vocab, before);
+        text_append(&text, bad_vocab[i].to, strlen(bad_vocab[i].to));
+        text_append(&text, vocab + before + skip, vocab_n - before - skip);
+        file_write(dir, "vocab.json", text.data, text.size);
+        CHECK_DIES(EXIT_BAD_INPUT, bad_vocab[i].message, tokenizer_load(&t, dir));
+        text_free(&text);
+    }
+    file_write(dir, "vocab.json", vocab, vocab_n);
+    const struct {
+        const char *name, *text, *message; // a third file
+    } bad_added[] = {
+        {"added_tokens.json", "{\"[PAD]\": 5}",
+         "added token \"[PAD]\" has id 5, expected at least"},
+        {"added_tokens.json", "{\"a\": 700}", "added token \"a\" has id 700, expected 65"},
+        {"added_tokens.json", "{\"[PAD]\": 701}", "no token has id 700"},
+        {"added_tokens.json", "{\"[A]\": 700, \"[B]\": 700}", "id 700 used by \"[A]\" and \"[B]\""},
+        {"added_tokens.json", "{\"\": 700}", "an added token is empty"},
+        {"tokenizer_config.json", "{\"pad_token\": \"[PAD]\"}",
+         "pad_token \"[PAD]\" is not in the"},
+        {"tokenizer_config.json",
+         "{\"added_tokens_decoder\": {\"700\": {\"content\": \"<mask>\", \"lstrip\": true}}}",
+         "added token \"<mask>\": lstrip is not supported"},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"x\": {\"content\": \"y\"}}}",
+         "added_tokens_decoder: bad entry \"x\""},
+        {"tokenizer.json", "{\"added_tokens\": [{\"id\": 700}]}", "lacks \"content\" or \"id\""},
+    };
+    for (int i = 0; i < COUNT(bad_added); i++) {
+        file_write(dir, bad_added[i].name, bad_added[i].text, strlen(bad_added[i].text));
+        CHECK_DIES(EXIT_BAD_INPUT, bad_added[i].message, tokenizer_load(&t, dir));
+        char *path = path_join(dir, bad_added[i].name);
+        unlink(path);
+        free(path);
+    }
+    dir_clear(dir);
+    file_write(dir, "tokenizer.json", "{\"model\": {\"type\": \"Unigram\"}}", 30);
+    CHECK_DIES(EXIT_BAD_INPUT, "tokenizer.json: expected a BPE model", tokenizer_load(&t, dir));
+}
+
+// The same added tokens from any of the places where they may stand.
+static void test_added_tokens(const Tokenizer *good, const char *dir) {
+    const struct {
+        const char *name, *text;
+    } files[] = {
+        {"added_tokens.json", "{\"[PAD]\": 700}"},
+        {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"700\": {\"content\": \"[PAD]\", "
+                                  "\"special\": true}}, \"pad_token\": {\"content\": \"[PAD]\"}}"},
+        {"tokenizer.json", "{\"added_tokens\": [{\"id\": 700, \"content\": \"[PAD]\"}]}"},
+    };
+    for (int i = 0; i < COUNT(files); i++) {
+        dir_clear(dir);
+        file_write(dir, "vocab.json", good->vocab_file.data, good->vocab_file.size);
+        file_write(dir, "merges.txt", good->merges_file.data, good->merges_file.size);
+        file_write(dir, files[i].name, files[i].text, strlen(files[i].text));
+        Tokenizer t;
+        tokenizer_load(&t, dir);
+        CHECK(t.vocab_size == 701 && t.n_added == 2 && t.pad_id == (i == 1 ? 700 : -1), "%s: %d %d",
+              files[i].name, t.vocab_size, t.pad_id);
+        TokenList ids = encode(&t, "[PAD]<|endoftext|>", 18, true);
+        CHECK(ids.n == 2 && ids.data[0] == 700 && ids.data[1] == t.eos_id, "%s: ids",
+              files[i].name);
+        tokens_free(&ids);
+        tokenizer_free(&t);
+    }
+}
+
+int main(void) {
+    char dir[] = "/tmp/test_tokenizer.XXXXXX";
+    if (!mkdtemp(dir)) die(EXIT_IO, "cannot create %s", dir);
+    test_unicode();
+    Tokenizer t;
+    tokenizer_load(&t, "test/golden/tiny_vocab");
+    CHECK(t.vocab_size == 700 && t.eos_id == 0 && t.pad_id == -1, "%d tokens, eos %d, pad %d",
+          t.vocab_size, t.eos_id, t.pad_id);
+    test_golden(&t, "test/golden/tokenizer_tiny.txt");
+    test_save(&t, dir);
+    test_long_word(&t);
+    test_bad_files(&t, dir);
+    test_added_tokens(&t, dir);
+    tokenizer_free(&t);
+    tokenizer_load(&t, "test/golden/tiny_vocab_json"); // tokenizer.json alone, with [PAD]
+    CHECK(t.vocab_size == 701 && t.eos_id == 0 && t.pad_id == 700, "%d tokens, eos %d, pad %d",
+          t.vocab_size, t.eos_id, t.pad_id);
+    test_golden(&t, "test/golden/tokenizer_added.txt");
+    test_save(&t, dir);
+    tokenizer_free(&t);
+    char *gpt2 = test_data("gpt2_tokenizer");
+    if (gpt2) {
+        tokenizer_load(&t, gpt2);
+        CHECK(t.vocab_size == 50257 && t.eos_id == 50256, "GPT-2: %d tokens", t.vocab_size);
+        test_golden(&t, "test/golden/tokenizer_gpt2.txt");
+        test_save(&t, dir);
+        test_long_word(&t);
+        tokenizer_free(&t);
+    } else test_skip("GPT-2's vocabulary ($ALIGN_TEST_DATA/gpt2_tokenizer)");
+    free(gpt2);
+    dir_clear(dir);
+    rmdir(dir);
+    return test_end("tokenizer");
+}
