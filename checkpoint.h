@@ -1,0 +1,670 @@
+// checkpoint.h: how a run's results survive on the disk. From top to bottom:
+//
+//   stage       a directory that appears whole or not at all; saving a model in one
+//   output      OUT/: lock, run.json, metrics.jsonl, what an earlier run left
+//   training    OUT/checkpoint-N: saving, verifying, resuming
+//
+// A program's plumbing reads
+//
+//     output_open(&out, ...);                       // refuse, or find the checkpoint to go on from
+//     model_load(&model, out.resume_dir ? out.resume_dir : args.model);
+//     ...                                           // data
+//     output_start(&out, run_json, config_path);    // from here on the disk is written
+//     if (out.resume_dir) checkpoint_resume(&out, &model, state, COUNT(state));
+//     for (...) checkpoint_save(&out, &model, &tokenizer, step, state, COUNT(state));
+//     output_finish(&out, &model, &tokenizer);
+//
+// so that a mistake in flags or data ends the program before anything on the disk has changed.
+// A checkpoint is a Hugging Face directory; the training state lies in its trainer/ folder, where
+// no loader of models looks.
+#ifndef CHECKPOINT_H
+#define CHECKPOINT_H
+
+#include "pretrained.h"
+#include "tokenizer.h"
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
+
+// ------------------------------------------------------------------------------------------------
+// Stage: a directory that appears under its name whole or not at all. Its files are written into a
+// hidden sibling, each synced; then the sibling is renamed, and the rename is synced. Whatever
+// fails on the way removes the sibling and ends the program; a kill leaves it to the next start.
+
+typedef struct {
+    char *name; // relative to the directory, "trainer/state.json"
+    uint64_t size, hash;
+} StageFile;
+
+typedef struct {
+    char *parent, *name, *dir; // the staging directory is parent/.tmp-NAME-PID
+    const char *kept;          // what a failure leaves intact, for the message
+    StageFile *files;          // finished
+    int n_files, fd;
+    StageFile open; // being written to fd
+    DiskHash hash;
+} Stage;
+
+// "a/b/c" -> "a/b" and "c"; both new strings. Slashes at the end do not count.
+static void path_split(const char *path, char **parent, char **name) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    size_t base = n;
+    while (base > 0 && path[base - 1] != '/') base--;
+    *name = text_format("%.*s", (int)(n - base), path + base);
+    *parent = base ? text_format("%.*s", (int)base, path) : text_copy(".");
+}
+
+static void stage_free(Stage *s) {
+    for (int i = 0; i < s->n_files; i++) free(s->files[i].name);
+    free(s->files), free(s->parent), free(s->name), free(s->dir);
+    *s = (Stage){.fd = -1};
+}
+
+// Tidy up and die. `what` names the call, errno its reason.
+__attribute__((noreturn)) static void stage_fail(const Stage *s, const char *what,
+                                                 const char *file) {
+    int error = errno;
+    if (s->fd >= 0) close(s->fd);
+    disk_remove(s->dir);
+    die(EXIT_IO, "%s/%s: cannot %s %s: %s; %s, temporary files removed", s->parent, s->name, what,
+        file, strerror(error), s->kept);
+}
+
+// Open the stage for parent/name. `bytes` is about how much will be written, to refuse at once what
+// cannot fit.
+static void stage_begin(Stage *s, const char *parent, const char *name, uint64_t bytes,
+                        const char *kept) {
+    *s = (Stage){.parent = text_copy(parent), .name = text_copy(name), .fd = -1, .kept = kept};
+    s->dir = text_format("%s/.tmp-%s-%d", parent, name, (int)getpid());
+    struct statvfs fs;
+    if (!statvfs(parent, &fs) && (double)fs.f_bavail * (double)fs.f_frsize < (double)bytes)
+        die(EXIT_IO, "%s: saving %s needs %.1f MB, %.1f MB free; %s", parent, name,
+            (double)bytes * 1e-6, (double)fs.f_bavail * (double)fs.f_frsize * 1e-6, kept);
+    if (disk_remove(s->dir) || disk_mkdir(s->dir))
+        die(EXIT_IO, "cannot create %s: %s; %s", s->dir, strerror(errno), kept);
+}
+
+static void stage_open(Stage *s, const char *name) {
+    char *path = path_join(s->dir, name);
+    s->open = (StageFile){.name = text_copy(name)};
+    s->hash = disk_hash_begin();
+    s->fd = disk_open(path, O_WRONLY | O_CREAT | O_EXCL);
+    if (s->fd < 0) stage_fail(s, "create", name);
+    free(path);
+}
+
+static void stage_write(Stage *s, const void *bytes, size_t n) {
+    disk_hash_add(&s->hash, bytes, n);
+    if (disk_write(s->fd, bytes, n)) stage_fail(s, "write", s->open.name);
+}
+
+static void stage_close(Stage *s) {
+    if (disk_sync(s->fd)) stage_fail(s, "sync", s->open.name);
+    int fd = s->fd;
+    s->fd = -1;
+    if (disk_close(fd)) stage_fail(s, "close", s->open.name);
+    s->open.size = s->hash.size;
+    s->open.hash = disk_hash_end(&s->hash);
+    s->files = mem_resize(s->files, (size_t)s->n_files + 1, sizeof *s->files);
+    s->files[s->n_files++] = s->open;
+}
+
+// A whole small file; empties `text`.
+static void stage_text(Stage *s, const char *name, Text *text) {
+    stage_open(s, name);
+    stage_write(s, text->data, text->size);
+    stage_close(s);
+    text_free(text);
+}
+
+// Give the directory `from` the name parent/name and sync that. A directory of that name is
+// exchanged in one step and then deleted; where the system cannot exchange, it steps aside as
+// .old-NAME-PID, from where the next start puts it back if this one ends in between. Returns -1
+// with errno if nothing has changed.
+static int dir_replace(const char *from, const char *parent, const char *name) {
+    char *to = path_join(parent, name);
+    char *aside = text_format("%s/.old-%s-%d", parent, name, (int)getpid());
+    const char *old = NULL;
+    int result = disk_rename(from, to);
+    if (result && (errno == ENOTEMPTY || errno == EEXIST)) {
+        result = disk_swap(from, to);
+        old = from;
+        if (result && (errno == ENOSYS || errno == EINVAL || errno == ENOTSUP)) {
+            old = aside;
+            result = disk_rename(to, aside);
+            if (!result && (result = disk_rename(from, to))) {
+                int error = errno;
+                disk_rename(aside, to);
+                errno = error;
+            }
+        }
+    }
+    if (!result && disk_sync_dir(parent))
+        die(EXIT_IO, "%s: saved, but cannot sync %s: %s; a power failure might lose it", to, parent,
+            strerror(errno));
+    if (!result && old) disk_remove(old); // failing leaves a stale name, which the next start sweeps
+    free(to), free(aside);
+    return result;
+}
+
+// All files are written: make the stage durable and give it its name.
+static void stage_commit(Stage *s) {
+    char *trainer = path_join(s->dir, "trainer");
+    if (path_is_dir(trainer) && disk_sync_dir(trainer)) stage_fail(s, "sync", "trainer");
+    if (disk_sync_dir(s->dir)) stage_fail(s, "sync", s->dir);
+    if (dir_replace(s->dir, s->parent, s->name)) stage_fail(s, "rename", s->dir);
+    free(trainer);
+    stage_free(s);
+}
+
+// Write a file of one or more float arrays, each (n_floats) and laid out as model->params, with
+// prefix + name for every tensor.
+static void stage_tensors(Stage *s, const char *file, const GPT2 *model, int n_arrays,
+                          const char *const *prefixes, const float *const *arrays) {
+    SafeEntry *entries = mem_alloc((size_t)(n_arrays * model->n_tensors), sizeof *entries);
+    Text header = {0};
+    int n = 0;
+    for (int k = 0; k < n_arrays; k++)
+        for (int i = 0; i < model->n_tensors; i++) {
+            const Tensor *t = &model->tensors[i];
+            SafeEntry *e = &entries[n++];
+            bool bare = !strcmp(t->name, "score.weight") && !strcmp(prefixes[k], "transformer.");
+            snprintf(e->name, sizeof e->name, "%s%s", bare ? "" : prefixes[k], t->name);
+            e->rank = t->cols ? 2 : 1;
+            e->dims[0] = (uint64_t)t->rows, e->dims[1] = (uint64_t)t->cols;
+            e->data = arrays[k] + t->offset;
+        }
+    safetensors_header(&header, entries, n, "pt");
+    stage_open(s, file);
+    stage_write(s, header.data, header.size);
+    for (int i = 0; i < n; i++)
+        stage_write(s, entries[i].data, safe_entry_floats(&entries[i]) * sizeof(float));
+    stage_close(s);
+    free(entries);
+    text_free(&header);
+}
+
+// The files of a Hugging Face directory. `tokenizer` may be NULL (a model of bare token ids),
+// `pattern` too (see config_write).
+static void stage_model(Stage *s, const GPT2 *model, const Tokenizer *tokenizer,
+                        const cJSON *pattern) {
+    Text config = {0}, generation = {0};
+    config_write(&config, &model->config, pattern);
+    config_write_generation(&generation, &model->config);
+    stage_text(s, "config.json", &config);
+    stage_text(s, "generation_config.json", &generation);
+    if (tokenizer) {
+        Text vocab = {0}, merges = {0}, whole = {0}, settings = {0};
+        tokenizer_files(tokenizer, model->config.n_positions, &vocab, &merges, &whole, &settings);
+        stage_text(s, "vocab.json", &vocab);
+        stage_text(s, "merges.txt", &merges);
+        stage_text(s, "tokenizer.json", &whole);
+        stage_text(s, "tokenizer_config.json", &settings);
+    }
+    stage_tensors(s, "model.safetensors", model, 1, (const char *const[]){"transformer."},
+                  (const float *const[]){model->params});
+}
+
+// About how many bytes a model directory takes, with `copies` arrays of all weights.
+static uint64_t stage_bytes(const GPT2 *model, const Tokenizer *tokenizer, int copies) {
+    uint64_t each = 4 * (uint64_t)gpt2_count_params(model) + 150 * (uint64_t)model->n_tensors;
+    return (uint64_t)copies * each + (tokenizer ? 100 * (uint64_t)tokenizer->vocab_size : 0);
+}
+
+// Save a model as the directory `dir`, which must not exist.
+static void model_save(const GPT2 *model, const Tokenizer *tokenizer, const cJSON *pattern,
+                       const char *dir) {
+    Stage s;
+    char *parent, *name;
+    if (!access(dir, F_OK)) die(EXIT_BAD_INPUT, "%s: exists already", dir);
+    path_split(dir, &parent, &name);
+    stage_begin(&s, parent, name, stage_bytes(model, tokenizer, 1), "nothing was saved");
+    stage_model(&s, model, tokenizer, pattern);
+    stage_commit(&s);
+    free(parent), free(name);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Output directory of a run.
+
+typedef struct {
+    char *target;          // the directory that the user named
+    char *parent, *name;   // of target
+    char *dir;             // where the run writes: target, or a hidden sibling until output_finish
+    char *resume_dir;      // the verified checkpoint to go on from, NULL for a fresh run
+    char *metrics_path;    // dir/metrics.jsonl
+    int64_t metrics_bytes; // its length when it is opened: what comes after is to be cut off
+    int save_total_limit;  // checkpoints to keep, 0 for all; set by the program
+    cJSON *pattern;        // config.json of the model that the run began with, or NULL
+    bool overwrite, replace;
+    int lock; // descriptor of target, -1 while it does not exist
+} Output;
+
+static bool text_has_prefix(const char *s, const char *prefix) {
+    return !strncmp(s, prefix, strlen(prefix));
+}
+
+// The step of "checkpoint-<step>", or -1 for any other name.
+static int64_t checkpoint_step(const char *name) {
+    if (!text_has_prefix(name, "checkpoint-")) return -1;
+    const char *digits = name + strlen("checkpoint-");
+    size_t n = strspn(digits, "0123456789");
+    return n == 0 || n > 15 || digits[n] ? -1 : strtoll(digits, NULL, 10);
+}
+
+static int compare_steps(const void *a, const void *b) {
+    const int64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+// Steps of the checkpoint-N in `dir`, ascending, in a new array; returns how many.
+static int checkpoint_list(const char *dir, int64_t **steps) {
+    int n = 0;
+    *steps = NULL;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        int64_t step = checkpoint_step(e->d_name);
+        if (step < 0) continue;
+        *steps = mem_resize(*steps, (size_t)n + 1, sizeof **steps);
+        (*steps)[n++] = step;
+    }
+    if (d) closedir(d);
+    if (n) qsort(*steps, (size_t)n, sizeof **steps, compare_steps);
+    return n;
+}
+
+// Why the checkpoint `dir` cannot be trusted, in a new string, or NULL if all of its files are as
+// they were written. The manifest is parsed without json_parse because a bad one is to be skipped,
+// not fatal; every value taken from it is checked against the files.
+static char *checkpoint_verify(const char *dir) {
+    char *path = path_join(dir, "trainer/manifest.json"), *reason = NULL;
+    if (!path_is_file(path)) return free(path), text_copy("no trainer/manifest.json");
+    size_t n;
+    char *text = file_read(path, &n), *block = mem_alloc(1 << 16, 1);
+    cJSON *manifest = cJSON_ParseWithLength(text, n);
+    const cJSON *files = json_get(manifest, "files"), *item;
+    if (!cJSON_IsObject(files)) reason = text_copy("trainer/manifest.json is damaged");
+    free(path);
+    cJSON_ArrayForEach(item, files) {
+        int64_t size = -1;
+        const cJSON *hash = json_get(item, "hash");
+        json_integer(json_get(item, "size"), &size);
+        char sum[24];
+        path = path_join(dir, item->string);
+        int fd = disk_open(path, O_RDONLY);
+        DiskHash h = disk_hash_begin();
+        ssize_t got = fd < 0 ? -1 : 0;
+        while (fd >= 0 && (got = disk_read(fd, block, 1 << 16, h.size)) > 0)
+            disk_hash_add(&h, block, (size_t)got);
+        snprintf(sum, sizeof sum, "%016" PRIx64, disk_hash_end(&h));
+        if (got < 0) reason = text_format("%s: %s", item->string, strerror(errno));
+        else if ((uint64_t)size != h.size)
+            reason = text_format("%s has %" PRIu64 " bytes, expected %" PRId64, item->string,
+                                 h.size, size);
+        else if (!cJSON_IsString(hash) || strcmp(hash->valuestring, sum))
+            reason = text_format("%s checksum differs", item->string);
+        if (fd >= 0) close(fd);
+        free(path);
+        if (reason) break;
+    }
+    cJSON_Delete(manifest);
+    free(text), free(block);
+    return reason;
+}
+
+// The checkpoint that --resume_from_checkpoint names: a directory, or `latest` for the one with the
+// highest step in `dir` that is undamaged. Dies if there is none.
+static char *checkpoint_find(const char *dir, const char *wanted) {
+    if (strcmp(wanted, "latest")) {
+        if (!path_is_dir(wanted)) die(EXIT_BAD_INPUT, "%s: no such directory", wanted);
+        char *reason = checkpoint_verify(wanted);
+        if (reason) die(EXIT_BAD_INPUT, "%s: cannot resume: %s", wanted, reason);
+        return text_copy(wanted);
+    }
+    int64_t *steps;
+    int n = checkpoint_list(dir, &steps);
+    char *found = NULL;
+    for (int i = n - 1; i >= 0 && !found; i--) {
+        found = text_format("%s/checkpoint-%" PRId64, dir, steps[i]);
+        char *reason = checkpoint_verify(found);
+        if (!reason) break;
+        warn("%s skipped: %s", found, reason);
+        free(reason), free(found);
+        found = NULL;
+    }
+    free(steps);
+    if (!found)
+        die(EXIT_BAD_INPUT, "%s: no usable checkpoint (%d found); start without "
+            "--resume_from_checkpoint", dir, n);
+    return found;
+}
+
+// True if this entry of an output directory was made by a run.
+static bool output_is_ours(const char *name) {
+    return checkpoint_step(name) >= 0 || !strcmp(name, "final") || !strcmp(name, "run.json") ||
+           !strcmp(name, "metrics.jsonl");
+}
+
+// Keep a second run out: an advisory lock on the directory itself, which ends with the process.
+static void output_lock(Output *out) {
+    out->lock = open(out->target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (out->lock < 0) die(EXIT_IO, "%s: cannot open: %s", out->target, strerror(errno));
+    if (!flock(out->lock, LOCK_EX | LOCK_NB)) return;
+    if (errno == EWOULDBLOCK)
+        die(EXIT_IO, "%s: another run is writing here; wait for it or choose another --output_dir",
+            out->target);
+    warn("%s: cannot be locked (%s): do not start a second run here", out->target, strerror(errno));
+}
+
+// Check the output directory, before anything is loaded or written. `resume` is the value of
+// --resume_from_checkpoint (NULL or "": none). What an earlier run left there is an error, unless
+// it is to be resumed, or `overwrite`n when this run starts, or `replace`d when it ends well (the
+// default run of a program: until then it works in a hidden sibling).
+static void output_open(Output *out, const char *dir, const char *resume, bool overwrite,
+                        bool replace) {
+    *out = (Output){.lock = -1, .overwrite = overwrite, .replace = replace};
+    if (resume && !*resume) resume = NULL;
+    path_split(dir, &out->parent, &out->name);
+    out->target = strcmp(out->parent, ".") || text_has_prefix(dir, "./")
+                      ? path_join(out->parent, out->name)
+                      : text_copy(out->name);
+    if (!access(out->target, F_OK) && !path_is_dir(out->target))
+        die(EXIT_IO, "%s: is a file, expected a directory", out->target);
+    if (path_is_dir(out->target)) output_lock(out);
+
+    // Can it be written? If it does not exist, ask the first directory above it that does.
+    char *above = text_copy(out->target), *parent, *name;
+    while (access(above, F_OK) && strcmp(above, ".") && strcmp(above, "/")) {
+        path_split(above, &parent, &name);
+        free(above), free(name);
+        above = parent;
+    }
+    if (access(above, W_OK | X_OK))
+        die(EXIT_IO, "%s: cannot write in %s: %s", out->target, above, strerror(errno));
+    free(above);
+
+    bool inside = false; // is the checkpoint to resume one of this directory's own?
+    if (resume) {
+        out->resume_dir = checkpoint_find(out->target, resume);
+        char *up = path_join(out->resume_dir, "..");
+        struct stat a, b;
+        inside = !stat(up, &a) && !stat(out->target, &b) && a.st_dev == b.st_dev &&
+                 a.st_ino == b.st_ino;
+        free(up);
+    }
+    if (inside && (overwrite || replace))
+        die(EXIT_USAGE, "--overwrite_output_dir would delete %s, which is to be resumed",
+            out->resume_dir);
+    DIR *d = opendir(out->target);
+    for (struct dirent *e; d && !inside && !overwrite && !replace && (e = readdir(d));)
+        if (output_is_ours(e->d_name))
+            die(EXIT_USAGE, "%s: already has %s; use --overwrite_output_dir, "
+                "--resume_from_checkpoint latest or another --output_dir", out->target, e->d_name);
+    if (d) closedir(d);
+}
+
+// Remove what interrupted runs left in `dir`: .tmp-NAME-PID, .trash-NAME-PID and .old-NAME-PID (of
+// this name only, if it is not NULL). A directory that had stepped aside goes back if its name is
+// free. The lock says that no other run is at work here; without one, ask whether PID lives.
+static void output_sweep(const Output *out, const char *dir, const char *only) {
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        bool old = text_has_prefix(e->d_name, ".old-");
+        const char *name = text_has_prefix(e->d_name, ".tmp-")     ? e->d_name + 5
+                           : text_has_prefix(e->d_name, ".trash-") ? e->d_name + 7
+                           : old                                   ? e->d_name + 5
+                                                                   : NULL;
+        const char *dash = name ? strrchr(name, '-') : NULL;
+        if (!dash || !dash[1] || dash[1 + strspn(dash + 1, "0123456789")]) continue;
+        size_t n = (size_t)(dash - name);
+        if (only && (strlen(only) != n || strncmp(only, name, n))) continue;
+        pid_t pid = (pid_t)strtol(dash + 1, NULL, 10);
+        if (out->lock < 0 && pid != getpid() && (!kill(pid, 0) || errno == EPERM)) continue;
+        char *path = path_join(dir, e->d_name), *back = text_format("%s/%.*s", dir, (int)n, name);
+        if (old && access(back, F_OK)) {
+            if (disk_rename(path, back)) warn("%s: cannot rename: %s", path, strerror(errno));
+        } else if (disk_remove(path)) warn("%s: cannot remove: %s", path, strerror(errno));
+        free(path), free(back);
+    }
+    if (d) closedir(d);
+}
+
+// Rename to .trash-NAME-PID and delete: however long that takes, no half of it keeps the name.
+static void output_trash(const char *dir, const char *name) {
+    char *from = path_join(dir, name);
+    char *trash = text_format("%s/.trash-%s-%d", dir, name, (int)getpid());
+    if (disk_rename(from, trash) || disk_remove(trash))
+        warn("%s: cannot remove: %s", from, strerror(errno));
+    free(from), free(trash);
+}
+
+// mkdir -p
+static void output_make_dirs(const char *path) {
+    if (path_is_dir(path)) return;
+    char *parent, *name;
+    path_split(path, &parent, &name);
+    if (strcmp(parent, path)) output_make_dirs(parent);
+    if (disk_mkdir(path) && errno != EEXIST)
+        die(EXIT_IO, "%s: cannot create: %s", path, strerror(errno));
+    free(parent), free(name);
+}
+
+// Write a small file of the run, as run.json, whole or not at all.
+static void output_file(const Output *out, const char *name, const char *text) {
+    char *tmp = text_format("%s/.tmp-%s-%d", out->dir, name, (int)getpid());
+    char *path = path_join(out->dir, name);
+    int fd = disk_remove(tmp) ? -1 : disk_open(tmp, O_WRONLY | O_CREAT | O_EXCL);
+    bool ok = fd >= 0 && !disk_write(fd, text, strlen(text)) && !disk_sync(fd);
+    int error = errno;
+    if (fd >= 0 && disk_close(fd) && ok) ok = false, error = errno;
+    errno = error;
+    if (!ok || disk_rename(tmp, path) || disk_sync_dir(out->dir)) {
+        error = errno;
+        disk_remove(tmp);
+        die(EXIT_IO, "%s: cannot write: %s", path, strerror(error));
+    }
+    free(tmp), free(path);
+}
+
+// Everything is loaded and the run begins: make the directory, tidy up after interrupted runs,
+// delete what is to be overwritten, write run.json. `config_path` names the config.json that the
+// model came from, or NULL.
+static void output_start(Output *out, const char *run_json, const char *config_path) {
+    signal(SIGXFSZ, SIG_IGN); // a file size limit is then an error of write, not the end
+    out->pattern = config_pattern(config_path);
+    output_make_dirs(out->target);
+    if (out->lock < 0) output_lock(out);
+    output_sweep(out, out->target, NULL);
+    if (out->replace) {
+        output_sweep(out, out->parent, out->name);
+        out->dir = text_format("%s/.tmp-%s-%d", out->parent, out->name, (int)getpid());
+        output_make_dirs(out->dir);
+    } else out->dir = text_copy(out->target);
+    out->metrics_path = path_join(out->dir, "metrics.jsonl");
+    DIR *d = out->overwrite && !out->replace ? opendir(out->dir) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (output_is_ours(e->d_name)) output_trash(out->dir, e->d_name);
+    if (d) closedir(d);
+    output_file(out, "run.json", run_json);
+}
+
+// The run ended well: save the model as OUT/final and, if OUT was to be replaced, do it now.
+static void output_finish(Output *out, const GPT2 *model, const Tokenizer *tokenizer) {
+    Stage s;
+    stage_begin(&s, out->dir, "final", stage_bytes(model, tokenizer, 1),
+                "the checkpoints are kept");
+    stage_model(&s, model, tokenizer, out->pattern);
+    stage_commit(&s);
+    if (out->replace && dir_replace(out->dir, out->parent, out->name))
+        die(EXIT_IO, "%s: cannot replace it: %s; the run's files are in %s", out->target,
+            strerror(errno), out->dir);
+    if (out->lock >= 0) close(out->lock);
+    free(out->target), free(out->parent), free(out->name), free(out->dir);
+    free(out->resume_dir), free(out->metrics_path);
+    cJSON_Delete(out->pattern);
+    *out = (Output){.lock = -1};
+}
+
+// ------------------------------------------------------------------------------------------------
+// Training state: AdamW's moments and the program's own named values (step, place in the data,
+// random streams). The table of values is the program's:
+//
+//     StateField state[] = {STATE_I64("step", &step), MATCH_I64("seed", &args.seed, "--seed"), ..};
+
+typedef enum { STATE_TYPE_I64, STATE_TYPE_U64, STATE_TYPE_F64 } StateType;
+
+typedef struct {
+    const char *name;
+    StateType type;
+    void *value;
+    const char *flag; // not restored: resuming is refused if it differs; what the user may set
+} StateField;
+
+// The compound literal makes the compiler check the pointer's type.
+#define STATE_I64(name, pointer)                                                                   \
+    { name, STATE_TYPE_I64, *(int64_t *[]){pointer}, NULL }
+#define STATE_U64(name, pointer)                                                                   \
+    { name, STATE_TYPE_U64, *(uint64_t *[]){pointer}, NULL }
+#define STATE_F64(name, pointer)                                                                   \
+    { name, STATE_TYPE_F64, *(double *[]){pointer}, NULL }
+#define MATCH_I64(name, pointer, flag)                                                             \
+    { name, STATE_TYPE_I64, *(int64_t *[]){pointer}, flag }
+#define MATCH_U64(name, pointer, flag)                                                             \
+    { name, STATE_TYPE_U64, *(uint64_t *[]){pointer}, flag }
+#define MATCH_F64(name, pointer, flag)                                                             \
+    { name, STATE_TYPE_F64, *(double *[]){pointer}, flag }
+
+// A value's letters: 17 digits bring every double back to the bit. All values are strings in
+// state.json, since JSON's own numbers end at 2^53 and know no nan.
+static const char *state_print(char s[40], const StateField *f) {
+    switch (f->type) {
+    case STATE_TYPE_I64:
+        snprintf(s, 40, "%" PRId64, *(const int64_t *)f->value);
+        break;
+    case STATE_TYPE_U64:
+        snprintf(s, 40, "%" PRIu64, *(const uint64_t *)f->value);
+        break;
+    case STATE_TYPE_F64:
+        snprintf(s, 40, "%.17g", *(const double *)f->value);
+        break;
+    }
+    return s;
+}
+
+static bool state_scan(const StateField *f, const char *s) {
+    char *end;
+    errno = 0;
+    if (f->type == STATE_TYPE_I64) *(int64_t *)f->value = strtoll(s, &end, 10);
+    else if (f->type == STATE_TYPE_U64) *(uint64_t *)f->value = strtoull(s, &end, 10);
+    else *(double *)f->value = strtod(s, &end);
+    return *s && !*end && (f->type == STATE_TYPE_F64 || errno == 0);
+}
+
+// Save checkpoint-<step>: the model, the moments, the state; then, if the program set a limit,
+// delete the oldest others. Dies if the disk fails; what was saved before is then still there.
+static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tokenizer,
+                            int64_t step, const StateField *fields, int n_fields) {
+    static const char *const prefixes[] = {"exp_avg.", "exp_avg_sq."};
+    int64_t *steps, metrics_bytes = 0;
+    int n = checkpoint_list(out->dir, &steps);
+    char *kept = n ? text_format("checkpoint-%" PRId64 " is kept", steps[n - 1])
+                   : text_copy("there is no earlier checkpoint");
+    char *name = text_format("checkpoint-%" PRId64, step), letters[40];
+    free(steps);
+
+    // The log's length belongs to the state, so the log must be on the disk first.
+    struct stat st;
+    int log = open(out->metrics_path, O_RDWR | O_CLOEXEC);
+    if (log >= 0 && (disk_sync(log) || fstat(log, &st)))
+        die(EXIT_IO, "%s: cannot write: %s; %s", out->metrics_path, strerror(errno), kept);
+    if (log >= 0) metrics_bytes = st.st_size, close(log);
+
+    Stage s;
+    stage_begin(&s, out->dir, name, stage_bytes(model, tokenizer, 3), kept);
+    char *trainer = path_join(s.dir, "trainer");
+    if (disk_mkdir(trainer)) stage_fail(&s, "create", "trainer");
+    free(trainer);
+    stage_model(&s, model, tokenizer, out->pattern);
+    stage_tensors(&s, "trainer/optimizer.safetensors", model, 2, prefixes,
+                  (const float *const[]){model->adam_m, model->adam_v});
+    Text state = {0}, manifest = {0};
+    text_print(&state, "{\n  \"format\": 1,\n  \"adam_step\": %" PRId64
+               ",\n  \"metrics_bytes\": %" PRId64 ",\n  \"threads\": %d,\n  \"values\": {",
+               model->adam_step, metrics_bytes, omp_get_max_threads());
+    for (int i = 0; i < n_fields; i++)
+        text_print(&state, "%s\n    \"%s\": \"%s\"", i ? "," : "", fields[i].name,
+                   state_print(letters, &fields[i]));
+    text_print(&state, "\n  }\n}\n");
+    stage_text(&s, "trainer/state.json", &state);
+    text_print(&manifest, "{\n  \"format\": 1,\n  \"step\": %" PRId64 ",\n  \"files\": {", step);
+    for (int i = 0; i < s.n_files; i++)
+        text_print(&manifest,
+                   "%s\n    \"%s\": {\"size\": %" PRIu64 ", \"hash\": \"%016" PRIx64 "\"}",
+                   i ? "," : "", s.files[i].name, s.files[i].size, s.files[i].hash);
+    text_print(&manifest, "\n  }\n}\n");
+    stage_text(&s, "trainer/manifest.json", &manifest);
+    stage_commit(&s);
+    free(name), free(kept);
+
+    n = checkpoint_list(out->dir, &steps);
+    for (int i = 0, left = n; i < n && out->save_total_limit > 0; i++) {
+        if (left <= out->save_total_limit || steps[i] == step) continue;
+        name = text_format("checkpoint-%" PRId64, steps[i]);
+        output_trash(out->dir, name);
+        free(name);
+        left--;
+    }
+    free(steps);
+}
+
+// Bring back the moments and the state of out->resume_dir into a model that was loaded from there
+// and is ready to train. Dies if a MATCH_ value is not what it was.
+static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields, int n_fields) {
+    char *path = path_join(out->resume_dir, "trainer/state.json"), letters[40];
+    cJSON *json = json_read(path);
+    int64_t format = 0, threads = 0;
+    json_integer(json_get(json, "format"), &format);
+    if (format != 1 || !json_integer(json_get(json, "adam_step"), &model->adam_step) ||
+        !json_integer(json_get(json, "metrics_bytes"), &out->metrics_bytes) ||
+        !json_integer(json_get(json, "threads"), &threads))
+        die(EXIT_BAD_INPUT, "%s: not a training state of format 1", path);
+    for (int i = 0; i < n_fields; i++) {
+        const cJSON *item = json_get(json_get(json, "values"), fields[i].name);
+        if (!cJSON_IsString(item))
+            die(EXIT_BAD_INPUT, "%s: no \"%s\": saved by another program?", path, fields[i].name);
+        const char *saved = item->valuestring;
+        if (fields[i].flag && strcmp(saved, state_print(letters, &fields[i])))
+            die(EXIT_BAD_INPUT, "%s: cannot resume: %s was %s, is now %s; see %s", out->resume_dir,
+                fields[i].name, saved, letters, fields[i].flag);
+        if (!fields[i].flag && !state_scan(&fields[i], saved))
+            die(EXIT_BAD_INPUT, "%s: \"%s\": bad value \"%s\"", path, fields[i].name, saved);
+    }
+    if (threads != omp_get_max_threads())
+        warn("%s was saved with %" PRId64 " threads, this run has %d: it will not continue bit for "
+             "bit", out->resume_dir, threads, omp_get_max_threads());
+    cJSON_Delete(json);
+    free(path);
+
+    // A log that is shorter than the state says, or in another directory, is appended to.
+    struct stat st;
+    int64_t have = stat(out->metrics_path, &st) ? 0 : (int64_t)st.st_size;
+    if (out->metrics_bytes > have) out->metrics_bytes = have;
+
+    SafeFile f;
+    path = path_join(out->resume_dir, "trainer/optimizer.safetensors");
+    safetensors_open(&f, path);
+    for (int i = 0; i < 2 * model->n_tensors; i++) {
+        const Tensor *t = &model->tensors[i / 2];
+        char *name = text_format("%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", t->name);
+        const SafeTensor *stored = safetensors_find(&f, name);
+        if (!stored) die(EXIT_BAD_INPUT, "%s: missing tensor \"%s\"", path, name);
+        weight_check_shape(&model->config, t, &f, stored);
+        weight_read(&f, stored, (i % 2 ? model->adam_v : model->adam_m) + t->offset);
+        free(name);
+    }
+    safetensors_close(&f);
+    free(path);
+}
+
+#endif

@@ -1,0 +1,449 @@
+// pretrained.h: a model as transformers' from_pretrained takes it, a directory. From top to bottom:
+//
+//   config     config.json: read strictly, written back with the keys that we do not know
+//   loading    a directory with config.json and safetensors becomes a GPT2
+//
+// Saving such a directory safely is the business of checkpoint.h.
+#ifndef PRETRAINED_H
+#define PRETRAINED_H
+
+#include "model.h"
+#include "safetensors.h"
+
+// ------------------------------------------------------------------------------------------------
+// config.json, as transformers' GPT2Config has it. Settings that would change the function that
+// the model computes, and that this engine does not have, are refused instead of ignored.
+
+// Die because of the value of a key.
+__attribute__((noreturn)) static void config_die(const char *path, const char *key,
+                                                 const cJSON *item, const char *expected) {
+    char *value = cJSON_PrintUnformatted(item);
+    const char *type = cJSON_IsString(item) ? " is a string"
+                       : cJSON_IsBool(item) ? " is a boolean"
+                                            : "";
+    die(EXIT_BAD_INPUT, "%s: %s: %s%s, expected %s", path, key, value ? value : "?", type,
+        expected);
+}
+
+// An integer in [low, high]; `alias` is the key's other name in transformers, or NULL. `missing` is
+// transformers' default.
+static int config_int(const char *path, const cJSON *json, const char *key, const char *alias,
+                      int missing, int low, int high) {
+    const cJSON *item = json_get(json, key), *other = alias ? json_get(json, alias) : NULL;
+    if (item && other && !cJSON_Compare(item, other, true))
+        die(EXIT_BAD_INPUT, "%s: %s and %s differ", path, key, alias);
+    if (!item && other) item = other, key = alias;
+    if (!item) return missing;
+    int64_t value;
+    if (!json_integer(item, &value)) config_die(path, key, item, "an integer");
+    if (value < low || value > high)
+        die(EXIT_BAD_INPUT, "%s: %s %" PRId64 " is out of range (from %d to %d)", path, key, value,
+            low, high);
+    return (int)value;
+}
+
+static float config_float(const char *path, const cJSON *json, const char *key, float missing,
+                          double low, double high) {
+    const cJSON *item = json_get(json, key);
+    if (!item) return missing;
+    if (!cJSON_IsNumber(item)) config_die(path, key, item, "a number");
+    if (!(item->valuedouble >= low && item->valuedouble <= high))
+        die(EXIT_BAD_INPUT, "%s: %s %g is out of range (from %g to %g)", path, key,
+            item->valuedouble, low, high);
+    return (float)item->valuedouble;
+}
+
+// A token id, or -1 for none. Configs made in Python for a small vocabulary often carry the class's
+// default, 50256, which cannot have been meant.
+static int config_token(const char *path, const cJSON *json, const char *key, int missing,
+                        int vocab_size) {
+    const cJSON *item = json_get(json, key);
+    int64_t id = missing;
+    if (cJSON_IsNull(item)) return -1;
+    if (item && !json_integer(item, &id)) config_die(path, key, item, "an integer or null");
+    if (id == 50256 && id >= vocab_size) {
+        if (item)
+            warn("%s: %s 50256 is transformers' default and outside vocab_size %d: taken as none",
+                 path, key, vocab_size);
+        return -1;
+    }
+    if (id >= vocab_size)
+        die(EXIT_BAD_INPUT, "%s: %s %" PRId64 " >= vocab_size %d", path, key, id, vocab_size);
+    if (item && id < 0) config_die(path, key, item, "a token id or null");
+    return (int)id;
+}
+
+// True if `architectures` names the reward model's class. It must then have one label, and a
+// padding token, by which transformers finds the end of a text.
+static bool config_has_score(const char *path, const cJSON *json, int pad) {
+    const cJSON *item;
+    bool score = false;
+    cJSON_ArrayForEach(item, json_get(json, "architectures")) score =
+        score ||
+        (cJSON_IsString(item) && !strcmp(item->valuestring, "GPT2ForSequenceClassification"));
+    if (!score) return false;
+    const cJSON *labels = json_get(json, "id2label");
+    int n = labels ? cJSON_GetArraySize(labels)
+                   : config_int(path, json, "num_labels", NULL, 2, 0, INT_MAX);
+    if (n != 1)
+        die(EXIT_BAD_INPUT, "%s: %d labels (id2label; transformers' default is 2), expected 1: "
+            "a reward model has one score", path, n);
+    if (pad < 0) die(EXIT_BAD_INPUT, "%s: reward model needs pad_token_id", path);
+    return true;
+}
+
+// The config of a parsed config.json.
+static GPT2Config config_parse(const char *path, const cJSON *json) {
+    if (!cJSON_IsObject(json)) die(EXIT_BAD_INPUT, "%s: expected a JSON object", path);
+    static const struct { const char *key; bool value; } fixed[] = {
+        {"scale_attn_weights", true},
+        {"tie_word_embeddings", true},
+        {"scale_attn_by_inverse_layer_idx", false},
+        {"add_cross_attention", false},
+    };
+    const cJSON *item = json_get(json, "model_type");
+    if (item && (!cJSON_IsString(item) || strcmp(item->valuestring, "gpt2"))) {
+        char *value = cJSON_PrintUnformatted(item);
+        die(EXIT_BAD_INPUT, "%s: model_type %s, only \"gpt2\" is supported", path, value);
+    }
+    item = json_get(json, "activation_function");
+    if (item && (!cJSON_IsString(item) || strcmp(item->valuestring, "gelu_new"))) {
+        char *value = cJSON_PrintUnformatted(item);
+        die(EXIT_BAD_INPUT, "%s: activation_function %s is not supported (gelu_new only)", path,
+            value);
+    }
+    for (int i = 0; i < COUNT(fixed); i++) {
+        item = json_get(json, fixed[i].key);
+        if (item && !cJSON_IsBool(item)) config_die(path, fixed[i].key, item, "true or false");
+        if (item && cJSON_IsTrue(item) != fixed[i].value)
+            die(EXIT_BAD_INPUT, "%s: %s %s is not supported", path, fixed[i].key,
+                fixed[i].value ? "false" : "true");
+    }
+    item = json_get(json, "quantization_config");
+    if (item && !cJSON_IsNull(item))
+        die(EXIT_BAD_INPUT, "%s: quantization_config: quantized weights are not supported", path);
+
+    // The limits are far above any GPT-2 and keep sizes of tensors far from overflow.
+    GPT2Config c = {0};
+    c.vocab_size = config_int(path, json, "vocab_size", NULL, 50257, 1, 1 << 24);
+    c.n_positions =
+        config_int(path, json, "n_positions", "max_position_embeddings", 1024, 1, 1 << 20);
+    c.n_embd = config_int(path, json, "n_embd", "hidden_size", 768, 1, 1 << 16);
+    c.n_layer = config_int(path, json, "n_layer", "num_hidden_layers", 12, 1, 1000);
+    c.n_head = config_int(path, json, "n_head", "num_attention_heads", 12, 1, 1 << 16);
+    item = json_get(json, "n_inner");
+    c.n_inner = cJSON_IsNull(item)
+                    ? 4 * c.n_embd
+                    : config_int(path, json, "n_inner", NULL, 4 * c.n_embd, 1, 1 << 20);
+    if (c.n_embd % c.n_head)
+        die(EXIT_BAD_INPUT, "%s: n_embd %d not divisible by n_head %d", path, c.n_embd, c.n_head);
+    int n_ctx = config_int(path, json, "n_ctx", NULL, c.n_positions, 1, 1 << 20);
+    if (n_ctx != c.n_positions)
+        die(EXIT_BAD_INPUT, "%s: n_ctx %d differs from n_positions %d", path, n_ctx,
+            c.n_positions);
+    c.layer_norm_epsilon = config_float(path, json, "layer_norm_epsilon", 1e-5f, 1e-12, 1);
+    c.initializer_range = config_float(path, json, "initializer_range", 0.02f, 0, 10);
+    c.bos_token_id = config_token(path, json, "bos_token_id", 50256, c.vocab_size);
+    c.eos_token_id = config_token(path, json, "eos_token_id", 50256, c.vocab_size);
+    c.pad_token_id = config_token(path, json, "pad_token_id", -1, c.vocab_size);
+    c.score_head = config_has_score(path, json, c.pad_token_id);
+    return c;
+}
+
+// Read a config.json, of a checkpoint or written by hand; every key has transformers' default.
+static GPT2Config config_read(const char *path) {
+    cJSON *json = json_read(path);
+    GPT2Config config = config_parse(path, json);
+    cJSON_Delete(json);
+    return config;
+}
+
+// Replace the numbers below `item` by their letters in the text that it was parsed from, so that
+// 0.0 is not written back as 0. `at` walks through the text, which has the same order as the tree.
+static void config_keep_numbers(cJSON *item, const char *text, size_t *at) {
+    for (cJSON *child = item->child, *next; child; child = next) {
+        next = child->next;
+        if (!cJSON_IsNumber(child)) {
+            config_keep_numbers(child, text, at);
+            continue;
+        }
+        bool in_string = false;
+        for (; in_string || !strchr("-0123456789", text[*at]); (*at)++) {
+            if (in_string && text[*at] == '\\') (*at)++;
+            else if (text[*at] == '"') in_string = !in_string;
+        }
+        size_t length = strspn(text + *at, "+-.0123456789eE");
+        char *letters = text_format("%.*s", (int)length, text + *at);
+        *at += length;
+        cJSON *raw = cJSON_CreateRaw(letters);
+        if (child->string) { // the key moves over with its memory
+            raw->string = child->string;
+            child->string = NULL;
+        }
+        cJSON_ReplaceItemViaPointer(item, child, raw);
+        free(letters);
+    }
+}
+
+// A config.json as a pattern for config_write: its unknown keys will be kept. NULL for no path.
+static cJSON *config_pattern(const char *path) {
+    if (!path) return NULL;
+    size_t n, at = 0;
+    char *text = file_read(path, &n);
+    cJSON *json = json_parse(text, n, path, 1);
+    config_keep_numbers(json, text, &at);
+    free(text);
+    return json;
+}
+
+// Append JSON in the layout of Python's json.dumps(indent=2, sort_keys=True), as transformers does.
+static void config_print(Text *out, const cJSON *item, int depth) {
+    bool object = cJSON_IsObject(item), array = cJSON_IsArray(item);
+    if (cJSON_IsRaw(item)) text_print(out, "%s", item->valuestring);
+    else if (cJSON_IsString(item)) text_json(out, item->valuestring, strlen(item->valuestring));
+    else if (cJSON_IsBool(item)) text_print(out, "%s", cJSON_IsTrue(item) ? "true" : "false");
+    else if (!object && !array) text_print(out, "null");
+    else {
+        const cJSON *child, **children = mem_alloc((size_t)cJSON_GetArraySize(item), sizeof item);
+        size_t n = 0;
+        cJSON_ArrayForEach(child, item) children[n++] = child;
+        if (object) qsort(children, n, sizeof *children, json_compare_keys);
+        text_print(out, "%s", object ? "{" : "[");
+        for (size_t i = 0; i < n; i++) {
+            text_print(out, "%s\n%*s", i ? "," : "", 2 * depth + 2, "");
+            if (object) text_json(out, children[i]->string, strlen(children[i]->string));
+            if (object) text_print(out, ": ");
+            config_print(out, children[i], depth + 1);
+        }
+        if (n) text_print(out, "\n%*s", 2 * depth, "");
+        text_print(out, "%s", object ? "}" : "]");
+        free(children);
+    }
+}
+
+// Set a key to a piece of JSON.
+__attribute__((format(printf, 3, 4))) static void config_set(cJSON *json, const char *key,
+                                                             const char *format, ...) {
+    char letters[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(letters, sizeof letters, format, args);
+    va_end(args);
+    cJSON_DeleteItemFromObjectCaseSensitive(json, key);
+    cJSON_AddItemToObject(json, key, cJSON_CreateRaw(letters));
+}
+
+// A float in the shortest decimal form that reads back the same: 0.02, not 0.0199999996.
+static void config_set_float(cJSON *json, const char *key, float x) {
+    char s[32];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(s, sizeof s, "%.*g", digits, x);
+        if (strtof(s, NULL) == x) break;
+    }
+    config_set(json, key, "%s%s", s, strpbrk(s, ".e") ? "" : ".0");
+}
+
+static void config_set_token(cJSON *json, const char *key, int id) {
+    if (id < 0) config_set(json, key, "null");
+    else config_set(json, key, "%d", id);
+}
+
+// Append the text of config.json. `pattern` (or NULL) is the config that the model came from: keys
+// that we do not know stay, and so does dropout, which alignment leaves alone.
+static void config_write(Text *out, const GPT2Config *c, const cJSON *pattern) {
+    static const char *aliases[] = {"max_position_embeddings", "hidden_size", "num_hidden_layers",
+                                    "num_attention_heads", "num_labels"};
+    cJSON *json = pattern ? cJSON_Duplicate(pattern, true) : cJSON_CreateObject();
+    for (int i = 0; i < COUNT(aliases); i++) cJSON_DeleteItemFromObjectCaseSensitive(json, aliases[i]);
+    config_set(json, "model_type", "\"gpt2\"");
+    config_set(json, "architectures", "[\n    \"%s\"\n  ]",
+               c->score_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel");
+    config_set(json, "activation_function", "\"gelu_new\"");
+    config_set(json, "vocab_size", "%d", c->vocab_size);
+    config_set(json, "n_positions", "%d", c->n_positions);
+    if (json_get(json, "n_ctx")) config_set(json, "n_ctx", "%d", c->n_positions);
+    config_set(json, "n_embd", "%d", c->n_embd);
+    config_set(json, "n_layer", "%d", c->n_layer);
+    config_set(json, "n_head", "%d", c->n_head);
+    if (c->n_inner == 4 * c->n_embd) config_set(json, "n_inner", "null");
+    else config_set(json, "n_inner", "%d", c->n_inner);
+    config_set_float(json, "layer_norm_epsilon", c->layer_norm_epsilon);
+    config_set_float(json, "initializer_range", c->initializer_range);
+    config_set_token(json, "bos_token_id", c->bos_token_id);
+    config_set_token(json, "eos_token_id", c->eos_token_id);
+    config_set_token(json, "pad_token_id", c->pad_token_id);
+    if (c->score_head) { // the number of labels is the size of this map; without it, it is 2
+        config_set(json, "id2label", "{\n    \"0\": \"LABEL_0\"\n  }");
+        config_set(json, "label2id", "{\n    \"LABEL_0\": 0\n  }");
+    }
+    config_set(json, "dtype", "\"float32\"");       // transformers from 4.56
+    config_set(json, "torch_dtype", "\"float32\""); // and before
+    config_print(out, json, 0);
+    text_print(out, "\n");
+    cJSON_Delete(json);
+}
+
+// Append the text of generation_config.json, where transformers' generate() looks for the ends.
+static void config_write_generation(Text *out, const GPT2Config *c) {
+    cJSON *json = cJSON_CreateObject();
+    config_set(json, "_from_model_config", "true");
+    config_set_token(json, "bos_token_id", c->bos_token_id);
+    config_set_token(json, "eos_token_id", c->eos_token_id);
+    if (c->pad_token_id >= 0) config_set_token(json, "pad_token_id", c->pad_token_id);
+    config_print(out, json, 0);
+    text_print(out, "\n");
+    cJSON_Delete(json);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Loading. Names come with "transformer." in front (GPT2LMHeadModel) or without (GPT2Model, and the
+// original gpt2).
+
+static bool text_has_suffix(const char *s, const char *suffix) {
+    size_t n = strlen(s), k = strlen(suffix);
+    return n >= k && !strcmp(s + n - k, suffix);
+}
+
+// Causal masks, which old versions stored with the weights. The leading dot matters: the name
+// h.0.attn.c_attn.bias ends in "attn.bias", too.
+static bool weight_is_mask(const char *name) {
+    return text_has_suffix(name, ".attn.bias") || text_has_suffix(name, ".attn.masked_bias");
+}
+
+// Names of adapters, wrappers and quantized weights: with these, what is left over would load but
+// would not be the model that was saved.
+static bool weight_is_foreign(const char *name) {
+    static const char *parts[] = {"lora_", "module.", "_orig_mod.", "base_model.", ".qweight",
+                                  ".qzeros", ".scales", ".g_idx", ".SCB", ".absmax",
+                                  "weight_scale", "quant_"};
+    for (int i = 0; i < COUNT(parts); i++)
+        if (strstr(name, parts[i])) return true;
+    return false;
+}
+
+// Die unless the stored shape is that of the model's tensor.
+static void weight_check_shape(const GPT2Config *config, const Tensor *t, const SafeFile *f,
+                               const SafeTensor *stored) {
+    uint64_t want[4] = {(uint64_t)t->rows, (uint64_t)t->cols, 0, 0};
+    int rank = t->cols ? 2 : 1;
+    const uint64_t *have = stored->dims;
+    if (stored->rank == rank && have[0] == want[0] && (rank == 1 || have[1] == want[1])) return;
+    char a[96], b[96];
+    if (!strcmp(t->name, "wte.weight") && stored->rank == 2 && have[1] == want[1])
+        die(EXIT_BAD_INPUT, "%s: vocab_size %d but wte.weight has %" PRIu64 " rows", f->path,
+            config->vocab_size, have[0]);
+    bool turned = stored->rank == 2 && rank == 2 && have[0] == want[1] && have[1] == want[0];
+    die(EXIT_BAD_INPUT, "%s: \"%s\" is %s, config needs %s%s", f->path, stored->name,
+        safe_shape(a, stored->rank, have), safe_shape(b, rank, want),
+        turned ? " (looks transposed: nn.Linear layout?)" : "");
+}
+
+// Read a tensor to `to` (rows * cols floats) and look for values that are not finite: one of them
+// would spoil the whole model at the first step. Read in pieces that are still in cache then.
+static void weight_read(const SafeFile *f, const SafeTensor *stored, float *to) {
+    const size_t piece = (size_t)1 << 17;
+    size_t bad = 0, first = 0, count = (size_t)stored->count;
+    for (size_t at = 0; at < count; at += piece) {
+        size_t n = count - at < piece ? count - at : piece, here = 0;
+        safetensors_read(f, stored, at, n, to + at);
+        for (size_t i = 0; i < n; i++) here += !(fabsf(to[at + i]) <= FLT_MAX);
+        if (here && !bad)
+            for (first = at; fabsf(to[first]) <= FLT_MAX;) first++;
+        bad += here;
+    }
+    if (bad)
+        die(EXIT_BAD_INPUT, "%s: tensor \"%s\" has %s at element %zu (%zu non-finite values)",
+            f->path, stored->name, isnan(to[first]) ? "NaN" : "Inf", first, bad);
+}
+
+// The output matrix of GPT-2 is wte. Old files store it twice, which is fine; a different one would
+// be lost, as recent transformers lose it.
+static void weight_check_head(const GPT2 *model, const SafeFile *f, const SafeTensor *head) {
+    enum { PIECE = 1 << 14 };
+    const Tensor *wte = NULL;
+    for (int i = 0; i < model->n_tensors; i++)
+        if (!strcmp(model->tensors[i].name, "wte.weight")) wte = &model->tensors[i];
+    bool same = head->rank == 2 && head->count == wte->size;
+    float *piece = mem_floats(PIECE);
+    for (size_t at = 0; same && at < wte->size; at += PIECE) {
+        size_t n = wte->size - at < PIECE ? wte->size - at : PIECE;
+        safetensors_read(f, head, at, n, piece);
+        for (size_t i = 0; i < n; i++)
+            same = same && piece[i] == model->params[wte->offset + at + i];
+    }
+    free(piece);
+    if (!same)
+        die(EXIT_BAD_INPUT,
+            "%s: lm_head.weight differs from wte.weight but tie_word_embeddings is true", f->path);
+}
+
+// Fill model->params from the files of `set`, each tensor exactly once.
+static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
+    typedef struct { const SafeFile *file; const SafeTensor *tensor; } Found;
+    Found *found = mem_alloc((size_t)model->n_tensors, sizeof *found), head = {0};
+    const char *with = NULL, *without = NULL; // a name of each form
+    int n_found = 0, n_unused = 0;
+    Text unused = {0};
+    for (int i = 0; i < set->n; i++) {
+        const SafeFile *f = &set->files[i];
+        for (int k = 0; k < f->n; k++) {
+            const SafeTensor *stored = &f->tensors[k];
+            bool prefix = !strncmp(stored->name, "transformer.", 12);
+            const char *name = stored->name + (prefix ? 12 : 0);
+            int at = 0;
+            while (at < model->n_tensors && strcmp(model->tensors[at].name, name)) at++;
+            bool ours = at < model->n_tensors, mask = weight_is_mask(name);
+            if ((ours || mask) && strcmp(name, "score.weight"))
+                *(prefix ? &with : &without) = stored->name;
+            if (with && without)
+                die(EXIT_BAD_INPUT, "%s: names with and without \"transformer.\": \"%s\", \"%s\"",
+                    f->path, with, without);
+            if (ours) {
+                if (found[at].tensor)
+                    die(EXIT_BAD_INPUT, "%s: tensor \"%s\" is in %s, too", f->path, stored->name,
+                        found[at].file->path);
+                weight_check_shape(&model->config, &model->tensors[at], f, stored);
+                found[at] = (Found){f, stored};
+                n_found++;
+            } else if (!strcmp(stored->name, "lm_head.weight")) head = (Found){f, stored};
+            else if (weight_is_foreign(stored->name))
+                die(EXIT_BAD_INPUT, "%s: \"%s\": not a plain GPT-2 checkpoint%s", f->path,
+                    stored->name,
+                    strstr(stored->name, "lora_") ? "; merge the adapter first" : "");
+            else if (!mask && n_unused++ < 3)
+                text_print(&unused, "%s\"%s\"", unused.size ? ", " : "", stored->name);
+        }
+    }
+    for (int i = 0; i < model->n_tensors; i++)
+        if (!found[i].tensor)
+            die(EXIT_BAD_INPUT, "%s: missing tensor \"%s\" (%d of %d found)",
+                set->n == 1 ? set->files[0].path : dir, model->tensors[i].name, n_found,
+                model->n_tensors);
+    if (n_unused)
+        warn("%s: %d tensors are not part of GPT-2 and are ignored: %s%s", dir, n_unused,
+             unused.data, n_unused > 3 ? ", .." : "");
+    for (int i = 0; i < model->n_tensors; i++)
+        weight_read(found[i].file, found[i].tensor, model->params + model->tensors[i].offset);
+    if (head.tensor) weight_check_head(model, head.file, head.tensor);
+    free(found);
+    text_free(&unused);
+}
+
+// Make a model from a checkpoint directory; dies with the reason if that cannot be done in full.
+static void model_load(GPT2 *model, const char *dir) {
+    if (!path_is_dir(dir))
+        die(EXIT_BAD_INPUT, access(dir, F_OK) ? "%s: no such directory"
+                                              : "%s: is a file, expected a checkpoint directory",
+            dir);
+    char *path = path_join(dir, "config.json");
+    if (!path_is_file(path)) die(EXIT_BAD_INPUT, "%s: no config.json", dir);
+    SafeSet set;
+    GPT2Config config = config_read(path);
+    safetensors_open_dir(&set, dir);
+    gpt2_create(model, config);
+    weights_load(model, &set, dir);
+    safetensors_close_all(&set);
+    free(path);
+}
+
+#endif
