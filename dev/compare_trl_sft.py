@@ -12,6 +12,12 @@ What has to be set for TRL to do the same as train_sft (TRL 1.16, transformers 5
 - train_sampling_strategy="sequential": `shuffle_dataset=False`, the default, only leaves out one more shuffle before
   the sampler's own, which is random by default (TrainingArguments). `--shuffle_dataset false` here means no shuffling.
 - Dropout 0 in config.json: SFTConfig has no disable_dropout, so TRL trains GPT-2 with 0.1.
+- model.loss_type = "ForCausalLM". transformers finds this from the class's name, which works for LlamaForCausalLM but
+  leaves None for GPT2LMHeadModel (PreTrainedModel.__init__). Trainer then takes the loss for one that does not shift its
+  labels, and counts each row's first token as well, which is never predicted (`_loss_shifts_labels`). On `text` data
+  TRL's loss and gradients of GPT-2 are then too small by the factor (tokens - rows) / tokens; with a prompt the first
+  label is -100 and nothing changes. Four rows of the model below: 11.129301 logged by TRL, 11.236572 the mean over the
+  predicted tokens in float64; 11.129301 is the same sum divided by the number of all tokens. --trl-as-is shows it.
 What TRL logs, and where it says so:
 - loss: sum over kept tokens / number of labels != -100 in the whole accumulation window (`num_items_in_batch`, counted
   after the shift; SFTTrainer.compute_loss, Trainer._get_num_items_in_batch). So it does not depend on how a batch is
@@ -78,8 +84,8 @@ def make_rows(path, tokenizer, kind, count, longest):
     sys.exit(f"{path}: {len(rows)} rows fit, {count} needed")
 
 
-def run_trl(model_dir, rows, options, work):
-    """Returns TRL's log, one dict for each step, and the trained model."""
+def run_trl(model_dir, rows, options, work, as_is=False):
+    """Returns TRL's log, one dict for each step, and the trained model. `as_is` leaves its count of labels alone."""
     import datasets
     import torch
     import transformers
@@ -88,6 +94,8 @@ def run_trl(model_dir, rows, options, work):
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     model = transformers.AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    if not as_is:
+        model.loss_type = "ForCausalLM"
     config = trl.SFTConfig(output_dir=os.path.join(work, "trl"), bf16=False, gradient_checkpointing=False, use_cpu=True,
                            train_sampling_strategy="sequential", shuffle_dataset=False, report_to="none",
                            save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, **COMMON, **options)
@@ -170,6 +178,7 @@ def main():
     parser.add_argument("--data", default=os.environ.get("ALIGN_TEST_DATA"))
     parser.add_argument("--program", default=os.path.join(HERE, "..", "train_sft"))
     parser.add_argument("--case", choices=CASES, help="only this one")
+    parser.add_argument("--trl-as-is", action="store_true", help="leave TRL's count of GPT-2's labels alone (see above)")
     parser.add_argument("--only-trl", action="store_true", help="print TRL's figures and run nothing of ours")
     args = parser.parse_args()
     if not args.data:
@@ -194,7 +203,7 @@ def main():
             rows = make_rows(os.path.join(args.data, "data", "hh_harmless_pairs.jsonl"), tokenizer, kind, count, 256)
             print(f"\n{name}: {count} rows, {options}")
             with tempfile.TemporaryDirectory(dir=work) as here:
-                theirs, trained = run_trl(model_dir, rows, options, here)
+                theirs, trained = run_trl(model_dir, rows, options, here, args.trl_as_is)
                 if args.only_trl:
                     for entry in theirs:
                         print(json.dumps(entry))
