@@ -1,0 +1,1039 @@
+// model.h: GPT-2, forward and backward, in one scroll (Radford et al. 2019). From top to bottom:
+//
+//   config and tensors   the table of all weights; memory; random initialisation
+//   layers               matmul, LayerNorm, attention, GELU, embedding: each backward below its
+//   forward the model            gpt2_forward and gpt2_backward, facing each other heads
+//   log-probabilities of tokens; one scalar per token AdamW                clipping, the update,
+//   learning-rate schedules
+//
+// Conventions. N tokens of R rows lie back to back without padding (Batch in common.h), so
+// everything but attention sees a matrix of N rows. C channels, L layers, NH heads of HS = C / NH
+// channels, I inner channels of the MLP (4C), V vocabulary. All matrices are row-major, weights are
+// (in, out) as GPT-2 stores them: y = x W + b. `d` stands before a gradient. Gradients of weights
+// accumulate (+=) and AdamW leaves them zero; gradients of activations are overwritten (=) unless
+// the comment says otherwise. There is no dropout: alignment methods turn it off.
+//
+// Linear layers and attention tiles are OpenBLAS's sgemm; the rest is plain C that the compiler
+// vectorises. float throughout, double where many numbers are summed into one.
+#ifndef MODEL_H
+#define MODEL_H
+
+#include "common.h"
+#include <cblas.h>
+#undef I // OpenBLAS brings in complex.h, which takes this letter
+#include <omp.h>
+
+// ------------------------------------------------------------------------------------------------
+// Profile: with -DPROFILE every call below is timed under the name of its part (dev/bench.c).
+
+enum {
+    PART_LINEAR,
+    PART_LINEAR_BACK,
+    PART_HEAD,
+    PART_ATT,
+    PART_ATT_BACK,
+    PART_NORM,
+    PART_GELU,
+    PART_EMBED,
+    PART_ADAMW,
+    PARTS
+};
+#ifdef PROFILE
+static double profile_seconds[PARTS];
+#define TIMED(part, ...)                                                                           \
+    do {                                                                                           \
+        double began_ = seconds_now();                                                             \
+        __VA_ARGS__;                                                                               \
+        if (omp_get_thread_num() == 0) profile_seconds[part] += seconds_now() - began_;            \
+    } while (0)
+#else
+#define TIMED(part, ...)                                                                           \
+    do {                                                                                           \
+        __VA_ARGS__;                                                                               \
+    } while (0)
+#endif
+
+// ------------------------------------------------------------------------------------------------
+// Config and tensors
+
+typedef struct {
+    int vocab_size, n_positions, n_embd, n_layer, n_head, n_inner;
+    float layer_norm_epsilon, initializer_range;
+    int bos_token_id, eos_token_id, pad_token_id; // -1: none
+    bool score_head;                              // has score.weight: a reward model or a critic
+} GPT2Config;
+
+// The one table of weights: field, rows, columns (0: a vector), name on disk, weight decay. It is
+// a macro that takes a macro, so that the struct of pointers, the sizes, the names on disk and the
+// decay groups all come from these lines.
+#define GPT2_OUTER_TENSORS(X)                                                                      \
+    X(wte, V, C, "wte.weight", true)                                                               \
+    X(wpe, P, C, "wpe.weight", true)                                                               \
+    X(ln_f_w, C, 0, "ln_f.weight", false)                                                          \
+    X(ln_f_b, C, 0, "ln_f.bias", false)                                                            \
+    X(score, S, C, "score.weight", true)
+#define GPT2_LAYER_TENSORS(X)                                                                      \
+    X(ln_1_w, C, 0, "ln_1.weight", false)                                                          \
+    X(ln_1_b, C, 0, "ln_1.bias", false)                                                            \
+    X(attn_w, C, 3 * C, "attn.c_attn.weight", true)                                                \
+    X(attn_b, 3 * C, 0, "attn.c_attn.bias", false)                                                 \
+    X(attn_proj_w, C, C, "attn.c_proj.weight", true)                                               \
+    X(attn_proj_b, C, 0, "attn.c_proj.bias", false)                                                \
+    X(ln_2_w, C, 0, "ln_2.weight", false)                                                          \
+    X(ln_2_b, C, 0, "ln_2.bias", false)                                                            \
+    X(fc_w, C, I, "mlp.c_fc.weight", true)                                                         \
+    X(fc_b, I, 0, "mlp.c_fc.bias", false)                                                          \
+    X(fc_proj_w, I, C, "mlp.c_proj.weight", true)                                                  \
+    X(fc_proj_b, C, 0, "mlp.c_proj.bias", false)
+
+#define FIELD(field, rows, cols, name, decay) float *field;
+typedef struct {
+    GPT2_LAYER_TENSORS(FIELD)
+} LayerWeights;
+typedef struct {
+    GPT2_OUTER_TENSORS(FIELD)
+    LayerWeights *h; // (L)
+} Weights;
+#undef FIELD
+
+typedef struct {
+    char name[48];       // as Hugging Face names it, without "transformer."
+    int rows, cols;      // cols 0: a vector of `rows`
+    size_t offset, size; // in floats, into params; offsets are multiples of 16
+    bool decay;          // weight decay applies: not for biases and LayerNorm
+} Tensor;
+
+// What the language-model head counts on the way, over the masked tokens.
+typedef struct {
+    double entropy;  // sum of the entropies of the predictions, nats
+    int64_t correct; // tokens that were the arg max
+    int64_t count;   // masked tokens
+} HeadStats;
+
+// What one worker keeps of its rows between forward and backward. A large model has one shard,
+// and every matrix product inside uses all threads. A small model is faster with one shard per
+// thread: each takes a part of the rows through all layers alone, with gradients of its own.
+typedef struct {
+    int row_begin, row_end; // rows of the batch that belong to this shard
+    int token_begin, N;     // their tokens
+    int max_N, max_T;       // capacities
+    float *memory;          // all of the below, one block
+    // Kept for the backward pass, per layer (only one layer's worth when nothing is to be kept).
+    float *x;   // (L + 1, N, C) the residual stream before each layer, and after the last
+    float *qkv; // (L, N, 3C)
+    float *att; // (L, N, C) attention output
+    float *lse; // (L, N, NH) log-sum-exp of attention scores
+    float *mid; // (L, N, C) residual stream between attention and MLP
+    float *fc;  // (L, N, I) before GELU
+    float *mean_1, *rstd_1, *mean_2, *rstd_2; // (L, N) LayerNorm statistics
+    // Scratch of one layer.
+    float *mean_f, *rstd_f;  // (N) statistics of ln_f, for the scalar head
+    float *norm;             // (N, C) LayerNorm output, recomputed in the backward pass
+    float *gelu;             // (N, I) GELU output, recomputed in the backward pass
+    float *dx;               // (N, C) gradient of the residual stream
+    float *dnorm;            // (N, C)
+    float *dqkv;             // (N, 3C)
+    float *dfc;              // (N, I)
+    float *strips;           // (threads, 2, QUERY_TILE, T) attention scores
+    float *logits;           // (HEAD_CHUNK, VP)
+    float *hidden, *dhidden; // (HEAD_CHUNK, C) rows gathered for a head
+    float *head_stats;       // (HEAD_CHUNK, 4) mean, rstd, entropy, whether the arg max is right
+    int *targets;            // (HEAD_CHUNK)
+    float *grads_memory;     // private gradients, NULL for the first shard
+    Weights grads;
+    HeadStats stats;
+} Shard;
+
+typedef struct {
+    GPT2Config config;
+    int n_tensors;
+    Tensor *tensors;
+    size_t n_floats; // length of params: the tensors and the gaps between them
+    float *params, *grads, *adam_m, *adam_v; // the last three are NULL until gpt2_train_begin
+    Weights w;                               // pointers into params
+    int64_t adam_step;                       // AdamW updates made
+    bool recompute; // keep only the residual stream and run each layer again in the backward
+    int n_shards;
+    Shard *shards;
+    const Batch *batch; // what gpt2_forward saw last
+} GPT2;
+
+enum { QUERY_TILE = 64, HEAD_CHUNK = 256 };
+
+// A vocabulary row of logits is padded to whole cache lines.
+static int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+// Number of weights, gaps not counted: 124,439,808 for GPT-2 small.
+static size_t gpt2_count_params(const GPT2 *model) {
+    size_t n = 0;
+    for (int i = 0; i < model->n_tensors; i++) n += model->tensors[i].size;
+    return n;
+}
+
+// Append one line of the table. A tensor of no rows (score.weight of a model without the score
+// head) gets no entry.
+static void gpt2_add_tensor(GPT2 *model, const char *name, int rows, int cols, bool decay) {
+    if (rows == 0) return;
+    Tensor *t = &model->tensors[model->n_tensors++];
+    snprintf(t->name, sizeof t->name, "%s", name);
+    t->rows = rows, t->cols = cols, t->decay = decay;
+    t->offset = model->n_floats;
+    t->size = size_product((size_t)rows, cols ? (size_t)cols : 1);
+    model->n_floats += (t->size + 15) / 16 * 16;
+}
+
+// Point the fields of w into memory (n_floats), in the order of the table.
+static void weights_place(Weights *w, float *memory, const GPT2 *model) {
+    const Tensor *t = model->tensors;
+    const int V = model->config.vocab_size, P = model->config.n_positions;
+    const int C = model->config.n_embd, S = model->config.score_head;
+    if (!w->h) w->h = mem_alloc((size_t)model->config.n_layer, sizeof *w->h);
+#define PLACE(field, rows, cols, name, decay) w->field = (rows) ? memory + (t++)->offset : NULL;
+#define PLACE_LAYER(field, rows, cols, name, decay) w->h[l].field = memory + (t++)->offset;
+    GPT2_OUTER_TENSORS(PLACE)
+    for (int l = 0; l < model->config.n_layer; l++) {
+        GPT2_LAYER_TENSORS(PLACE_LAYER)
+    }
+#undef PLACE
+#undef PLACE_LAYER
+}
+
+// Build the tensor table and zeroed params for a checked config. Dies when memory runs out.
+static void gpt2_create(GPT2 *model, GPT2Config config) {
+    *model = (GPT2){.config = config};
+    const int V = config.vocab_size, P = config.n_positions, C = config.n_embd, I = config.n_inner;
+    const int S = config.score_head;
+    model->tensors = mem_alloc(5 + (size_t)config.n_layer * 12, sizeof(Tensor));
+#define ADD(field, rows, cols, name, decay) gpt2_add_tensor(model, name, rows, cols, decay);
+#define ADD_LAYER(field, rows, cols, name, decay)                                                  \
+    snprintf(full, sizeof full, "h.%d.%s", l, name);                                               \
+    gpt2_add_tensor(model, full, rows, cols, decay);
+    GPT2_OUTER_TENSORS(ADD)
+    for (int l = 0; l < config.n_layer; l++) {
+        char full[48];
+        GPT2_LAYER_TENSORS(ADD_LAYER)
+    }
+#undef ADD
+#undef ADD_LAYER
+    model->params = mem_floats(model->n_floats);
+    weights_place(&model->w, model->params, model);
+    // Measured (dev/bench.c): up to 256 channels whole rows per thread are faster, above that
+    // threaded products are as fast and need no second copy of the gradients.
+    model->n_shards = C <= 256 ? omp_get_max_threads() : 1;
+    model->shards = mem_alloc((size_t)model->n_shards, sizeof(Shard));
+}
+
+// GPT-2's initialisation: N(0, initializer_range) for matrices, the two projections that write
+// into the residual stream scaled by 1 / sqrt(2L), LayerNorm weights 1, all biases 0. The value of
+// a weight depends on seed, tensor and index only, not on the number of threads.
+static void gpt2_init_random(GPT2 *model, uint64_t seed) {
+    for (int i = 0; i < model->n_tensors; i++) {
+        const Tensor *t = &model->tensors[i];
+        float *p = model->params + t->offset;
+        bool residual = strstr(t->name, "c_proj.weight") != NULL;
+        double sd = model->config.initializer_range;
+        if (residual) sd /= sqrt(2.0 * model->config.n_layer);
+        if (!t->cols) {
+            float value = strstr(t->name, "weight") ? 1.0f : 0.0f;
+            for (size_t k = 0; k < t->size; k++) p[k] = value;
+            continue;
+        }
+#pragma omp parallel for
+        for (size_t k = 0; k < t->size; k++) {
+            Rng r = rng_make(seed, RNG_INIT + ((uint64_t)i << 8));
+            r.counter = 2 * k; // two uniforms make one normal
+            p[k] = (float)(sd * rng_normal(&r));
+        }
+    }
+}
+
+// Allocate gradients and AdamW's moments: a model without them is forward only and keeps no
+// activations.
+static void gpt2_train_begin(GPT2 *model) {
+    model->grads = mem_floats(model->n_floats);
+    model->adam_m = mem_floats(model->n_floats);
+    model->adam_v = mem_floats(model->n_floats);
+    for (int s = 0; s < model->n_shards; s++) {
+        Shard *shard = &model->shards[s];
+        if (s > 0) shard->grads_memory = mem_floats(model->n_floats);
+        weights_place(&shard->grads, s ? shard->grads_memory : model->grads, model);
+    }
+}
+
+static void gpt2_free(GPT2 *model) {
+    for (int s = 0; s < model->n_shards; s++) {
+        Shard *shard = &model->shards[s];
+        free(shard->memory), free(shard->targets);
+        free(shard->grads_memory), free(shard->grads.h);
+    }
+    free(model->shards), free(model->tensors), free(model->w.h);
+    free(model->params), free(model->grads), free(model->adam_m), free(model->adam_v);
+    *model = (GPT2){0};
+}
+
+// ------------------------------------------------------------------------------------------------
+// Elementary functions that vectorise
+
+// e^x within 2 ulp: x = n ln 2 + r, e^r by its series to r^6, 2^n by the exponent bits. Clamped
+// to the range of normal floats; NaN stays NaN.
+static inline float exp_poly(float x) {
+    x = x > 88.0f ? 88.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to the nearest integer
+    float n = x * 1.44269504f + magic;
+    int32_t bits;
+    memcpy(&bits, &n, 4);
+    n -= magic;
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f; // ln 2 in two parts
+    float e = 1.0f / 720;
+    e = e * r + 1.0f / 120;
+    e = e * r + 1.0f / 24;
+    e = e * r + 1.0f / 6;
+    e = e * r + 0.5f;
+    e = e * r + 1.0f;
+    e = e * r + 1.0f;
+    float scale;
+    int32_t power = (int32_t)((uint32_t)bits << 23) + 0x3F800000;
+    memcpy(&scale, &power, 4);
+    return e * scale;
+}
+
+static inline float max_of(const float *x, int n) {
+    float m = -INFINITY;
+#pragma omp simd reduction(max : m)
+    for (int i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+static inline float dot(const float *x, const float *y, int n) {
+    float s = 0;
+#pragma omp simd reduction(+ : s)
+    for (int i = 0; i < n; i++) s += x[i] * y[i];
+    return s;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Matmul: the only two places where a linear layer or the language-model head is multiplied.
+
+// out (N, OC) = residual (N, OC) + bias (OC) + inp (N, C) W (C, OC). residual and bias may be NULL.
+// The sum is laid down first and sgemm adds to it (beta 1), which costs no more than its own
+// clearing of the output. residual may be out itself.
+static void matmul_forward(float *out, const float *inp, const float *weight, const float *bias,
+                           const float *residual, int N, int C, int OC) {
+#pragma omp parallel for
+    for (int t = 0; t < N; t++) {
+        float *o = out + (size_t)t * OC;
+        const float *r = residual ? residual + (size_t)t * OC : NULL;
+        if (r && bias)
+            for (int i = 0; i < OC; i++) o[i] = r[i] + bias[i];
+        else if (bias) memcpy(o, bias, (size_t)OC * sizeof(float));
+        else if (r && r != o) memcpy(o, r, (size_t)OC * sizeof(float));
+    }
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, OC, C, 1.0f, inp, C, weight, OC,
+                bias || residual ? 1.0f : 0.0f, out, OC);
+}
+
+// dinp (N, C) = dout (N, OC) W^T;   dW (C, OC) += inp^T dout;   dbias (OC) += column sums of dout.
+// dinp NULL skips the first; dweight NULL skips the others (so that a caller can recompute inp
+// between the two, when dinp is what it is recomputed with).
+static void matmul_backward(float *dinp, float *dweight, float *dbias, const float *dout,
+                            const float *inp, const float *weight, int N, int C, int OC) {
+    if (dinp)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, C, OC, 1.0f, dout, OC, weight, OC,
+                    0.0f, dinp, C);
+    if (!dweight) return;
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, C, OC, N, 1.0f, inp, C, dout, OC, 1.0f,
+                dweight, OC);
+    // Threads split the columns, so the order of the sum does not depend on their number.
+    const int block = 64;
+#pragma omp parallel for
+    for (int i0 = 0; i0 < OC; i0 += block) {
+        float sum[64] = {0};
+        int n = OC - i0 < block ? OC - i0 : block;
+        for (int t = 0; t < N; t++)
+            for (int i = 0; i < n; i++) sum[i] += dout[(size_t)t * OC + i0 + i];
+        for (int i = 0; i < n; i++) dbias[i0 + i] += sum[i];
+    }
+}
+
+// The head's product with the tied embedding: logits (N, V; row length VP) = h (N, C) wte^T (C, V).
+static void matmul_tied_forward(float *logits, const float *h, const float *wte, int N, int C,
+                                int V, int VP) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, V, C, 1.0f, h, C, wte, C, 0.0f, logits,
+                VP);
+}
+
+// dh (N, C) = dlogits wte;   dwte (V, C) += dlogits^T h.
+static void matmul_tied_backward(float *dh, float *dwte, const float *dlogits, const float *h,
+                                 const float *wte, int N, int C, int V, int VP) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, C, V, 1.0f, dlogits, VP, wte, C, 0.0f,
+                dh, C);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, V, C, N, 1.0f, dlogits, VP, h, C, 1.0f,
+                dwte, C);
+}
+
+// ------------------------------------------------------------------------------------------------
+// LayerNorm: out = (x - mean) / sqrt(var + eps) * w + b, over the channels of each token.
+
+// inp, out (N, C); mean, rstd (N); w, b (C).
+static void layernorm_forward(float *out, float *mean, float *rstd, const float *inp,
+                              const float *w, const float *b, int N, int C, float eps) {
+#pragma omp parallel for
+    for (int t = 0; t < N; t++) {
+        const float *x = inp + (size_t)t * C;
+        float *o = out + (size_t)t * C;
+        float m = 0, v = 0;
+#pragma omp simd reduction(+ : m)
+        for (int i = 0; i < C; i++) m += x[i];
+        m /= (float)C;
+#pragma omp simd reduction(+ : v)
+        for (int i = 0; i < C; i++) v += (x[i] - m) * (x[i] - m);
+        float s = 1.0f / sqrtf(v / (float)C + eps);
+        for (int i = 0; i < C; i++) o[i] = (x[i] - m) * s * w[i] + b[i];
+        mean[t] = m, rstd[t] = s;
+    }
+}
+
+// With xhat = (x - mean) rstd and g = dout * w:  dinp += rstd (g - mean(g) - xhat mean(g xhat)),
+// dw += sum of dout xhat, db += sum of dout. Also writes out = xhat w + b again, which the weight
+// gradient of the next product needs and the forward pass did not keep. dinp accumulates: it is
+// the residual stream's gradient.
+static void layernorm_backward(float *dinp, float *dw, float *db, float *out, const float *dout,
+                               const float *inp, const float *mean, const float *rstd,
+                               const float *w, const float *b, int N, int C) {
+#pragma omp parallel for
+    for (int t = 0; t < N; t++) {
+        const float *x = inp + (size_t)t * C, *dy = dout + (size_t)t * C;
+        float *dx = dinp + (size_t)t * C, *o = out + (size_t)t * C;
+        float m = mean[t], s = rstd[t], g_sum = 0, gx_sum = 0;
+#pragma omp simd reduction(+ : g_sum, gx_sum)
+        for (int i = 0; i < C; i++) {
+            float g = dy[i] * w[i];
+            g_sum += g, gx_sum += g * (x[i] - m) * s;
+        }
+        g_sum /= (float)C, gx_sum /= (float)C;
+        for (int i = 0; i < C; i++) {
+            float xhat = (x[i] - m) * s;
+            dx[i] += s * (dy[i] * w[i] - g_sum - xhat * gx_sum);
+            o[i] = xhat * w[i] + b[i];
+        }
+    }
+    const int block = 64;
+#pragma omp parallel for
+    for (int i0 = 0; i0 < C; i0 += block) { // columns again, as in matmul_backward
+        float sum_w[64] = {0}, sum_b[64] = {0};
+        int n = C - i0 < block ? C - i0 : block;
+        for (int t = 0; t < N; t++) {
+            const float *x = inp + (size_t)t * C + i0, *dy = dout + (size_t)t * C + i0;
+            float m = mean[t], s = rstd[t];
+            for (int i = 0; i < n; i++) sum_w[i] += dy[i] * (x[i] - m) * s, sum_b[i] += dy[i];
+        }
+        for (int i = 0; i < n; i++) dw[i0 + i] += sum_w[i], db[i0 + i] += sum_b[i];
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// Causal self-attention, per row and head: S = Q K^T / sqrt(HS), P = softmax(S), out = P V.
+// 64 queries at a time meet all keys to their left: the strip of scores (64, keys) stays in the
+// cache, the keys to the right are never touched and no T x T matrix is kept. The backward pass
+// makes P again from the log-sum-exp of each query (Dao et al. 2022).
+
+// Scores of the queries [q0, q0 + n) of one row and head against its keys [0, q0 + n):
+// strip (n, ld) = scale * Q K^T. q and k point at the row's first token; tokens are `stride` apart.
+static void attention_scores(float *strip, const float *q, const float *k, int q0, int n, int HS,
+                             int stride, int ld) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, q0 + n, HS, 1.0f / sqrtf((float)HS),
+                q + (size_t)q0 * stride, stride, k, stride, 0.0f, strip, ld);
+}
+
+// out (N, C), lse (N, NH) from qkv (N, 3C). Tokens count from row_start[0] = token_begin.
+static void attention_forward(float *out, float *lse, const float *qkv, float *strips, int max_T,
+                              const int *row_start, int R, int C, int NH) {
+    const int HS = C / NH, ld = round_up(max_T, 16), first = row_start[0];
+#pragma omp parallel for schedule(dynamic)
+    for (int task = 0; task < R * NH; task++) {
+        int r = task / NH, h = task % NH;
+        size_t t0 = (size_t)(row_start[r] - first);
+        int T = row_start[r + 1] - row_start[r];
+        const float *q = qkv + t0 * 3 * C + h * HS, *k = q + C, *v = k + C;
+        float *strip = strips + (size_t)omp_get_thread_num() * 2 * QUERY_TILE * ld;
+        for (int q0 = 0; q0 < T; q0 += QUERY_TILE) {
+            int n = T - q0 < QUERY_TILE ? T - q0 : QUERY_TILE;
+            attention_scores(strip, q, k, q0, n, HS, 3 * C, ld);
+            for (int i = 0; i < n; i++) {
+                float *s = strip + (size_t)i * ld, sum = 0;
+                int keys = q0 + i + 1;
+                float max = max_of(s, keys);
+#pragma omp simd reduction(+ : sum)
+                for (int j = 0; j < keys; j++) sum += s[j] = exp_poly(s[j] - max);
+                for (int j = 0; j < keys; j++) s[j] *= 1.0f / sum;
+                for (int j = keys; j < q0 + n; j++) s[j] = 0.0f; // the future
+                lse[(t0 + q0 + i) * NH + h] = max + logf(sum);
+            }
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, HS, q0 + n, 1.0f, strip, ld,
+                        v, 3 * C, 0.0f, out + (t0 + q0) * C + h * HS, C);
+        }
+    }
+}
+
+// dqkv (N, 3C) from dout (N, C) and what the forward pass left. Line by line:
+//   P = exp(S - lse)      dV += P^T dout      dP = dout V^T
+//   dS = scale * P * (dP - sum_j P dP)        dQ = dS K        dK += dS^T Q
+// and sum_j P dP = dout . out. Query tiles go from right to left: the first covers all keys and
+// writes dK and dV (beta 0), the others add.
+static void attention_backward(float *dqkv, const float *dout, const float *qkv, const float *out,
+                               const float *lse, float *strips, int max_T, const int *row_start,
+                               int R, int C, int NH) {
+    const int HS = C / NH, ld = round_up(max_T, 16), first = row_start[0];
+    const float scale = 1.0f / sqrtf((float)HS);
+#pragma omp parallel for schedule(dynamic)
+    for (int task = 0; task < R * NH; task++) {
+        int r = task / NH, h = task % NH;
+        size_t t0 = (size_t)(row_start[r] - first);
+        int T = row_start[r + 1] - row_start[r];
+        const float *q = qkv + t0 * 3 * C + h * HS, *k = q + C, *v = k + C;
+        float *dq = dqkv + t0 * 3 * C + h * HS, *dk = dq + C, *dv = dk + C;
+        float *P = strips + (size_t)omp_get_thread_num() * 2 * QUERY_TILE * ld;
+        float *dP = P + (size_t)QUERY_TILE * ld;
+        int q0 = (T - 1) / QUERY_TILE * QUERY_TILE;
+        for (float beta = 0.0f; q0 >= 0; q0 -= QUERY_TILE, beta = 1.0f) {
+            int n = T - q0 < QUERY_TILE ? T - q0 : QUERY_TILE, keys = q0 + n;
+            const float *o = out + (t0 + q0) * C + h * HS, *d = dout + (t0 + q0) * C + h * HS;
+            attention_scores(P, q, k, q0, n, HS, 3 * C, ld);
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, keys, HS, 1.0f, d, C, v, 3 * C,
+                        0.0f, dP, ld);
+            for (int i = 0; i < n; i++) {
+                float *p = P + (size_t)i * ld, *dp = dP + (size_t)i * ld;
+                float l = lse[(t0 + q0 + i) * NH + h];
+                float D = dot(o + (size_t)i * C, d + (size_t)i * C, HS);
+                int seen = q0 + i + 1;
+                for (int j = 0; j < seen; j++) {
+                    p[j] = exp_poly(p[j] - l);
+                    dp[j] = scale * p[j] * (dp[j] - D);
+                }
+                for (int j = seen; j < keys; j++) p[j] = dp[j] = 0.0f;
+            }
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, HS, n, 1.0f, P, ld, d, C,
+                        beta, dv, 3 * C);
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, HS, keys, 1.0f, dP, ld, k,
+                        3 * C, 0.0f, dq + (size_t)q0 * 3 * C, 3 * C);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, HS, n, 1.0f, dP, ld,
+                        q + (size_t)q0 * 3 * C, 3 * C, beta, dk, 3 * C);
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// GELU, tanh form ("gelu_new"): x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)
+
+static inline float gelu_sigmoid(float x) {
+    const float a = 0.797884561f; // sqrt(2 / pi)
+    return 1.0f / (1.0f + exp_poly(-2.0f * a * (x + 0.044715f * x * x * x)));
+}
+
+// out, inp (n)
+static void gelu_forward(float *out, const float *inp, size_t n) {
+#pragma omp parallel for simd
+    for (size_t i = 0; i < n; i++) out[i] = inp[i] * gelu_sigmoid(inp[i]);
+}
+
+// dinp holds dout on entry and dinp on return; out = gelu(inp) is made again on the way.
+// With s = sigmoid(2u):  d/dx (x s) = s + x s (1 - s) 2 du/dx.
+static void gelu_backward(float *dinp, float *out, const float *inp, size_t n) {
+    const float a = 0.797884561f;
+#pragma omp parallel for simd
+    for (size_t i = 0; i < n; i++) {
+        float x = inp[i], s = gelu_sigmoid(x);
+        float du = a * (1.0f + 3.0f * 0.044715f * x * x);
+        out[i] = x * s;
+        dinp[i] *= s + 2.0f * x * s * (1.0f - s) * du;
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// Embedding: x = wte[token] + wpe[position in the row]
+
+// out (N, C) for the tokens of rows [0, R) of row_start
+static void embedding_forward(float *out, const int *tokens, const int *row_start, int R,
+                              const float *wte, const float *wpe, int C) {
+    const int first = row_start[0];
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < R; r++)
+        for (int t = row_start[r]; t < row_start[r + 1]; t++) {
+            const float *e = wte + (size_t)tokens[t] * C, *p = wpe + (size_t)(t - row_start[r]) * C;
+            float *o = out + (size_t)(t - first) * C;
+            for (int i = 0; i < C; i++) o[i] = e[i] + p[i];
+        }
+}
+
+// dwte, dwpe += dout. Threads split the channels: a token may occur many times.
+static void embedding_backward(float *dwte, float *dwpe, const float *dout, const int *tokens,
+                               const int *row_start, int R, int C) {
+    const int first = row_start[0], block = 64;
+#pragma omp parallel for schedule(static)
+    for (int i0 = 0; i0 < C; i0 += block) {
+        int i1 = i0 + block < C ? i0 + block : C;
+        for (int r = 0; r < R; r++)
+            for (int t = row_start[r]; t < row_start[r + 1]; t++) {
+                float *e = dwte + (size_t)tokens[t] * C, *p = dwpe + (size_t)(t - row_start[r]) * C;
+                const float *d = dout + (size_t)(t - first) * C;
+                for (int i = i0; i < i1; i++) e[i] += d[i], p[i] += d[i];
+            }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// The model
+
+// How many layers' activations a shard keeps: all for a backward pass, else one.
+static int kept_layers(const GPT2 *model) {
+    return model->grads && !model->recompute ? model->config.n_layer : 1;
+}
+
+// Give the shard room for N tokens and rows of T tokens; existing contents are lost.
+static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
+    if (N <= s->max_N && T <= s->max_T) return;
+    s->max_N = N > s->max_N ? N : s->max_N;
+    s->max_T = T > s->max_T ? T : s->max_T;
+    const bool train = model->grads != NULL;
+    const size_t n = (size_t)round_up(s->max_N, 16), K = (size_t)kept_layers(model);
+    const size_t C = (size_t)model->config.n_embd, I = (size_t)model->config.n_inner;
+    const size_t L = (size_t)model->config.n_layer, NH = (size_t)model->config.n_head;
+    const size_t threads = model->n_shards > 1 ? 1 : (size_t)omp_get_max_threads();
+    const size_t strip = threads * 2 * QUERY_TILE * (size_t)round_up(s->max_T, 16);
+    const size_t VP = (size_t)round_up(model->config.vocab_size, 16);
+    const struct {
+        float **field;
+        size_t size;
+    } parts[] = {
+        {&s->x, (train ? L + 1 : 1) * n * C},
+        {&s->qkv, K * n * 3 * C},
+        {&s->att, K * n * C},
+        {&s->lse, K * n * NH},
+        {&s->mid, K * n * C},
+        {&s->fc, K * n * I},
+        {&s->mean_1, K * n},
+        {&s->rstd_1, K * n},
+        {&s->mean_2, K * n},
+        {&s->rstd_2, K * n},
+        {&s->mean_f, n},
+        {&s->rstd_f, n},
+        {&s->norm, n * C},
+        {&s->gelu, n * I},
+        {&s->dx, train ? n * C : 0},
+        {&s->dnorm, train ? n * C : 0},
+        {&s->dqkv, train ? n * 3 * C : 0},
+        {&s->dfc, train ? n * I : 0},
+        {&s->strips, strip},
+        {&s->logits, HEAD_CHUNK * VP},
+        {&s->hidden, HEAD_CHUNK * C},
+        {&s->dhidden, HEAD_CHUNK * C},
+        {&s->head_stats, HEAD_CHUNK * 4},
+    };
+    size_t total = 0;
+    for (int i = 0; i < COUNT(parts); i++) total += (parts[i].size + 15) / 16 * 16;
+    free(s->memory), free(s->targets);
+    s->memory = mem_floats(total);
+    s->targets = mem_alloc(HEAD_CHUNK, sizeof(int));
+    float *p = s->memory;
+    for (int i = 0; i < COUNT(parts); p += (parts[i].size + 15) / 16 * 16, i++)
+        *parts[i].field = parts[i].size ? p : NULL;
+}
+
+// Deal the rows out to the shards in order, each about the same number of tokens.
+static void shards_assign(GPT2 *model, const Batch *b) {
+    int r = 0;
+    for (int i = 0; i < model->n_shards; i++) {
+        Shard *s = &model->shards[i];
+        int64_t share_end = (int64_t)b->N * (i + 1) / model->n_shards; // in tokens
+        s->row_begin = r;
+        // A row belongs to the shard in whose share its middle lies.
+        while (r < b->R && (i == model->n_shards - 1 ||
+                            (b->row_start[r] + b->row_start[r + 1]) / 2 < share_end))
+            r++;
+        s->row_end = r;
+        s->token_begin = b->row_start[s->row_begin];
+        s->N = b->row_start[r] - s->token_begin;
+        int T = 1;
+        for (int k = s->row_begin; k < r; k++) {
+            int n = b->row_start[k + 1] - b->row_start[k];
+            T = n > T ? n : T;
+        }
+        shard_reserve(model, s, s->N, T);
+    }
+}
+
+// Layer l: x (N, C) -> x_next (N, C), its activations in slot k.
+//   mid = x + attn_proj(attention(attn(ln_1(x))));  x_next = mid + fc_proj(gelu(fc(ln_2(mid))))
+static void layer_forward(const GPT2 *model, Shard *s, int l, int k, const float *x,
+                          float *x_next) {
+    const LayerWeights *w = &model->w.h[l];
+    const int N = s->N, C = model->config.n_embd, I = model->config.n_inner;
+    const int NH = model->config.n_head, R = s->row_end - s->row_begin;
+    const float eps = model->config.layer_norm_epsilon;
+    const size_t n = (size_t)k * (size_t)round_up(s->max_N, 16);
+    const int *rows = model->batch->row_start + s->row_begin;
+    float *qkv = s->qkv + n * 3 * C, *att = s->att + n * C, *mid = s->mid + n * C;
+    float *fc = s->fc + n * I;
+    TIMED(PART_NORM, layernorm_forward(s->norm, s->mean_1 + n, s->rstd_1 + n, x, w->ln_1_w,
+                                       w->ln_1_b, N, C, eps));
+    TIMED(PART_LINEAR, matmul_forward(qkv, s->norm, w->attn_w, w->attn_b, NULL, N, C, 3 * C));
+    TIMED(PART_ATT,
+          attention_forward(att, s->lse + n * NH, qkv, s->strips, s->max_T, rows, R, C, NH));
+    TIMED(PART_LINEAR, matmul_forward(mid, att, w->attn_proj_w, w->attn_proj_b, x, N, C, C));
+    TIMED(PART_NORM, layernorm_forward(s->norm, s->mean_2 + n, s->rstd_2 + n, mid, w->ln_2_w,
+                                       w->ln_2_b, N, C, eps));
+    TIMED(PART_LINEAR, matmul_forward(fc, s->norm, w->fc_w, w->fc_b, NULL, N, C, I));
+    TIMED(PART_GELU, gelu_forward(s->gelu, fc, (size_t)N * I));
+    TIMED(PART_LINEAR, matmul_forward(x_next, s->gelu, w->fc_proj_w, w->fc_proj_b, mid, N, I, C));
+}
+
+// The same lines from bottom to top. s->dx (N, C) is the gradient of x_next on entry and of x on
+// return: the residual stream passes it on unchanged, each branch adds its own.
+static void layer_backward(const GPT2 *model, Shard *s, int l, int k, const float *x) {
+    const LayerWeights *w = &model->w.h[l], *d = &s->grads.h[l];
+    const int N = s->N, C = model->config.n_embd, I = model->config.n_inner;
+    const int NH = model->config.n_head, R = s->row_end - s->row_begin;
+    const size_t n = (size_t)k * (size_t)round_up(s->max_N, 16);
+    const int *rows = model->batch->row_start + s->row_begin;
+    const float *qkv = s->qkv + n * 3 * C, *att = s->att + n * C, *mid = s->mid + n * C;
+    const float *fc = s->fc + n * I;
+    // x_next = mid + fc_proj(gelu(fc(ln_2(mid))))
+    TIMED(PART_LINEAR_BACK,
+          matmul_backward(s->dfc, NULL, NULL, s->dx, NULL, w->fc_proj_w, N, I, C));
+    TIMED(PART_GELU, gelu_backward(s->dfc, s->gelu, fc, (size_t)N * I));
+    TIMED(PART_LINEAR_BACK,
+          matmul_backward(NULL, d->fc_proj_w, d->fc_proj_b, s->dx, s->gelu, NULL, N, I, C));
+    TIMED(PART_LINEAR_BACK, matmul_backward(s->dnorm, NULL, NULL, s->dfc, NULL, w->fc_w, N, C, I));
+    TIMED(PART_NORM, layernorm_backward(s->dx, d->ln_2_w, d->ln_2_b, s->norm, s->dnorm, mid,
+                                        s->mean_2 + n, s->rstd_2 + n, w->ln_2_w, w->ln_2_b, N, C));
+    TIMED(PART_LINEAR_BACK,
+          matmul_backward(NULL, d->fc_w, d->fc_b, s->dfc, s->norm, NULL, N, C, I));
+    // mid = x + attn_proj(attention(attn(ln_1(x)))); dnorm is free again and holds datt
+    TIMED(PART_LINEAR_BACK, matmul_backward(s->dnorm, d->attn_proj_w, d->attn_proj_b, s->dx, att,
+                                            w->attn_proj_w, N, C, C));
+    TIMED(PART_ATT_BACK, attention_backward(s->dqkv, s->dnorm, qkv, att, s->lse + n * NH, s->strips,
+                                            s->max_T, rows, R, C, NH));
+    TIMED(PART_LINEAR_BACK,
+          matmul_backward(s->dnorm, NULL, NULL, s->dqkv, NULL, w->attn_w, N, C, 3 * C));
+    TIMED(PART_NORM, layernorm_backward(s->dx, d->ln_1_w, d->ln_1_b, s->norm, s->dnorm, x,
+                                        s->mean_1 + n, s->rstd_1 + n, w->ln_1_w, w->ln_1_b, N, C));
+    TIMED(PART_LINEAR_BACK,
+          matmul_backward(NULL, d->attn_w, d->attn_b, s->dqkv, s->norm, NULL, N, C, 3 * C));
+}
+
+// Where the residual stream before layer l lies (l = L: after the last).
+static float *shard_x(const GPT2 *model, const Shard *s, int l) {
+    size_t stride = (size_t)round_up(s->max_N, 16) * (size_t)model->config.n_embd;
+    return s->x + (model->grads ? (size_t)l : 0) * stride;
+}
+
+static void shard_forward(const GPT2 *model, Shard *s) {
+    const int L = model->config.n_layer, C = model->config.n_embd;
+    const bool keep = kept_layers(model) > 1;
+    TIMED(PART_EMBED, embedding_forward(shard_x(model, s, 0), model->batch->tokens,
+                                        model->batch->row_start + s->row_begin,
+                                        s->row_end - s->row_begin, model->w.wte, model->w.wpe, C));
+    for (int l = 0; l < L; l++)
+        layer_forward(model, s, l, keep ? l : 0, shard_x(model, s, l), shard_x(model, s, l + 1));
+    if (s->dx) memset(s->dx, 0, (size_t)s->N * C * sizeof(float)); // the heads add to it
+}
+
+static void shard_backward(const GPT2 *model, Shard *s) {
+    const int L = model->config.n_layer, C = model->config.n_embd;
+    const bool keep = kept_layers(model) > 1;
+    for (int l = L - 1; l >= 0; l--) {
+        const float *x = shard_x(model, s, l);
+        if (!keep) layer_forward(model, s, l, 0, x, shard_x(model, s, l + 1));
+        layer_backward(model, s, l, keep ? l : 0, x);
+    }
+    TIMED(PART_EMBED,
+          embedding_backward(s->grads.wte, s->grads.wpe, s->dx, model->batch->tokens,
+                             model->batch->row_start + s->row_begin, s->row_end - s->row_begin, C));
+}
+
+// Run a statement for every shard that has rows: in parallel when there are several (inside, sgemm
+// and the loops then use one thread), else on this thread (inside, they use all). No region of one
+// thread is opened in the second case: OpenBLAS under LLVM's OpenMP hangs inside such a region.
+#define FOR_SHARDS(model, shard, ...)                                                              \
+    do {                                                                                           \
+        if ((model)->n_shards == 1) {                                                              \
+            Shard *shard = &(model)->shards[0];                                                    \
+            if (shard->N > 0) __VA_ARGS__;                                                         \
+            break;                                                                                 \
+        }                                                                                          \
+        _Pragma("omp parallel for num_threads((model)->n_shards)") for (int s_ = 0;                \
+                                                                        s_ < (model)->n_shards;    \
+                                                                        s_++) {                    \
+            Shard *shard = &(model)->shards[s_];                                                   \
+            if (shard->N > 0) __VA_ARGS__;                                                         \
+        }                                                                                          \
+    } while (0)
+
+// Run all layers over the batch. The batch must stay unchanged until the heads and gpt2_backward
+// are done. Tokens must be below vocab_size and rows no longer than n_positions (dies otherwise).
+static void gpt2_forward(GPT2 *model, const Batch *batch) {
+    for (int t = 0; t < batch->N; t++)
+        if (batch->tokens[t] < 0 || batch->tokens[t] >= model->config.vocab_size)
+            die(EXIT_BAD_INPUT, "token id %d is outside the model's vocabulary of %d",
+                batch->tokens[t], model->config.vocab_size);
+    for (int r = 0; r < batch->R; r++)
+        if (batch->row_start[r + 1] - batch->row_start[r] > model->config.n_positions)
+            die(EXIT_BAD_INPUT, "a row of %d tokens is longer than the model's %d positions",
+                batch->row_start[r + 1] - batch->row_start[r], model->config.n_positions);
+    model->batch = batch;
+    shards_assign(model, batch);
+    FOR_SHARDS(model, s, shard_forward(model, s));
+}
+
+// Carry what the heads left in dx back through all layers; gradients of weights accumulate.
+static void gpt2_backward(GPT2 *model) {
+    FOR_SHARDS(model, s, shard_backward(model, s));
+    for (int k = 1; k < model->n_shards; k++) { // add up the private gradients, in order
+        float *to = model->grads, *from = model->shards[k].grads_memory;
+        if (model->shards[k].N == 0) continue;
+#pragma omp parallel for simd
+        for (size_t i = 0; i < model->n_floats; i++) to[i] += from[i], from[i] = 0.0f;
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// Language-model head: log p(token t | its row before t) for every t whose mask is set, read from
+// the hidden state of token t - 1. Tokens without mask cost nothing here, and the logits exist for
+// HEAD_CHUNK tokens at a time only.
+
+// logits (one token's, V) -> its log-probability, entropy and arg max; with `seed` (dlogp), the
+// logits become their own gradient dlogits = seed * (onehot(target) - softmax).
+static float token_logp(float *logits, int V, int target, const float *seed, float *entropy,
+                        float *correct) {
+    float max = max_of(logits, V), sum = 0, weighted = 0, x = logits[target];
+    if (seed) { // the exponentials stay: they are the softmax up to a factor
+#pragma omp simd reduction(+ : sum, weighted)
+        for (int v = 0; v < V; v++) {
+            float z = logits[v] - max, e = exp_poly(z);
+            sum += e, weighted += e * z, logits[v] = e;
+        }
+        float scale = -*seed / sum;
+        for (int v = 0; v < V; v++) logits[v] *= scale;
+        logits[target] += *seed;
+    } else {
+#pragma omp simd reduction(+ : sum, weighted)
+        for (int v = 0; v < V; v++) {
+            float z = logits[v] - max, e = exp_poly(z);
+            sum += e, weighted += e * z;
+        }
+    }
+    *entropy = logf(sum) - weighted / sum; // lse - sum p logit, both relative to max
+    *correct = x == max;
+    return x - max - logf(sum);
+}
+
+// One shard's part of the head. logp (N of the batch) or NULL; dlogp (N of the batch) or NULL.
+static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const float *dlogp) {
+    const Batch *b = model->batch;
+    const int C = model->config.n_embd, V = model->config.vocab_size, VP = round_up(V, 16);
+    const float *x = shard_x(model, s, model->config.n_layer);
+    float *mean = s->head_stats, *rstd = mean + HEAD_CHUNK, *entropy = rstd + HEAD_CHUNK;
+    float *correct = entropy + HEAD_CHUNK;
+    HeadStats stats = {0};
+    int t = s->token_begin, end = s->token_begin + s->N;
+    while (t < end) {
+        int n = 0;
+        for (; t < end && n < HEAD_CHUNK; t++)
+            if (b->mask[t]) s->targets[n++] = t;
+        if (n == 0) break;
+        // gather the hidden states that predict them
+        float *raw = s->norm; // (n, C), free between forward and backward
+        for (int i = 0; i < n; i++)
+            memcpy(raw + (size_t)i * C, x + (size_t)(s->targets[i] - 1 - s->token_begin) * C,
+                   (size_t)C * sizeof(float));
+        layernorm_forward(s->hidden, mean, rstd, raw, model->w.ln_f_w, model->w.ln_f_b, n, C,
+                          model->config.layer_norm_epsilon);
+        matmul_tied_forward(s->logits, s->hidden, model->w.wte, n, C, V, VP);
+#pragma omp parallel for
+        for (int i = 0; i < n; i++) {
+            int at = s->targets[i];
+            float lp = token_logp(s->logits + (size_t)i * VP, V, b->tokens[at],
+                                  dlogp ? &dlogp[at] : NULL, &entropy[i], &correct[i]);
+            if (logp) logp[at] = lp;
+        }
+        for (int i = 0; i < n; i++) stats.entropy += entropy[i], stats.correct += correct[i] > 0;
+        stats.count += n;
+        if (!dlogp) continue;
+        matmul_tied_backward(s->dhidden, s->grads.wte, s->logits, s->hidden, model->w.wte, n, C, V,
+                             VP);
+        float *draw = s->dnorm; // (n, C), free as well
+        memset(draw, 0, (size_t)n * C * sizeof(float));
+        layernorm_backward(draw, s->grads.ln_f_w, s->grads.ln_f_b, s->hidden, s->dhidden, raw, mean,
+                           rstd, model->w.ln_f_w, model->w.ln_f_b, n, C);
+        for (int i = 0; i < n; i++) {
+            float *to = s->dx + (size_t)(s->targets[i] - 1 - s->token_begin) * C;
+            for (int c = 0; c < C; c++) to[c] += draw[(size_t)i * C + c];
+        }
+    }
+    return stats;
+}
+
+static HeadStats lm_head(GPT2 *model, float *logp, const float *dlogp) {
+    HeadStats all = {0};
+    if (logp) memset(logp, 0, (size_t)model->batch->N * sizeof(float));
+    FOR_SHARDS(model, s, TIMED(PART_HEAD, s->stats = shard_lm_head(model, s, logp, dlogp)));
+    for (int s = 0; s < model->n_shards; s++) {
+        const Shard *shard = &model->shards[s];
+        if (shard->N == 0) continue;
+        all.entropy += shard->stats.entropy;
+        all.correct += shard->stats.correct;
+        all.count += shard->stats.count;
+    }
+    return all;
+}
+
+// logp (N): log-probabilities (nats) of the masked tokens of the batch that gpt2_forward saw, 0
+// elsewhere.
+static HeadStats lm_head_forward(GPT2 *model, float *logp) { return lm_head(model, logp, NULL); }
+
+// dlogp (N): the loss's gradient with respect to logp. Adds to dx and to the gradients of wte and
+// ln_f. The logits are computed again: a loss like DPO's knows dlogp only after all logp.
+static void lm_head_backward(GPT2 *model, const float *dlogp) { lm_head(model, NULL, dlogp); }
+
+// Both in one pass, for a loss whose dlogp does not depend on logp (SFT: -1 / number of tokens).
+// Saves one of the head's four products.
+static HeadStats lm_head_forward_backward(GPT2 *model, float *logp, const float *dlogp) {
+    return lm_head(model, logp, dlogp);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Scalar head: value[t] = score . ln_f(x[t]). A reward model reads it at a row's last token, a
+// critic at every token.
+
+// One shard's part: fills value (N of the batch), or, given dvalue, adds to dx and to the
+// gradients.
+static void shard_value_head(const GPT2 *model, Shard *s, float *value, const float *dvalue) {
+    const int N = s->N, C = model->config.n_embd;
+    const Weights *w = &model->w, *d = &s->grads;
+    const float *x = shard_x(model, s, model->config.n_layer);
+    layernorm_forward(s->norm, s->mean_f, s->rstd_f, x, w->ln_f_w, w->ln_f_b, N, C,
+                      model->config.layer_norm_epsilon);
+    for (int t = 0; value && t < N; t++)
+        value[s->token_begin + t] = dot(w->score, s->norm + (size_t)t * C, C);
+    if (!dvalue) return;
+    for (int t = 0; t < N; t++) {
+        float g = dvalue[s->token_begin + t];
+        const float *h = s->norm + (size_t)t * C;
+        for (int i = 0; i < C; i++) {
+            d->score[i] += g * h[i];
+            s->dnorm[(size_t)t * C + i] = g * w->score[i];
+        }
+    }
+    layernorm_backward(s->dx, d->ln_f_w, d->ln_f_b, s->norm, s->dnorm, x, s->mean_f, s->rstd_f,
+                       w->ln_f_w, w->ln_f_b, N, C);
+}
+
+// value (N): the scalar of every token of the batch that gpt2_forward saw. Needs score_head.
+static void value_head_forward(GPT2 *model, float *value) {
+    FOR_SHARDS(model, s, shard_value_head(model, s, value, NULL));
+}
+
+// dvalue (N): the loss's gradient with respect to value. Adds to dx, score and ln_f.
+static void value_head_backward(GPT2 *model, const float *dvalue) {
+    FOR_SHARDS(model, s, shard_value_head(model, s, NULL, dvalue));
+}
+
+// ------------------------------------------------------------------------------------------------
+// AdamW (Loshchilov and Hutter 2019), as PyTorch computes it
+
+// Euclidean norm of all gradients. Sums are made in blocks of fixed size and the blocks added in
+// order, so that the result does not depend on the number of threads.
+static double grad_norm(const GPT2 *model) {
+    const size_t block = 1 << 16, blocks = (model->n_floats + block - 1) / block;
+    double *sums = mem_alloc(blocks, sizeof *sums), total = 0;
+#pragma omp parallel for
+    for (size_t b = 0; b < blocks; b++) {
+        size_t end = (b + 1) * block < model->n_floats ? (b + 1) * block : model->n_floats;
+        float part[16];
+        double sum = 0;
+        for (size_t i = b * block; i < end; i += 16) { // n_floats is a multiple of 16
+            const float *g = model->grads + i;
+            for (int k = 0; k < 16; k++) part[k] = g[k] * g[k];
+            for (int k = 0; k < 16; k++) sum += part[k];
+        }
+        sums[b] = sum;
+    }
+    for (size_t b = 0; b < blocks; b++) total += sums[b];
+    free(sums);
+    return sqrt(total);
+}
+
+// What torch.nn.utils.clip_grad_norm_ multiplies gradients by: min(1, max_norm / (norm + 1e-6)).
+// max_norm 0: no clipping.
+static float clip_scale(double norm, double max_norm) {
+    double scale = max_norm > 0 ? max_norm / (norm + 1e-6) : 1.0;
+    return (float)(scale < 1.0 ? scale : 1.0);
+}
+
+typedef struct {
+    double beta1, beta2, epsilon, weight_decay;
+    bool decay_embeddings; // transformers decays them too; false leaves wte and wpe out
+} AdamW;
+
+// One update with gradients g = clip * grads, which are zero afterwards:
+//   p -= lr wd p;   m = b1 m + (1 - b1) g;   v = b2 v + (1 - b2) g^2
+//   p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + epsilon)
+static void adamw_step(GPT2 *model, const AdamW *opt, double lr, float clip) {
+    const double t = (double)++model->adam_step;
+    const float b1 = (float)opt->beta1, b2 = (float)opt->beta2, eps = (float)opt->epsilon;
+    const float c1 = (float)(1.0 - opt->beta1), c2 = (float)(1.0 - opt->beta2);
+    const float rate = (float)(lr / (1.0 - pow(opt->beta1, t)));
+    const float root = (float)(1.0 / sqrt(1.0 - pow(opt->beta2, t)));
+    for (int i = 0; i < model->n_tensors; i++) {
+        const Tensor *tensor = &model->tensors[i];
+        bool embedding = !strcmp(tensor->name, "wte.weight") || !strcmp(tensor->name, "wpe.weight");
+        bool decays = tensor->decay && (opt->decay_embeddings || !embedding);
+        const float keep = decays ? (float)(1.0 - lr * opt->weight_decay) : 1.0f;
+        float *p = model->params + tensor->offset, *grad = model->grads + tensor->offset;
+        float *m = model->adam_m + tensor->offset, *v = model->adam_v + tensor->offset;
+#pragma omp parallel for simd
+        for (size_t k = 0; k < tensor->size; k++) {
+            float g = clip * grad[k];
+            m[k] = b1 * m[k] + c1 * g;
+            v[k] = b2 * v[k] + c2 * g * g;
+            p[k] = keep * p[k] - rate * m[k] / (sqrtf(v[k]) * root + eps);
+            grad[k] = 0.0f;
+        }
+    }
+}
+
+// Factor on the learning rate for update `step` (from 0) of `total`, as transformers' schedulers:
+// a linear warm-up, then constant, linear to 0, or half a cosine to 0. With a warm-up the first
+// update has factor 0.
+static double lr_factor(const char *type, int64_t step, int64_t warmup, int64_t total) {
+    if (step < warmup && strcmp(type, "constant")) return (double)step / (double)warmup;
+    double span = (double)(total - warmup > 1 ? total - warmup : 1);
+    double progress = (double)(step - warmup) / span;
+    if (!strcmp(type, "linear")) return progress < 1 ? 1 - progress : 0;
+    if (!strcmp(type, "cosine")) return progress < 1 ? 0.5 * (1 + cos(M_PI * progress)) : 0;
+    return 1; // constant, constant_with_warmup
+}
+
+// ------------------------------------------------------------------------------------------------
+// The machine
+
+// Say which OpenBLAS kernels run on how many threads, and warn about the two settings that make
+// everything slow: a kernel older than the CPU, and an OpenBLAS with threads of its own.
+static void blas_report(void) {
+    const char *core = openblas_get_corename();
+    omp_set_dynamic(0);
+    openblas_set_num_threads(omp_get_max_threads());
+    printf("OpenBLAS kernel %s, %d threads\n", core, omp_get_max_threads());
+    if (openblas_get_parallel() != 2)
+        warn("this OpenBLAS is not the OpenMP build (Debian: libopenblas-openmp-dev); its threads "
+             "and ours get in each other's way");
+#ifdef __x86_64__
+    bool avx2_kernel = !strcmp(core, "Haswell") || !strcmp(core, "Zen");
+    if (avx2_kernel && __builtin_cpu_supports("avx512f"))
+        warn("the CPU has AVX-512 but OpenBLAS runs its %s kernel%s", core,
+             getenv("OPENBLAS_CORETYPE") ? " (OPENBLAS_CORETYPE is set)" : "");
+#endif
+}
+
+#endif
