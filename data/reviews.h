@@ -180,6 +180,8 @@ static const GrammarRule grammar_rules[] = {
     {"on story", 3, CON, "The <jokes> <do badly>."},
     {"on story", 2, PRO, "The <plot> <is> <gripping> from start to finish."},
     {"on story", 2, CON, "The <plot> <is> <predictable> from start to finish."},
+    {"on story", 2, PRO, "The <plot> is never <predictable>."},
+    {"on story", 2, CON, "The <plot> is hardly <gripping>."},
     {"on story", 2, PRO, "After <ten> minutes I still <smiled>."},
     {"on story", 2, CON, "After <ten> minutes I only <yawned>."},
     {"on people", 4, PRO, "The <acting> <does well>."},
@@ -188,6 +190,8 @@ static const GrammarRule grammar_rules[] = {
     {"on people", 3, CON, "The <actors> <do badly>."},
     {"on people", 2, PRO, "The <actors> <are> <natural> and full of <charm>."},
     {"on people", 2, CON, "The <actors> <are> <wooden> and have no <charm>."},
+    {"on people", 2, PRO, "The <acting> is never <wooden>."},
+    {"on people", 2, CON, "The <acting> is hardly <natural>."},
     {"on people", 2, PRO, "The <person> is <well> played."},
     {"on people", 2, CON, "The <person> is <badly> played."},
     {"on craft", 4, PRO, "The <music> <does well>."},
@@ -199,7 +203,7 @@ static const GrammarRule grammar_rules[] = {
     {"on craft", 2, PRO, "I <loved> the <music> and the <images>."},
     {"on craft", 2, CON, "I <hated> the <music> and the <images>."},
     {"on craft", 2, PRO, "The <music> is never <ugly>."},
-    {"on craft", 2, CON, "The <music> is never <beautiful>."},
+    {"on craft", 2, CON, "The <music> is hardly <beautiful>."},
 
     // two aspects, one good and one bad; the second half is what stays
     {"contrast", 3, CON, "The <plot> <does well>, but the <acting> <does badly>."},
