@@ -70,25 +70,12 @@ static void tokens_free(TokenList *list) {
     *list = (TokenList){0};
 }
 
-// vocab.json spells each byte as one printable character: bytes that Latin-1 can print stand for
-// themselves, the other 68 take U+0100 and up in order (space is U+0120, newline U+010A).
-static bool byte_is_printable(int byte) {
-    return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
-}
-
-// glyph[b] <- the code point that spells byte b.
-static void byte_glyphs(uint32_t glyph[256]) {
-    uint32_t next = 0x100;
-    for (int b = 0; b < 256; b++) glyph[b] = byte_is_printable(b) ? (uint32_t)b : next++;
-}
-
-// byte[c] <- the byte that code point c spells, or -1; c < 0x144, the first code point above all.
-enum { GLYPHS = 0x144 };
-static void glyph_bytes(int byte[GLYPHS]) {
-    uint32_t glyph[256];
-    byte_glyphs(glyph);
-    for (int c = 0; c < GLYPHS; c++) byte[c] = -1;
-    for (int b = 0; b < 256; b++) byte[glyph[b]] = b;
+// The code point by which vocab.json spells a byte. Bytes that print in Latin-1 stand for
+// themselves, the other 68 take U+0100 to U+0143 in order: space is U+0120, newline U+010A.
+static uint32_t byte_glyph(int byte) {
+    if (byte < 0x21) return (uint32_t)(0x100 + byte);
+    if (byte >= 0x7F && byte <= 0xA0) return (uint32_t)(0x121 + byte - 0x7F);
+    return byte == 0xAD ? 0x143 : (uint32_t)byte;
 }
 
 // The slot of the pair (left, right): its own, or the empty one where it would go.
@@ -100,17 +87,13 @@ static Merge *merge_slot(const Tokenizer *t, int left, int right) {
     return &t->merges[i];
 }
 
-// The bytes of one token; *n is their number. Not NUL-terminated, and may be half a character.
+// The bytes of one token; *n is their number. Not NUL-terminated, and may be half a character. Ids
+// beyond the vocabulary (a model may have more rows than there are tokens) are empty.
 static const char *tokenizer_piece(const Tokenizer *t, int id, size_t *n) {
+    *n = 0;
+    if (id < 0 || id >= t->vocab_size) return "";
     *n = t->start[id + 1] - t->start[id];
     return t->bytes.data + t->start[id];
-}
-
-// The id of the added token with this name, or -1.
-static int tokenizer_find_added(const Tokenizer *t, const char *name) {
-    for (int i = 0; i < t->n_added; i++)
-        if (!strcmp(t->added[i].name, name)) return t->added[i].id;
-    return -1;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -149,18 +132,18 @@ static size_t hash_slots(size_t n) {
 
 // Append the bytes that `name` spells. A name with other characters in it was never made of bytes
 // (an added token that was written into vocab.json): it stands for itself, as in `transformers`.
-static void piece_append(Text *bytes, const char *name, const int byte[GLYPHS]) {
+static void piece_append(Text *bytes, const char *name, const int byte_of[0x144]) {
     size_t n = strlen(name), before = bytes->size;
     uint32_t code = 0;
     for (size_t i = 0; i < n;) {
         i += (size_t)utf8_decode(&code, name + i, n - i); // json_parse has checked the UTF-8
-        if (code >= GLYPHS || byte[code] < 0) {
+        if (code >= 0x144 || byte_of[code] < 0) {
             bytes->size = before;
             text_append(bytes, name, n);
             return;
         }
-        char b = (char)byte[code];
-        text_append(bytes, &b, 1);
+        char byte = (char)byte_of[code];
+        text_append(bytes, &byte, 1);
     }
 }
 
@@ -188,19 +171,18 @@ static void vocab_load(Tokenizer *t, NameTable *names, const cJSON *vocab, const
         by_id[id] = item;
         *name_slot(names, item->string, strlen(item->string)) = item;
     } // as many ids as tokens, none twice, all below the count: so there is no gap either
-    int byte[GLYPHS];
-    glyph_bytes(byte);
+    int byte_of[0x144]; // by code point: the inverse of byte_glyph
+    for (int c = 0; c < COUNT(byte_of); c++) byte_of[c] = -1;
+    for (int b = 0; b < 256; b++) byte_of[byte_glyph(b)] = b;
     t->start = mem_alloc(count + 1, sizeof *t->start);
     text_append(&t->bytes, "", 0);
     for (size_t i = 0; i < count; i++) {
-        piece_append(&t->bytes, by_id[i]->string, byte);
+        piece_append(&t->bytes, by_id[i]->string, byte_of);
         t->start[i + 1] = t->bytes.size;
     }
-    uint32_t glyph[256];
-    byte_glyphs(glyph);
     for (int b = 0; b < 256; b++) {
         char name[4];
-        int n = utf8_encode(name, glyph[b]);
+        int n = utf8_encode(name, byte_glyph(b));
         t->byte_id[b] = name_find(names, name, (size_t)n);
         if (t->byte_id[b] < 0)
             die(EXIT_BAD_INPUT,
@@ -239,6 +221,8 @@ static void merges_load(Tokenizer *t, const NameTable *names, const char *path) 
     int rank = 0;
     for (long number = 1; line_next(&t->merges_file, &at, &line, &n); number++) {
         if (line_is_version(line, n, number)) continue;
+        if (utf8_check(line, n) < n || memchr(line, 0, n))
+            die(EXIT_BAD_INPUT, "%s:%ld: not a line of UTF-8 text", path, number);
         const char *space = memchr(line, ' ', n);
         size_t left_n = space ? (size_t)(space - line) : 0;
         size_t right_n = space ? n - left_n - 1 : 0;
@@ -300,63 +284,62 @@ static cJSON *json_read_optional(const char *dir, const char *name, char **path)
     return path_is_file(*path) ? json_read(*path) : NULL;
 }
 
-// The value of a token's role ("eos_token") in tokenizer_config.json: a name, or an object with
-// the name in "content". NULL if it is not set.
-static const char *role_name(const cJSON *config, const char *role) {
-    const cJSON *item = json_get(config, role);
-    if (cJSON_IsObject(item)) item = json_get(item, "content");
-    return cJSON_IsString(item) ? item->valuestring : NULL;
-}
-
-// The id of the token that has this role, or -1 if there is no such role. A token of vocab.json
-// that has a role becomes an added token: `transformers` finds it in texts as a whole.
+// The id of the token that tokenizer_config.json names for this role ("eos_token"), by its name or
+// as an object with the name in "content". Without such an entry that of `otherwise`, or -1 if that
+// is NULL. The token becomes an added token, since `transformers` finds it in texts as a whole.
 static int role_load(Tokenizer *t, const NameTable *names, const cJSON *config, const char *role,
                      const char *otherwise, const char *path) {
-    const char *name = role_name(config, role);
-    if (!name) name = otherwise;
+    const cJSON *item = json_get(config, role);
+    if (cJSON_IsObject(item)) item = json_get(item, "content");
+    const char *name = cJSON_IsString(item) ? item->valuestring : otherwise;
     if (!name) return -1;
-    int id = tokenizer_find_added(t, name);
-    if (id >= 0) return id;
-    id = name_find(names, name, strlen(name));
+    for (int i = 0; i < t->n_added; i++)
+        if (!strcmp(t->added[i].name, name)) return t->added[i].id;
+    int id = name_find(names, name, strlen(name));
     if (id < 0) die(EXIT_BAD_INPUT, "%s: %s \"%s\" is not in the vocabulary", path, role, name);
     added_load(t, names, name, id, NULL, path);
     return id;
 }
 
-// Added tokens from the three places where they have been written over the years, then the roles.
-static void specials_load(Tokenizer *t, const NameTable *names, const cJSON *tokenizer_json,
-                          const char *dir, const char *vocab_path) {
+// Note all added tokens of a JSON list (NULL: none). Over the years there have been three forms:
+// [{"id": 7, "content": "x"}], {"7": {"content": "x"}} and {"x": 7}.
+static void added_load_list(Tokenizer *t, const NameTable *names, const cJSON *list,
+                            const char *path) {
     const cJSON *item;
-    char *path = path_join(dir, "tokenizer.json");
-    cJSON_ArrayForEach(item, json_get(tokenizer_json, "added_tokens")) {
-        const cJSON *name = json_get(item, "content");
-        int64_t id;
-        if (!cJSON_IsString(name) || !json_integer(json_get(item, "id"), &id))
-            die(EXIT_BAD_INPUT, "%s: an entry of added_tokens lacks \"content\" or \"id\"", path);
-        added_load(t, names, name->valuestring, id, item, path);
-    }
-    free(path);
-    cJSON *config = json_read_optional(dir, "tokenizer_config.json", &path);
-    cJSON_ArrayForEach(item, json_get(config, "added_tokens_decoder")) { // "50256": {"content": ..}
-        const cJSON *name = json_get(item, "content");
-        char *end;
-        long long id = strtoll(item->string, &end, 10);
-        if (!cJSON_IsString(name) || *end || !*item->string)
-            die(EXIT_BAD_INPUT, "%s: added_tokens_decoder: bad entry \"%s\"", path, item->string);
-        added_load(t, names, name->valuestring, id, item, path);
-    }
-    char *list_path;
-    cJSON *list = json_read_optional(dir, "added_tokens.json", &list_path); // {"[PAD]": 50257}
     cJSON_ArrayForEach(item, list) {
-        int64_t id;
-        if (!json_integer(item, &id))
-            die(EXIT_BAD_INPUT, "%s: the id of \"%s\" is not an integer", list_path, item->string);
-        added_load(t, names, item->string, id, NULL, list_path);
+        const cJSON *content = json_get(item, "content"), *number = json_get(item, "id");
+        const char *name = cJSON_IsString(content) ? content->valuestring : NULL;
+        char *end = "x";
+        int64_t id = item->string ? strtoll(item->string, &end, 10) : 0;
+        bool good = number ? json_integer(number, &id) : item->string && *item->string && !*end;
+        if (cJSON_IsNumber(item) && item->string) {
+            name = item->string;
+            good = json_integer(item, &id);
+        }
+        if (!name || !good)
+            die(EXIT_BAD_INPUT, "%s: added token \"%s\" lacks a name or an id", path,
+                name           ? name
+                : item->string ? item->string
+                               : "");
+        added_load(t, names, name, id, item, path);
     }
-    const char *role_path = config ? path : vocab_path;
+}
+
+// Added tokens from the three files where they may stand, then the roles.
+static void specials_load(Tokenizer *t, const NameTable *names, const cJSON *json, const char *dir,
+                          const char *vocab_path) {
+    char *json_path = path_join(dir, "tokenizer.json"), *config_path, *list_path;
+    cJSON *config = json_read_optional(dir, "tokenizer_config.json", &config_path);
+    cJSON *list = json_read_optional(dir, "added_tokens.json", &list_path);
+    added_load_list(t, names, json_get(json, "added_tokens"), json_path);
+    added_load_list(t, names, json_get(config, "added_tokens_decoder"), config_path);
+    added_load_list(t, names, list, list_path);
+    const char *role_path = config ? config_path : vocab_path;
     t->eos_id = role_load(t, names, config, "eos_token", END_OF_TEXT, role_path);
     t->pad_id = role_load(t, names, config, "pad_token", NULL, role_path);
-    free(list_path), free(path);
+    if (cJSON_IsTrue(json_get(config, "add_prefix_space")))
+        warn("%s: add_prefix_space is ignored: ids differ from those of transformers", config_path);
+    free(json_path), free(config_path), free(list_path);
     cJSON_Delete(list), cJSON_Delete(config);
 }
 
@@ -416,21 +399,29 @@ static void tokenizer_load(Tokenizer *t, const char *dir) {
     char *json_path, *vocab_path = path_join(dir, "vocab.json");
     char *merges_path = path_join(dir, "merges.txt");
     cJSON *json = json_read_optional(dir, "tokenizer.json", &json_path);
-    if (!path_is_file(vocab_path) && json) {
-        files_from_json(t, json, json_path);
-    } else {
+    bool from_json = json && !path_is_file(vocab_path);
+    if (from_json) files_from_json(t, json, json_path);
+    else {
         t->vocab_file.data = file_read(vocab_path, &t->vocab_file.size);
         t->merges_file.data = file_read(merges_path, &t->merges_file.size);
     }
-    cJSON *vocab = json_parse(t->vocab_file.data, t->vocab_file.size, vocab_path, 1);
+    const char *vocab_name = from_json ? json_path : vocab_path;
+    cJSON *vocab = json_parse(t->vocab_file.data, t->vocab_file.size, vocab_name, 1);
     NameTable names;
-    vocab_load(t, &names, vocab, vocab_path);
-    merges_load(t, &names, merges_path);
-    specials_load(t, &names, json, dir, vocab_path);
+    vocab_load(t, &names, vocab, vocab_name);
+    merges_load(t, &names, from_json ? json_path : merges_path);
+    specials_load(t, &names, json, dir, vocab_name);
     added_place(t, dir);
     free(names.items);
     cJSON_Delete(vocab), cJSON_Delete(json);
     free(json_path), free(vocab_path), free(merges_path);
+}
+
+// Die unless all ids are below the model's vocab_size.
+static void tokenizer_check(const Tokenizer *t, int vocab_size, const char *dir) {
+    if (t->vocab_size > vocab_size)
+        die(EXIT_BAD_INPUT, "%s: the tokenizer has %d tokens, the model's vocab_size is %d", dir,
+            t->vocab_size, vocab_size);
 }
 
 static void tokenizer_free(Tokenizer *t) {

@@ -368,6 +368,7 @@ static void test_bad_files(const Tokenizer *good, const char *dir) {
         {"h  e\n", "merges.txt:1: expected two tokens separated by one space"},
         {"h e\n\ni n\n", "merges.txt:2: expected two tokens separated by one space"},
         {"h e\n#version: 0.2\n", "merges.txt:2: merge \"#version: 0.2\": \"#version:\" is not in"},
+        {"h\xFF e\n", "merges.txt:1: not a line of UTF-8 text"},
         {"q zz\n", "merges.txt:1: merge \"q zz\": \"zz\" is not in the vocabulary"},
         {"q z\n", "merges.txt:1: merge \"q z\" gives \"qz\", not in the vocabulary"},
         {"h e\ni n\nh e\n", "merges.txt:3: merge \"h e\" appears twice"},
@@ -413,14 +414,17 @@ static void test_bad_files(const Tokenizer *good, const char *dir) {
         {"added_tokens.json", "{\"[PAD]\": 701}", "no token has id 700"},
         {"added_tokens.json", "{\"[A]\": 700, \"[B]\": 700}", "id 700 used by \"[A]\" and \"[B]\""},
         {"added_tokens.json", "{\"\": 700}", "an added token is empty"},
+        {"added_tokens.json", "{\"[PAD]\": 700.5}", "added token \"[PAD]\" lacks a name or an id"},
+        {"added_tokens.json", "[7]", "added token \"\" lacks a name or an id"},
         {"tokenizer_config.json", "{\"pad_token\": \"[PAD]\"}",
          "pad_token \"[PAD]\" is not in the"},
         {"tokenizer_config.json",
          "{\"added_tokens_decoder\": {\"700\": {\"content\": \"<mask>\", \"lstrip\": true}}}",
          "added token \"<mask>\": lstrip is not supported"},
         {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"x\": {\"content\": \"y\"}}}",
-         "added_tokens_decoder: bad entry \"x\""},
-        {"tokenizer.json", "{\"added_tokens\": [{\"id\": 700}]}", "lacks \"content\" or \"id\""},
+         "added token \"y\" lacks a name or an id"},
+        {"tokenizer.json", "{\"added_tokens\": [{\"id\": 700}]}",
+         "added token \"\" lacks a name or an id"},
     };
     for (int i = 0; i < COUNT(bad_added); i++) {
         file_write(dir, bad_added[i].name, bad_added[i].text, strlen(bad_added[i].text));
@@ -432,6 +436,11 @@ static void test_bad_files(const Tokenizer *good, const char *dir) {
     dir_clear(dir);
     file_write(dir, "tokenizer.json", "{\"model\": {\"type\": \"Unigram\"}}", 30);
     CHECK_DIES(EXIT_BAD_INPUT, "tokenizer.json: expected a BPE model", tokenizer_load(&t, dir));
+    const char *no_bytes = "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}}";
+    file_write(dir, "tokenizer.json", no_bytes, strlen(no_bytes));
+    CHECK_DIES(EXIT_BAD_INPUT, "tokenizer.json lacks byte token", tokenizer_load(&t, dir));
+    CHECK_DIES(EXIT_BAD_INPUT, "has 700 tokens, the model's vocab_size is 699",
+               tokenizer_check(good, 699, "x"));
 }
 
 // The same added tokens from any of the places where they may stand.
@@ -472,6 +481,10 @@ int main(void) {
     test_golden(&t, "test/golden/tokenizer_tiny.txt");
     test_save(&t, dir);
     test_long_word(&t);
+    size_t n;
+    tokenizer_piece(&t, 700, &n);
+    CHECK(n == 0, "an id beyond the vocabulary has %zu bytes", n);
+    tokenizer_check(&t, 700, "test/golden/tiny_vocab");
     test_bad_files(&t, dir);
     test_added_tokens(&t, dir);
     tokenizer_free(&t);
