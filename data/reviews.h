@@ -809,9 +809,9 @@ static void review_make(const Grammar *g, uint64_t seed, uint64_t index, int min
     size_t ends[GRAMMAR_MAX_SYMBOLS];
     int n = review_generate(g, &rng, &text, ends, COUNT(ends));
     int k = min + (int)rng_below(&rng, (uint64_t)(max - min + 1));
-    if (k > n - 1) k = n - 1; // the last word is a full stop
-    if (strchr(".,", text.data[ends[k - 1]])) k += k > min && k > 1 ? -1 : 1;
-    size_t cut = k < n ? ends[k - 1] : text.size;
+    if (k > n - 2) k = n - 2; // leaves the last word and its full stop
+    if (strchr(".,", text.data[ends[k - 1]])) k += k > min ? -1 : 1;
+    size_t cut = ends[k - 1];
     text_append(prompt, text.data, cut);
     text_append(completion, text.data + cut, text.size - cut);
     text_free(&text);

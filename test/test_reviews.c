@@ -459,6 +459,9 @@ static void test_generator(const Grammar *g) {
         outside += n < REVIEWS_MIN_PROMPT || n > REVIEWS_MAX_PROMPT;
         lengths[n]++;
         p2.size = c2.size = 0;
+        review_make(g, 9, (uint64_t)i, 30, 30, &p2, &c2); // most reviews are not as long
+        mark += c2.size < 3 || c2.data[0] != ' ';
+        p2.size = c2.size = 0;
         review_make(g, 10, (uint64_t)i, REVIEWS_MIN_PROMPT, REVIEWS_MAX_PROMPT, &p2, &c2);
         different += strcmp(c.data, c2.data) != 0;
         text_free(&p), text_free(&c), text_free(&p2), text_free(&c2);
