@@ -48,6 +48,7 @@ typedef struct {
 
 enum { LINE_MAX_BYTES = 64 << 20 };
 
+// A file that is read line by line.
 typedef struct {
     FILE *file;
     const char *path;
@@ -75,12 +76,14 @@ static void impostor_check(const char *path, const char *head, size_t n) {
             die(EXIT_BAD_INPUT, "%s: %s", path, kinds[i].what);
 }
 
+// True if s[0..n) is nothing but white space.
 static bool text_is_blank(const char *s, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (!strchr(" \t\r\n", s[i]) || !s[i]) return false;
     return true;
 }
 
+// Begin to read `path`; dies if that is not possible.
 static void lines_open(LineReader *r, const char *path) {
     *r = (LineReader){file_open(path), path, 0, {0}};
 }
@@ -112,6 +115,7 @@ static bool lines_next(LineReader *r) {
     return false;
 }
 
+// Close the file.
 static void lines_close(LineReader *r) {
     fclose(r->file);
     text_free(&r->line);
@@ -137,6 +141,7 @@ static cJSON *record_next(LineReader *r) {
 // ------------------------------------------------------------------------------------------------
 // Columns
 
+// What a JSON value is, for "... is a number, expected ...".
 static const char *json_type_name(const cJSON *item) {
     if (cJSON_IsString(item)) return "a string";
     if (cJSON_IsNumber(item)) return "a number";
@@ -204,6 +209,7 @@ typedef struct {
     char fault[160]; // why it cannot be used; "" if it can
 } Draft;
 
+// Begin a new example; the memory is kept.
 static void draft_clear(Draft *d) {
     d->text.size = 0;
     text_append(&d->text, "", 0);
@@ -267,6 +273,7 @@ static void draft_messages(Draft *d, const LineReader *r, const cJSON *list, con
     }
 }
 
+// Free the draft's memory.
 static void draft_free(Draft *d) {
     text_free(&d->text);
     free(d->parts);
@@ -468,6 +475,7 @@ static void dataset_load(Dataset *d, const Tokenizer *t, const char *path, const
     tokens_free(&work.ids), tokens_free(&work.joint), text_free(&work.mask);
 }
 
+// Free all that dataset_load or dataset_split allocated.
 static void dataset_free(Dataset *d) {
     free(d->start), free(d->tokens), free(d->mask);
     *d = (Dataset){0};

@@ -52,11 +52,13 @@ typedef struct Tokenizer {
     Text vocab_file, merges_file; // as they were read, so that saving gives the same bytes again
 } Tokenizer;
 
+// A list of ids that grows.
 typedef struct {
     int *data;
     size_t n, capacity;
 } TokenList;
 
+// Append one id.
 static void tokens_append(TokenList *list, int id) {
     if (list->n == list->capacity) {
         list->capacity = 2 * list->capacity + 64;
@@ -65,6 +67,7 @@ static void tokens_append(TokenList *list, int id) {
     list->data[list->n++] = id;
 }
 
+// Free the list; it can be used again.
 static void tokens_free(TokenList *list) {
     free(list->data);
     *list = (TokenList){0};
@@ -343,6 +346,7 @@ static void specials_load(Tokenizer *t, const NameTable *names, const cJSON *jso
     cJSON_Delete(list), cJSON_Delete(config);
 }
 
+// For qsort: by id.
 static int added_compare(const void *a, const void *b) {
     return ((const AddedToken *)a)->id - ((const AddedToken *)b)->id;
 }
@@ -424,6 +428,7 @@ static void tokenizer_check(const Tokenizer *t, int vocab_size, const char *dir)
             t->vocab_size, vocab_size);
 }
 
+// Free all that tokenizer_load allocated.
 static void tokenizer_free(Tokenizer *t) {
     for (int i = 0; i < t->n_added; i++) free(t->added[i].name);
     free(t->added), free(t->merges), free(t->start);
@@ -508,12 +513,14 @@ typedef struct {
     size_t capacity, heap_n;
 } MergeWork;
 
+// Put a key into the heap; the smallest is at heap[0].
 static void heap_push(MergeWork *w, uint64_t key) {
     size_t i = w->heap_n++;
     for (; i > 0 && w->heap[(i - 1) / 2] > key; i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
     w->heap[i] = key;
 }
 
+// Take the smallest key out of the heap, which must not be empty.
 static uint64_t heap_pop(MergeWork *w) {
     uint64_t top = w->heap[0], key = w->heap[--w->heap_n];
     size_t i = 0, child;
