@@ -139,7 +139,7 @@ static void gold_read(const Gold *gold, const char *text, size_t n, GoldText *t,
     size_t at = 0, begin;
     bool clean, lost = false;
     belief_start(now);
-    memset(next->place, 0, sizeof next->place);
+    belief_clear(next);
     t->n = 0;
     while (t->n < GOLD_MAX_WORDS && review_word_next(text, n, &at, &begin, &clean)) {
         const char *s = text + begin;

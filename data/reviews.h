@@ -661,10 +661,15 @@ static int belief_place(Belief *b, int state) {
     return i;
 }
 
-// Before the first word.
-static void belief_start(Belief *b) {
+// No states. (A belief must have been cleared once before anything else is done with it.)
+static void belief_clear(Belief *b) {
     b->n = 0;
     memset(b->place, 0, sizeof b->place);
+}
+
+// Before the first word.
+static void belief_start(Belief *b) {
+    belief_clear(b);
     memcpy(b->mass[belief_place(b, GRAMMAR_START)], tone_prior, sizeof tone_prior);
 }
 
@@ -737,7 +742,7 @@ static double review_logprob_given(const Grammar *g, const char *prompt, const c
     double given = -1, p[GRAMMAR_MAX_WORDS + 1];
     bool clean = true;
     belief_start(now);
-    memset(next->place, 0, sizeof next->place);
+    belief_clear(next);
     while (now->n && review_word_next(text, n, &at, &begin, &clean) && clean) {
         if (at > border && given < 0) { // the first word that is not all in the prompt
             given = belief_mass(now);

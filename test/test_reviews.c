@@ -237,7 +237,7 @@ static void test_borders(const Grammar *g) {
     Belief now, next;
     double p[GRAMMAR_MAX_WORDS + 1], s = 0;
     belief_start(&now);
-    memset(next.place, 0, sizeof next.place);
+    belief_clear(&next);
     belief_step(g, &next, &now, grammar_find_word(g, "The", 3));
     belief_next_word(g, &next, p);
     for (int w = 0; w < g->n_words; w++) s += g->word[w][0] == 's' ? p[w] : 0;
