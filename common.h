@@ -22,6 +22,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,6 +48,17 @@ enum {
 // On a terminal, wipe the progress line so that the next line starts clean.
 static void progress_clear(void) {
     if (isatty(STDOUT_FILENO)) printf("\r\033[K");
+    fflush(stdout);
+}
+
+// On a terminal, replace the progress line; elsewhere do nothing.
+__attribute__((format(printf, 1, 2))) static void progress_show(const char *format, ...) {
+    if (!isatty(STDOUT_FILENO)) return;
+    va_list args;
+    progress_clear();
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
     fflush(stdout);
 }
 
@@ -139,7 +151,8 @@ __attribute__((format(printf, 2, 3))) static void text_print(Text *t, const char
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    char probe[1];
+    int n = vsnprintf(probe, 1, format, args); // gcc's sanitizer build warns of NULL here
     va_end(args);
     if (n < 0) die(EXIT_IO, "cannot format text");
     text_reserve(t, (size_t)n);
@@ -173,7 +186,8 @@ __attribute__((format(printf, 1, 2))) static char *text_format(const char *forma
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    char probe[1];
+    int n = vsnprintf(probe, 1, format, args); // gcc's sanitizer build warns of NULL here
     va_end(args);
     if (n < 0) die(EXIT_IO, "cannot format text");
     char *s = mem_alloc((size_t)n + 1, 1);
@@ -735,6 +749,23 @@ static void flags_json(Text *out, const Flag *flags, int n) {
         comma = ",\n";
     }
     text_print(out, "\n}\n");
+}
+
+// ------------------------------------------------------------------------------------------------
+// Being asked to stop (Ctrl-C, kill): the program finishes its step, saves and leaves. A second
+// signal ends it at once. The only variable in these headers, since a handler can reach no other.
+
+static volatile sig_atomic_t stop_signal = 0; // the signal's number once one came
+
+static void stop_handler(int number) {
+    if (stop_signal) _exit(128 + number);
+    stop_signal = number;
+}
+
+static void stop_on_signals(void) {
+    struct sigaction action = {.sa_handler = stop_handler, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
 // ------------------------------------------------------------------------------------------------

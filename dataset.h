@@ -481,16 +481,23 @@ static void dataset_free(Dataset *d) {
     *d = (Dataset){0};
 }
 
-// Number of tokens that count in the loss.
-static size_t dataset_count_mask(const Dataset *d) {
-    size_t count = 0;
-    for (size_t i = 0; i < d->start[d->n]; i++) count += d->mask[i];
+// Number of tokens of row i that count in the loss.
+static long dataset_row_mask(const Dataset *d, int i) {
+    long count = 0;
+    for (size_t k = d->start[i]; k < d->start[i + 1]; k++) count += d->mask[k];
+    return count;
+}
+
+// The same, of all rows.
+static long dataset_count_mask(const Dataset *d) {
+    long count = 0;
+    for (int i = 0; i < d->n; i++) count += dataset_row_mask(d, i);
     return count;
 }
 
 // Append one line about what was read; counts that are 0 are left out.
 static void dataset_report(Text *out, const Dataset *d, const char *path) {
-    text_print(out, "%s: %d rows, %zu tokens, %zu of them in the loss", path, d->n, d->start[d->n],
+    text_print(out, "%s: %d rows, %zu tokens, %ld of them in the loss", path, d->n, d->start[d->n],
                dataset_count_mask(d));
     if (d->skipped) text_print(out, "; %ld of %ld records skipped", d->skipped, d->records);
     if (d->truncated) text_print(out, "; %ld truncated", d->truncated);

@@ -1,0 +1,58 @@
+# align.c. Every program is one C file and needs no Makefile: its third line builds it. This file
+# saves typing, runs the tests and remakes what is made.
+#
+#   make            the programs, in this folder
+#   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
+#   make bench      speed against this machine's limits (dev/bench.c)
+#   make sft_model  data/sft again, the model that ships (about a minute)
+#   make data       the default data set again (seconds)
+
+CC = gcc
+CFLAGS = -O3 -march=native -fno-math-errno -fopenmp
+WARN = -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror
+SANITIZE = -O1 -g -march=native -fno-math-errno -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all
+LIBS = -lopenblas -lcjson -lm
+PROGRAMS = train_sft generate
+TOOLS = reviews gold
+TESTS = losses common tokenizer dataset model checkpoint sample reviews
+SCRIPTS = test/test_programs.sh test/test_generate.sh
+HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
+
+all: $(PROGRAMS)
+
+$(PROGRAMS): %: %.c $(HEADERS)
+	$(CC) $(CFLAGS) $< -o $@ $(LIBS)
+
+# Three builds of everything for the tests: build/plain, build/asan, build/clang.
+BUILT = $(PROGRAMS) $(TOOLS) $(TESTS:%=test_%)
+plain = $(CC) $(CFLAGS) $(WARN)
+asan = $(CC) $(SANITIZE) $(WARN)
+clang = clang $(CFLAGS) $(WARN)
+define builds
+build/$(1)/%: %.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+build/$(1)/%: data/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+build/$(1)/%: test/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+build/$(1)/%: dev/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+$(1): $$(BUILT:%=build/$(1)/%)
+endef
+$(foreach b,plain asan clang,$(eval $(call builds,$(b))))
+
+test: plain asan $(if $(shell command -v clang),clang)
+	@sh test/run.sh "$(TESTS)" "$(SCRIPTS)"
+
+bench: build/plain/bench
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE build/plain/bench
+
+build/plain/bench: dev/bench.c $(HEADERS)
+	@mkdir -p $(@D) && $(plain) -DPROFILE $< -o $@ $(LIBS)
+
+sft_model: train_sft
+	./train_sft && rm -rf data/sft && cp -r out/sft/final data/sft
+
+data: build/plain/reviews
+	build/plain/reviews --write_data data
+
+clean:
+	rm -rf build $(PROGRAMS)
+
+.PHONY: all plain asan clang test bench sft_model data clean
