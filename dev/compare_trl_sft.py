@@ -136,7 +136,7 @@ def compare(ours, theirs, accumulation):
     for i, (a, b) in enumerate(zip(ours, theirs)):
         loss, norm = relative(a["loss"], b["loss"]), relative(a["grad_norm"], b["grad_norm"])
         print(f"{b['step']:4}  {b['loss']:<10.6f}  {a['loss']:<10.6f}  {loss:.1e}   {b['grad_norm']:<10.6f}  "
-              f"{a['grad_norm']:<10.6f}  {norm:.1e}   {a['learning_rate']:<10.4g}  {a['num_tokens']}")
+              f"{a['grad_norm']:<10.6f}  {norm:.1e}   {a['learning_rate']:<10.4g}  {a['num_tokens']:.0f}")
         bounds = {
             "step": (a["step"] != b["step"], 0),
             "epoch": (abs(a["epoch"] - b["epoch"]), 1e-6),
