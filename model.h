@@ -1,10 +1,11 @@
 // model.h: GPT-2, forward and backward, in one scroll (Radford et al. 2019). From top to bottom:
 //
 //   config and tensors   the table of all weights; memory; random initialisation
-//   layers               matmul, LayerNorm, attention, GELU, embedding: each backward below its
-//   forward the model            gpt2_forward and gpt2_backward, facing each other heads
-//   log-probabilities of tokens; one scalar per token AdamW                clipping, the update,
-//   learning-rate schedules
+//   layers               matmul, LayerNorm, attention, GELU, embedding: backward below forward
+//   the model            gpt2_forward and gpt2_backward
+//   heads                log-probabilities of tokens; one scalar per token
+//   AdamW                clipping, the update, learning-rate schedules
+//   the machine          which OpenBLAS this is
 //
 // Conventions. N tokens of R rows lie back to back without padding (Batch in common.h), so
 // everything but attention sees a matrix of N rows. C channels, L layers, NH heads of HS = C / NH
@@ -26,18 +27,10 @@
 // ------------------------------------------------------------------------------------------------
 // Profile: with -DPROFILE every call below is timed under the name of its part (dev/bench.c).
 
-enum {
-    PART_LINEAR,
-    PART_LINEAR_BACK,
-    PART_HEAD,
-    PART_ATT,
-    PART_ATT_BACK,
-    PART_NORM,
-    PART_GELU,
-    PART_EMBED,
-    PART_ADAMW,
-    PARTS
-};
+// clang-format off
+enum { PART_LINEAR, PART_LINEAR_BACK, PART_HEAD, PART_ATT, PART_ATT_BACK, PART_NORM, PART_GELU,
+       PART_EMBED, PARTS };
+// clang-format on
 #ifdef PROFILE
 static double profile_seconds[PARTS];
 #define TIMED(part, ...)                                                                           \
