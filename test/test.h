@@ -40,7 +40,6 @@ static struct { int passed, failed, skipped; } test_counts;
         if (child_ == 0) {                                                                         \
             dup2(pipe_[1], STDERR_FILENO);                                                         \
             close(pipe_[0]);                                                                       \
-            test_counts.dying = true;                                                              \
             __VA_ARGS__;                                                                           \
             _exit(0);                                                                              \
         }                                                                                          \
