@@ -143,7 +143,7 @@ static int dir_replace(const char *from, const char *parent, const char *name) {
     if (!result && disk_sync_dir(parent))
         die(EXIT_IO, "%s: saved, but cannot sync %s: %s; a power failure might lose it", to, parent,
             strerror(errno));
-    if (!result && old) disk_remove(old); // failing leaves a stale name, which the next start sweeps
+    if (!result && old) disk_remove(old); // what is left of it, the next start sweeps
     free(to), free(aside);
     return result;
 }
@@ -335,8 +335,10 @@ static char *checkpoint_find(const char *dir, const char *wanted) {
     }
     free(steps);
     if (!found)
-        die(EXIT_BAD_INPUT, "%s: no usable checkpoint (%d found); start without "
-            "--resume_from_checkpoint", dir, n);
+        die(EXIT_BAD_INPUT,
+            "%s: no usable checkpoint (%d found); start without "
+            "--resume_from_checkpoint",
+            dir, n);
     return found;
 }
 
@@ -355,6 +357,34 @@ static void output_lock(Output *out) {
         die(EXIT_IO, "%s: another run is writing here; wait for it or choose another --output_dir",
             out->target);
     warn("%s: cannot be locked (%s): do not start a second run here", out->target, strerror(errno));
+    close(out->lock);
+    out->lock = -1;
+}
+
+// Remove what interrupted runs left in `dir`: .tmp-NAME-PID, .trash-NAME-PID and .old-NAME-PID (of
+// this name only, if it is not NULL). What had stepped aside as .old goes back if its name is free.
+// Our lock says that no other run is at work here; without one, ask whether PID lives.
+static void output_sweep(const Output *out, const char *dir, const char *only) {
+    static const char *const kinds[] = {".tmp-", ".trash-", ".old-"};
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        int kind = 0;
+        while (kind < 3 && !text_has_prefix(e->d_name, kinds[kind])) kind++;
+        if (kind == 3) continue;
+        const char *name = e->d_name + strlen(kinds[kind]), *dash = strrchr(name, '-');
+        if (!dash || !dash[1] || dash[1 + strspn(dash + 1, "0123456789")]) continue;
+        size_t n = (size_t)(dash - name);
+        if (only && (strlen(only) != n || strncmp(only, name, n))) continue;
+        pid_t pid = (pid_t)strtol(dash + 1, NULL, 10);
+        if (out->lock < 0 && pid != getpid() && (!kill(pid, 0) || errno == EPERM)) continue;
+        char *path = path_join(dir, e->d_name), *back = text_format("%s/%.*s", dir, (int)n, name);
+        bool done = kind == 2 && !disk_rename(path, back);
+        bool keep = kind == 2 && !done && errno != ENOTEMPTY && errno != EEXIST;
+        if (!done && (keep || disk_remove(path)))
+            warn("%s: cannot tidy up: %s", path, strerror(errno));
+        free(path), free(back);
+    }
+    if (d) closedir(d);
 }
 
 // Check the output directory, before anything is loaded or written. `resume` is the value of
@@ -371,7 +401,6 @@ static void output_open(Output *out, const char *dir, const char *resume, bool o
                       : text_copy(out->name);
     if (!access(out->target, F_OK) && !path_is_dir(out->target))
         die(EXIT_IO, "%s: is a file, expected a directory", out->target);
-    if (path_is_dir(out->target)) output_lock(out);
 
     // Can it be written? If it does not exist, ask the first directory above it that does.
     char *above = text_copy(out->target), *parent, *name;
@@ -383,14 +412,19 @@ static void output_open(Output *out, const char *dir, const char *resume, bool o
     if (access(above, W_OK | X_OK))
         die(EXIT_IO, "%s: cannot write in %s: %s", out->target, above, strerror(errno));
     free(above);
+    if (replace) output_sweep(out, out->parent, out->name);
+    if (path_is_dir(out->target)) {
+        output_lock(out);
+        output_sweep(out, out->target, NULL);
+    }
 
     bool inside = false; // is the checkpoint to resume one of this directory's own?
     if (resume) {
         out->resume_dir = checkpoint_find(out->target, resume);
         char *up = path_join(out->resume_dir, "..");
         struct stat a, b;
-        inside = !stat(up, &a) && !stat(out->target, &b) && a.st_dev == b.st_dev &&
-                 a.st_ino == b.st_ino;
+        inside =
+            !stat(up, &a) && !stat(out->target, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
         free(up);
     }
     if (inside && (overwrite || replace))
@@ -399,34 +433,10 @@ static void output_open(Output *out, const char *dir, const char *resume, bool o
     DIR *d = opendir(out->target);
     for (struct dirent *e; d && !inside && !overwrite && !replace && (e = readdir(d));)
         if (output_is_ours(e->d_name))
-            die(EXIT_USAGE, "%s: already has %s; use --overwrite_output_dir, "
-                "--resume_from_checkpoint latest or another --output_dir", out->target, e->d_name);
-    if (d) closedir(d);
-}
-
-// Remove what interrupted runs left in `dir`: .tmp-NAME-PID, .trash-NAME-PID and .old-NAME-PID (of
-// this name only, if it is not NULL). A directory that had stepped aside goes back if its name is
-// free. The lock says that no other run is at work here; without one, ask whether PID lives.
-static void output_sweep(const Output *out, const char *dir, const char *only) {
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        bool old = text_has_prefix(e->d_name, ".old-");
-        const char *name = text_has_prefix(e->d_name, ".tmp-")     ? e->d_name + 5
-                           : text_has_prefix(e->d_name, ".trash-") ? e->d_name + 7
-                           : old                                   ? e->d_name + 5
-                                                                   : NULL;
-        const char *dash = name ? strrchr(name, '-') : NULL;
-        if (!dash || !dash[1] || dash[1 + strspn(dash + 1, "0123456789")]) continue;
-        size_t n = (size_t)(dash - name);
-        if (only && (strlen(only) != n || strncmp(only, name, n))) continue;
-        pid_t pid = (pid_t)strtol(dash + 1, NULL, 10);
-        if (out->lock < 0 && pid != getpid() && (!kill(pid, 0) || errno == EPERM)) continue;
-        char *path = path_join(dir, e->d_name), *back = text_format("%s/%.*s", dir, (int)n, name);
-        if (old && access(back, F_OK)) {
-            if (disk_rename(path, back)) warn("%s: cannot rename: %s", path, strerror(errno));
-        } else if (disk_remove(path)) warn("%s: cannot remove: %s", path, strerror(errno));
-        free(path), free(back);
-    }
+            die(EXIT_USAGE,
+                "%s: already has %s; use --overwrite_output_dir, "
+                "--resume_from_checkpoint latest or another --output_dir",
+                out->target, e->d_name);
     if (d) closedir(d);
 }
 
@@ -467,17 +477,15 @@ static void output_file(const Output *out, const char *name, const char *text) {
     free(tmp), free(path);
 }
 
-// Everything is loaded and the run begins: make the directory, tidy up after interrupted runs,
-// delete what is to be overwritten, write run.json. `config_path` names the config.json that the
+// Everything is loaded and the run begins: make the directory, delete what is to be overwritten,
+// write run.json. `config_path` names the config.json that the
 // model came from, or NULL.
 static void output_start(Output *out, const char *run_json, const char *config_path) {
     signal(SIGXFSZ, SIG_IGN); // a file size limit is then an error of write, not the end
     out->pattern = config_pattern(config_path);
     output_make_dirs(out->target);
     if (out->lock < 0) output_lock(out);
-    output_sweep(out, out->target, NULL);
     if (out->replace) {
-        output_sweep(out, out->parent, out->name);
         out->dir = text_format("%s/.tmp-%s-%d", out->parent, out->name, (int)getpid());
         output_make_dirs(out->dir);
     } else out->dir = text_copy(out->target);
@@ -487,6 +495,15 @@ static void output_start(Output *out, const char *run_json, const char *config_p
         if (output_is_ours(e->d_name)) output_trash(out->dir, e->d_name);
     if (d) closedir(d);
     output_file(out, "run.json", run_json);
+}
+
+// Let go of the directory, as the end of the process does.
+static void output_close(Output *out) {
+    if (out->lock >= 0) close(out->lock);
+    free(out->target), free(out->parent), free(out->name), free(out->dir);
+    free(out->resume_dir), free(out->metrics_path);
+    cJSON_Delete(out->pattern);
+    *out = (Output){.lock = -1};
 }
 
 // The run ended well: save the model as OUT/final and, if OUT was to be replaced, do it now.
@@ -499,11 +516,7 @@ static void output_finish(Output *out, const GPT2 *model, const Tokenizer *token
     if (out->replace && dir_replace(out->dir, out->parent, out->name))
         die(EXIT_IO, "%s: cannot replace it: %s; the run's files are in %s", out->target,
             strerror(errno), out->dir);
-    if (out->lock >= 0) close(out->lock);
-    free(out->target), free(out->parent), free(out->name), free(out->dir);
-    free(out->resume_dir), free(out->metrics_path);
-    cJSON_Delete(out->pattern);
-    *out = (Output){.lock = -1};
+    output_close(out);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -589,8 +602,9 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
     stage_tensors(&s, "trainer/optimizer.safetensors", model, 2, prefixes,
                   (const float *const[]){model->adam_m, model->adam_v});
     Text state = {0}, manifest = {0};
-    text_print(&state, "{\n  \"format\": 1,\n  \"adam_step\": %" PRId64
-               ",\n  \"metrics_bytes\": %" PRId64 ",\n  \"threads\": %d,\n  \"values\": {",
+    text_print(&state,
+               "{\n  \"format\": 1,\n  \"adam_step\": %" PRId64 ",\n  \"metrics_bytes\": %" PRId64
+               ",\n  \"threads\": %d,\n  \"values\": {",
                model->adam_step, metrics_bytes, omp_get_max_threads());
     for (int i = 0; i < n_fields; i++)
         text_print(&state, "%s\n    \"%s\": \"%s\"", i ? "," : "", fields[i].name,
@@ -642,7 +656,8 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
     }
     if (threads != omp_get_max_threads())
         warn("%s was saved with %" PRId64 " threads, this run has %d: it will not continue bit for "
-             "bit", out->resume_dir, threads, omp_get_max_threads());
+             "bit",
+             out->resume_dir, threads, omp_get_max_threads());
     cJSON_Delete(json);
     free(path);
 

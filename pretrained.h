@@ -86,8 +86,10 @@ static bool config_has_score(const char *path, const cJSON *json, int pad) {
     int n = labels ? cJSON_GetArraySize(labels)
                    : config_int(path, json, "num_labels", NULL, 2, 0, INT_MAX);
     if (n != 1)
-        die(EXIT_BAD_INPUT, "%s: %d labels (id2label; transformers' default is 2), expected 1: "
-            "a reward model has one score", path, n);
+        die(EXIT_BAD_INPUT,
+            "%s: %d labels (id2label; transformers' default is 2), expected 1: "
+            "a reward model has one score",
+            path, n);
     if (pad < 0) die(EXIT_BAD_INPUT, "%s: reward model needs pad_token_id", path);
     return true;
 }
@@ -95,7 +97,10 @@ static bool config_has_score(const char *path, const cJSON *json, int pad) {
 // The config of a parsed config.json.
 static GPT2Config config_parse(const char *path, const cJSON *json) {
     if (!cJSON_IsObject(json)) die(EXIT_BAD_INPUT, "%s: expected a JSON object", path);
-    static const struct { const char *key; bool value; } fixed[] = {
+    static const struct {
+        const char *key;
+        bool value;
+    } fixed[] = {
         {"scale_attn_weights", true},
         {"tie_word_embeddings", true},
         {"scale_attn_by_inverse_layer_idx", false},
@@ -139,8 +144,7 @@ static GPT2Config config_parse(const char *path, const cJSON *json) {
         die(EXIT_BAD_INPUT, "%s: n_embd %d not divisible by n_head %d", path, c.n_embd, c.n_head);
     int n_ctx = config_int(path, json, "n_ctx", NULL, c.n_positions, 1, 1 << 20);
     if (n_ctx != c.n_positions)
-        die(EXIT_BAD_INPUT, "%s: n_ctx %d differs from n_positions %d", path, n_ctx,
-            c.n_positions);
+        die(EXIT_BAD_INPUT, "%s: n_ctx %d differs from n_positions %d", path, n_ctx, c.n_positions);
     c.layer_norm_epsilon = config_float(path, json, "layer_norm_epsilon", 1e-5f, 1e-12, 1);
     c.initializer_range = config_float(path, json, "initializer_range", 0.02f, 0, 10);
     c.bos_token_id = config_token(path, json, "bos_token_id", 50256, c.vocab_size);
@@ -254,7 +258,8 @@ static void config_write(Text *out, const GPT2Config *c, const cJSON *pattern) {
     static const char *aliases[] = {"max_position_embeddings", "hidden_size", "num_hidden_layers",
                                     "num_attention_heads", "num_labels"};
     cJSON *json = pattern ? cJSON_Duplicate(pattern, true) : cJSON_CreateObject();
-    for (int i = 0; i < COUNT(aliases); i++) cJSON_DeleteItemFromObjectCaseSensitive(json, aliases[i]);
+    for (int i = 0; i < COUNT(aliases); i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(json, aliases[i]);
     config_set(json, "model_type", "\"gpt2\"");
     config_set(json, "architectures", "[\n    \"%s\"\n  ]",
                c->score_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel");
@@ -313,9 +318,9 @@ static bool weight_is_mask(const char *name) {
 // Names of adapters, wrappers and quantized weights: with these, what is left over would load but
 // would not be the model that was saved.
 static bool weight_is_foreign(const char *name) {
-    static const char *parts[] = {"lora_", "module.", "_orig_mod.", "base_model.", ".qweight",
-                                  ".qzeros", ".scales", ".g_idx", ".SCB", ".absmax",
-                                  "weight_scale", "quant_"};
+    static const char *parts[] = {"lora_",    "module.", "_orig_mod.",   "base_model.",
+                                  ".qweight", ".qzeros", ".scales",      ".g_idx",
+                                  ".SCB",     ".absmax", "weight_scale", "quant_"};
     for (int i = 0; i < COUNT(parts); i++)
         if (strstr(name, parts[i])) return true;
     return false;
@@ -379,7 +384,10 @@ static void weight_check_head(const GPT2 *model, const SafeFile *f, const SafeTe
 
 // Fill model->params from the files of `set`, each tensor exactly once.
 static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
-    typedef struct { const SafeFile *file; const SafeTensor *tensor; } Found;
+    typedef struct {
+        const SafeFile *file;
+        const SafeTensor *tensor;
+    } Found;
     Found *found = mem_alloc((size_t)model->n_tensors, sizeof *found), head = {0};
     const char *with = NULL, *without = NULL; // a name of each form
     int n_found = 0, n_unused = 0;
@@ -408,8 +416,7 @@ static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
             } else if (!strcmp(stored->name, "lm_head.weight")) head = (Found){f, stored};
             else if (weight_is_foreign(stored->name))
                 die(EXIT_BAD_INPUT, "%s: \"%s\": not a plain GPT-2 checkpoint%s", f->path,
-                    stored->name,
-                    strstr(stored->name, "lora_") ? "; merge the adapter first" : "");
+                    stored->name, strstr(stored->name, "lora_") ? "; merge the adapter first" : "");
             else if (!mask && n_unused++ < 3)
                 text_print(&unused, "%s\"%s\"", unused.size ? ", " : "", stored->name);
         }
@@ -432,8 +439,9 @@ static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
 // Make a model from a checkpoint directory; dies with the reason if that cannot be done in full.
 static void model_load(GPT2 *model, const char *dir) {
     if (!path_is_dir(dir))
-        die(EXIT_BAD_INPUT, access(dir, F_OK) ? "%s: no such directory"
-                                              : "%s: is a file, expected a checkpoint directory",
+        die(EXIT_BAD_INPUT,
+            access(dir, F_OK) ? "%s: no such directory"
+                              : "%s: is a file, expected a checkpoint directory",
             dir);
     char *path = path_join(dir, "config.json");
     if (!path_is_file(path)) die(EXIT_BAD_INPUT, "%s: no config.json", dir);

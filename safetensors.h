@@ -202,11 +202,11 @@ typedef struct {
 // Every type of the format: old GPT-2 files hold masks as U8 or BOOL, and a file may hold tensors
 // that we skip. Only F32, F16 and BF16 can become weights.
 static const SafeType safe_types[] = {
-    {"F32", 32},     {"F16", 16},         {"BF16", 16},        {"BOOL", 8},    {"U8", 8},
-    {"I8", 8},       {"F8_E5M2", 8},      {"F8_E4M3", 8},      {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
-    {"F8_E5M2FNUZ", 8}, {"I16", 16},      {"U16", 16},         {"I32", 32},    {"U32", 32},
-    {"F64", 64},     {"I64", 64},         {"U64", 64},         {"C64", 64},    {"F4", 4},
-    {"F6_E2M3", 6},  {"F6_E3M2", 6},
+    {"F32", 32},        {"F16", 16},    {"BF16", 16},   {"BOOL", 8},    {"U8", 8},
+    {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+    {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"I32", 32},    {"U32", 32},
+    {"F64", 64},        {"I64", 64},    {"U64", 64},    {"C64", 64},    {"F4", 4},
+    {"F6_E2M3", 6},     {"F6_E3M2", 6},
 };
 
 typedef struct {
@@ -248,7 +248,9 @@ static const char *safe_shape(char s[96], int rank, const uint64_t dims[4]) {
 // Files that people have in the place of weights, known by their first bytes. To be asked only when
 // the header's length makes no sense: a length of 640 looks like the start of a pickle.
 static void safe_check_impostor(const char *path, const char *first, size_t n) {
-    static const struct { const char *magic, *is; } known[] = {
+    static const struct {
+        const char *magic, *is;
+    } known[] = {
         {"version https://git-lfs", "a Git LFS pointer, not the weights: run git lfs pull"},
         {"PK\003\004", "a PyTorch or zip archive: re-save with safe_serialization"},
         {"\x80\002", "a Python pickle: re-save with safe_serialization"},
@@ -349,8 +351,7 @@ static void safetensors_open(SafeFile *f, const char *path) {
     struct stat st;
     *f = (SafeFile){.path = text_copy(path), .fd = disk_open(path, O_RDONLY)};
     if (f->fd < 0 && errno == ENOENT) die(EXIT_BAD_INPUT, "%s: no such file", path);
-    if (f->fd < 0 || fstat(f->fd, &st))
-        die(EXIT_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (f->fd < 0 || fstat(f->fd, &st)) die(EXIT_IO, "%s: cannot open: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode)) die(EXIT_BAD_INPUT, "%s: is not a regular file", path);
     uint64_t size = (uint64_t)st.st_size, n;
     char first[32];
@@ -385,9 +386,8 @@ static void safetensors_open(SafeFile *f, const char *path) {
             continue;
         }
         if (!cJSON_IsObject(entry)) die(EXIT_BAD_INPUT, "%s: __metadata__ is no object", path);
-        cJSON_ArrayForEach(value, entry) if (!cJSON_IsString(value))
-            die(EXIT_BAD_INPUT, "%s: __metadata__ value \"%s\" is not a string", path,
-                value->string);
+        cJSON_ArrayForEach(value, entry) if (!cJSON_IsString(value)) die(
+            EXIT_BAD_INPUT, "%s: __metadata__ value \"%s\" is not a string", path, value->string);
     }
 
     // Each tensor begins where the one before it ends, and the last ends with the file: no
@@ -571,10 +571,9 @@ static void safetensors_header(Text *out, SafeEntry *entries, int n, const char 
         char shape[96];
         uint64_t end = begin + 4 * safe_entry_floats(&entries[i]);
         text_json(&json, entries[i].name, strlen(entries[i].name));
-        text_print(&json,
-                   ":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}%s",
-                   safe_shape(shape, entries[i].rank, entries[i].dims), begin, end,
-                   i + 1 < n ? "," : "");
+        text_print(
+            &json, ":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}%s",
+            safe_shape(shape, entries[i].rank, entries[i].dims), begin, end, i + 1 < n ? "," : "");
         begin = end;
     }
     text_print(&json, "}");
