@@ -17,6 +17,7 @@
 #define _GNU_SOURCE // memmem, madvise; this header comes before every system header
 #endif
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <errno.h>
 #include <float.h>
 #include <inttypes.h>
@@ -62,27 +63,32 @@ __attribute__((format(printf, 1, 2))) static void progress_show(const char *form
     fflush(stdout);
 }
 
+// Print kind and text as one line, whatever bytes a name or a key in the text may have.
+static void say(const char *kind, const char *format, va_list args) {
+    char text[8192];
+    vsnprintf(text, sizeof text, format, args);
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = '?';
+    progress_clear();
+    fprintf(stderr, "%s: %s\n", kind, text);
+}
+
 // Print "error: <text>" on stderr and leave with `code` (one of the EXIT_ codes above).
 __attribute__((noreturn, format(printf, 2, 3))) static void die(int code, const char *format, ...) {
     va_list args;
-    progress_clear();
-    fputs("error: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    say("error", format, args);
     va_end(args);
-    fputc('\n', stderr);
-    exit(code);
+    fflush(NULL);
+    _exit(code); // not exit: nothing is freed here, and leak checkers are not to mind
 }
 
 // Print "warning: <text>" on stderr and go on.
 __attribute__((format(printf, 1, 2))) static void warn(const char *format, ...) {
     va_list args;
-    progress_clear();
-    fputs("warning: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    say("warning", format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -147,18 +153,23 @@ static void text_append(Text *t, const void *bytes, size_t n) {
     t->data[t->size] = 0;
 }
 
-__attribute__((format(printf, 2, 3))) static void text_print(Text *t, const char *format, ...) {
-    va_list args, again;
-    va_start(args, format);
+static void text_vprint(Text *t, const char *format, va_list args) {
+    va_list again;
     va_copy(again, args);
     char probe[1];
     int n = vsnprintf(probe, 1, format, args); // gcc's sanitizer build warns of NULL here
-    va_end(args);
     if (n < 0) die(EXIT_IO, "cannot format text");
     text_reserve(t, (size_t)n);
     vsnprintf(t->data + t->size, (size_t)n + 1, format, again);
     va_end(again);
     t->size += (size_t)n;
+}
+
+__attribute__((format(printf, 2, 3))) static void text_print(Text *t, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    text_vprint(t, format, args);
+    va_end(args);
 }
 
 // Append UTF-8 text as a quoted JSON string. Only what JSON demands is escaped.
@@ -183,17 +194,12 @@ static void text_free(Text *t) {
 
 // printf into a new string. Release with free().
 __attribute__((format(printf, 1, 2))) static char *text_format(const char *format, ...) {
-    va_list args, again;
+    Text t = {0};
+    va_list args;
     va_start(args, format);
-    va_copy(again, args);
-    char probe[1];
-    int n = vsnprintf(probe, 1, format, args); // gcc's sanitizer build warns of NULL here
+    text_vprint(&t, format, args);
     va_end(args);
-    if (n < 0) die(EXIT_IO, "cannot format text");
-    char *s = mem_alloc((size_t)n + 1, 1);
-    vsnprintf(s, (size_t)n + 1, format, again);
-    va_end(again);
-    return s;
+    return t.data;
 }
 
 static char *text_copy(const char *s) { return text_format("%s", s); }
@@ -334,6 +340,8 @@ static void json_scan(const char *text, size_t n, const char *file, long line) {
         snprintf(what, sizeof what, "invalid UTF-8 byte 0x%02X", (unsigned char)text[bad]);
         json_die(text, bad, file, line, what);
     }
+    if (n >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3))
+        json_die(text, 0, file, line, "begins with a byte order mark, expected plain UTF-8");
     bool in_string = false;
     int depth = 0;
     for (size_t i = 0; i < n; i++) {
@@ -344,6 +352,10 @@ static void json_scan(const char *text, size_t n, const char *file, long line) {
             if (c == '\\') {
                 if (n - i >= 6 && !memcmp(text + i, "\\u0000", 6))
                     json_die(text, i, file, line, "\\u0000 inside a JSON string");
+                size_t k = i + 2; // cJSON takes wrong hex digits for 0000
+                while (k < n && k < i + 6 && isxdigit((unsigned char)text[k])) k++;
+                if (i + 1 < n && text[i + 1] == 'u' && k < i + 6)
+                    json_die(text, i, file, line, "JSON error: not four hex digits behind \\u");
                 i++;
             } else if (c == '"') in_string = false;
         } else if (c == '"') in_string = true;
@@ -354,6 +366,8 @@ static void json_scan(const char *text, size_t n, const char *file, long line) {
         else if (c == '-' || (c >= '0' && c <= '9')) {
             size_t length = json_number_length(text + i, n - i);
             if (!length) json_die(text, i, file, line, "not a JSON number");
+            if (length > 63) // cJSON reads no more
+                json_die(text, i, file, line, "a number of more than 63 characters");
             i += length - 1;
         } else if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c >= 0x7F)
             json_die(text, i, file, line, "JSON error: unexpected byte outside a string");
@@ -364,7 +378,7 @@ static int json_compare_keys(const void *a, const void *b) {
     return strcmp((*(cJSON *const *)a)->string, (*(cJSON *const *)b)->string);
 }
 
-// The second of two equal keys in an object at or below `item`, or NULL.
+// The last of two or more equal keys in an object at or below `item`, or NULL.
 static const cJSON *json_find_duplicate(const cJSON *item) {
     int n = 0;
     const cJSON *child, *found = NULL;
@@ -380,7 +394,23 @@ static const cJSON *json_find_duplicate(const cJSON *item) {
     for (int i = 1; i < n && !found; i++)
         if (!strcmp(keys[i - 1]->string, keys[i]->string)) found = keys[i];
     free(keys);
+    cJSON_ArrayForEach(child, item) {
+        if (found && !strcmp(child->string, found->string)) found = child;
+    }
     return found;
+}
+
+// Count the strings (keys and values) that stand before the key of `key` in the text of `item`.
+// False if the key is not there: then all of them are counted.
+static bool json_strings_before(const cJSON *item, const cJSON *key, size_t *count) {
+    *count += cJSON_IsString(item);
+    const cJSON *child;
+    cJSON_ArrayForEach(child, item) {
+        if (child == key) return true;
+        *count += child->string != NULL;
+        if (json_strings_before(child, key, count)) return true;
+    }
+    return false;
 }
 
 // Parse one JSON value that fills text[0..n). `file` and `line` (of the text's first line, counted
@@ -394,14 +424,13 @@ static cJSON *json_parse(const char *text, size_t n, const char *file, long line
     while (at < n && strchr(" \t\r\n", text[at])) at++;
     if (at < n) json_die(text, at, file, line, "JSON error: text after the end of the value");
     const cJSON *twice = json_find_duplicate(root);
-    if (twice) { // name the second place where the key stands in the text
-        char *quoted = text_format("\"%s\"", twice->string);
-        char *what = text_format("duplicate key %s", quoted);
-        const char *first = memmem(text, n, quoted, strlen(quoted));
-        const char *second =
-            first ? memmem(first + 1, n - (size_t)(first + 1 - text), quoted, strlen(quoted))
-                  : NULL;
-        json_die(text, second ? (size_t)(second - text) : 0, file, line, what);
+    if (twice) {
+        size_t strings = 0;
+        json_strings_before(root, twice, &strings);
+        for (at = 0; text[at] != '"' || strings--; at++) // find it in the text, string by string
+            if (text[at] == '"')
+                for (at++; text[at] != '"'; at++) at += text[at] == '\\';
+        json_die(text, at, file, line, text_format("duplicate key \"%s\"", twice->string));
     }
     return root;
 }
@@ -581,8 +610,9 @@ static bool flag_given(Flag *flags, int n, const char *name) {
     return flag && flag->given;
 }
 
-// Store `text` in the flag's variable; dies with EXIT_USAGE if it does not fit.
-static void flag_set(Flag *flag, const char *text) {
+// Store `text` in the flag's variable; an empty string unsets one of type string. Dies with
+// EXIT_USAGE if the text does not fit. `from` says where it stands: "" or "FILE: ".
+static void flag_set(Flag *flag, const char *text, const char *from) {
     char *end = NULL;
     double number = 0;
     errno = 0;
@@ -592,25 +622,27 @@ static void flag_set(Flag *flag, const char *text) {
             bool known = strstr(all, one) && !strchr(text, '|');
             free(all), free(one);
             if (!known)
-                die(EXIT_USAGE, "--%s %s: expected one of %s", flag->name, text, flag->choices);
+                die(EXIT_USAGE, "%s--%s %s: expected one of %s", from, flag->name, text,
+                    flag->choices);
         }
-        *(const char **)flag->value = text_copy(text);
+        if (flag->given) free(*(char **)flag->value); // given twice: the last one counts
+        *(const char **)flag->value = *text ? text_copy(text) : NULL;
     } else if (flag->type == FLAG_BOOL) {
         bool yes = !strcmp(text, "true") || !strcmp(text, "1");
         if (!yes && strcmp(text, "false") && strcmp(text, "0"))
-            die(EXIT_USAGE, "--%s %s: expected true or false", flag->name, text);
+            die(EXIT_USAGE, "%s--%s %s: expected true or false", from, flag->name, text);
         *(bool *)flag->value = yes;
     } else {
         long long whole = 0;
         if (flag->type == FLAG_DOUBLE) number = strtod(text, &end);
         else number = (double)(whole = strtoll(text, &end, 10));
-        bool empty = end == text || strchr(" \t\n\v\f\r", text[0]);
-        if (empty || *end)
-            die(EXIT_USAGE, "--%s %s: not a%s number", flag->name, text,
+        bool decimal = !text[strspn(text, "+-.0123456789eE")]; // no nan, inf, hex or blank
+        if (!decimal || end == text || *end)
+            die(EXIT_USAGE, "%s--%s %s: not a%s number", from, flag->name, text,
                 flag->type == FLAG_DOUBLE ? "" : " whole");
         if (errno == ERANGE && flag->type != FLAG_DOUBLE) number = INFINITY;
         if (!(number >= flag->low && number <= flag->high))
-            die(EXIT_USAGE, "--%s %s: out of range (from %.15g to %.15g)", flag->name, text,
+            die(EXIT_USAGE, "%s--%s %s: out of range (from %.15g to %.15g)", from, flag->name, text,
                 flag->low, flag->high);
         if (flag->type == FLAG_DOUBLE) *(double *)flag->value = number;
         else if (flag->type == FLAG_LONG) *(int64_t *)flag->value = whole;
@@ -675,55 +707,59 @@ static void flags_help(const char *program, const char *about, const Flag *flags
            "  --help                                   this text\n");
 }
 
-// Take flags from a JSON object {"name": value, ...}, as flags_json writes it; null is skipped.
+// Take flags from a JSON object {"name": value, ...}, as flags_json writes it; null is skipped, and
+// so is what the command line gave before.
 static void flags_read(const char *path, Flag *flags, int n) {
     cJSON *root = json_read(path), *item;
+    char *from = text_format("%s: ", path);
     if (!cJSON_IsObject(root)) die(EXIT_BAD_INPUT, "%s: expected a JSON object of flags", path);
     cJSON_ArrayForEach(item, root) {
         Flag *flag = flag_find(flags, n, item->string);
         if (!flag) die(EXIT_USAGE, "%s: unknown flag \"%s\"; see --help", path, item->string);
-        if (cJSON_IsNull(item)) continue;
-        if (cJSON_IsString(item)) flag_set(flag, item->valuestring);
-        else if (cJSON_IsBool(item)) flag_set(flag, cJSON_IsTrue(item) ? "true" : "false");
+        if (cJSON_IsNull(item) || flag->given) continue;
+        if (cJSON_IsString(item)) flag_set(flag, item->valuestring, from);
+        else if (cJSON_IsBool(item)) flag_set(flag, cJSON_IsTrue(item) ? "true" : "false", from);
         else if (cJSON_IsNumber(item)) {
             int64_t whole;
             char *text = json_integer(item, &whole) ? text_format("%" PRId64, whole)
                                                     : text_format("%.17g", item->valuedouble);
-            flag_set(flag, text);
+            flag_set(flag, text, from);
             free(text);
-        } else die(EXIT_USAGE, "%s: \"%s\" is not a plain value", path, item->string);
+        } else die(EXIT_USAGE, "%s\"%s\" is not a plain value", from, item->string);
     }
+    free(from);
     cJSON_Delete(root);
 }
 
-// Fill the table's variables from the command line. Without arguments the flags of `preset` (a
-// string with blanks between words, or NULL) are taken and printed as a complete command line.
-// --help prints the table and exits with 0; a mistake dies with EXIT_USAGE.
+// Fill the table's variables from the command line, which goes before what --config reads. Without
+// arguments the flags of `preset` (a string with blanks between words, or NULL) are taken and
+// printed as a complete command line. --help prints the table and exits with 0; a mistake dies with
+// EXIT_USAGE.
 static void flags_parse(int argc, char **argv, Flag *flags, int n, const char *about,
                         const char *preset) {
     const char *program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
-    const char *words[256];
-    int count = 0;
+    const char **words = mem_alloc((size_t)argc + (preset ? strlen(preset) : 0), sizeof *words);
+    const char *config = NULL;
     char *copy = text_copy(preset ? preset : "");
+    int count = 0;
     if (argc == 1 && preset) {
         printf("no arguments: running the default\n  ./%s %s\n\n", program, preset);
-        for (char *word = strtok(copy, " "); word && count < COUNT(words); word = strtok(NULL, " "))
-            words[count++] = word;
+        for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) words[count++] = word;
     } else
-        for (int i = 1; i < argc && count < COUNT(words); i++) words[count++] = argv[i];
+        for (int i = 1; i < argc; i++) words[count++] = argv[i];
     for (int i = 0; i < count; i++) {
         const char *word = words[i];
         if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
             flags_help(program, about, flags, n);
+            free(copy), free(words);
             exit(0);
         }
         if (strncmp(word, "--", 2)) die(EXIT_USAGE, "unexpected argument %s; see --help", word);
         char *name = text_copy(word + 2), *equals = strchr(name, '=');
         if (equals) *equals = 0;
         Flag *flag = flag_find(flags, n, name);
-        bool config = !strcmp(name, "config");
-        if (!flag && !config) die(EXIT_USAGE, "unknown flag --%s; see --help", name);
-        const char *value = equals ? equals + 1 : NULL;
+        if (!flag && strcmp(name, "config")) die(EXIT_USAGE, "unknown flag --%s; see --help", name);
+        const char *value = equals ? word + 2 + (equals - name) + 1 : NULL;
         if (!value && flag && flag->type == FLAG_BOOL) { // --name alone means true
             bool next = i + 1 < count && strncmp(words[i + 1], "--", 2);
             value = next ? words[++i] : "true";
@@ -731,11 +767,12 @@ static void flags_parse(int argc, char **argv, Flag *flags, int n, const char *a
             if (i + 1 >= count) die(EXIT_USAGE, "--%s needs a value", name);
             value = words[++i];
         }
-        if (config) flags_read(value, flags, n);
-        else flag_set(flag, value);
+        if (flag) flag_set(flag, value, "");
+        else config = value;
         free(name);
     }
-    free(copy);
+    if (config) flags_read(config, flags, n);
+    free(copy), free(words);
 }
 
 // All flags as a JSON object, one a line: what --config reads.
