@@ -1,0 +1,980 @@
+// Tests of common.h: text, UTF-8, strict JSON, flags, random numbers, batches, the log.
+#include "test.h"
+#include <fcntl.h>
+
+static char root[] = "/tmp/align_common_XXXXXX"; // a directory for this run's files
+
+static char *in_root(const char *name) { return path_join(root, name); }
+
+static void write_file(const char *path, const char *bytes, size_t n) {
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(bytes, 1, n, file) != n || fclose(file))
+        die(EXIT_IO, "%s: cannot write", path);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Errors, memory, text, files
+
+static void test_errors(void) {
+    CHECK_DIES(EXIT_USAGE, "error: a 1\n", die(EXIT_USAGE, "a %d", 1));
+    CHECK_DIES(EXIT_DIVERGED, "error: loss is nan\n", die(EXIT_DIVERGED, "loss is %g", NAN));
+    CHECK_DIES(0, "warning: b\n", warn("b"));
+    // A name from a file may hold anything: the message stays one line, the terminal unharmed.
+    CHECK_DIES(EXIT_IO, "error: a?b?[31mc\xC3\xA9?\n",
+               die(EXIT_IO, "%s", "a\nb\033[31mc\xC3\xA9\x7F"));
+    char *big = mem_alloc(3001, 1);
+    memset(big, 'x', 3000);
+    CHECK_DIES(EXIT_IO, "error: xxxx", die(EXIT_IO, "%s", big));
+    free(big);
+}
+
+static void test_memory(void) {
+    CHECK_DIES(EXIT_IO, "out of memory: 9223372036854775807 items of 3 bytes",
+               size_product(PTRDIFF_MAX, 3));
+    CHECK_DIES(EXIT_IO, "out of memory", mem_alloc(SIZE_MAX / 4, 8));
+    CHECK_DIES(EXIT_IO, "out of memory", mem_alloc(SIZE_MAX, 1)); // more than a pointer can span
+    CHECK_DIES(EXIT_IO, "out of memory", mem_resize(NULL, SIZE_MAX / 2, 3));
+    CHECK_DIES(EXIT_IO, "out of memory", mem_floats(SIZE_MAX / 3));
+#ifndef __SANITIZE_ADDRESS__ // which ends the program itself
+    CHECK_DIES(EXIT_IO, "out of memory: 1152921504606846976 bytes",
+               mem_alloc((size_t)1 << 50, 1 << 10));
+    CHECK_DIES(EXIT_IO, "out of memory", mem_floats((size_t)1 << 58));
+#endif
+    CHECK(size_product(0, SIZE_MAX) == 0 && size_product(SIZE_MAX, 0) == 0, "0 times anything");
+    CHECK(size_product((size_t)1 << 31, (size_t)1 << 31) == (size_t)1 << 62, "a big product");
+
+    bool zero = true, aligned = true;
+    static const size_t counts[] = {0, 1, 15, 17, 1 << 20, (1 << 20) + 1};
+    for (int i = 0; i < COUNT(counts); i++) {
+        float *x = mem_floats(counts[i]);
+        aligned = aligned && (uintptr_t)x % 64 == 0;
+        for (size_t k = 0; k < counts[i]; k++) zero = zero && x[k] == 0, x[k] = 1;
+        free(x);
+    }
+    CHECK(zero, "mem_floats gives zeros");
+    CHECK(aligned, "mem_floats aligns to 64 bytes");
+    char *p = mem_alloc(3, 5);
+    for (int i = 0; i < 15; i++) zero = zero && !p[i];
+    CHECK(zero, "mem_alloc gives zeros");
+    memcpy(p, "abc", 4);
+    p = mem_resize(p, 100000, 1);
+    CHECK(!strcmp(p, "abc"), "mem_resize keeps the content");
+    p = mem_resize(p, 0, 1);
+    CHECK(p != NULL, "mem_resize to nothing still gives a block");
+    free(p);
+}
+
+static void test_text(void) {
+    Text t = {0};
+    text_append(&t, "", 0);
+    CHECK(t.data && !t.data[0] && !t.size, "empty text is NUL-terminated");
+    text_append(&t, "a\0b", 3);
+    text_print(&t, "%s=%05d", "x", 42);
+    CHECK(t.size == 10 && !memcmp(t.data, "a\0bx=00042", 11), "append and print");
+    text_print(&t, "%s", "");
+    CHECK(t.size == 10, "print nothing");
+    text_free(&t);
+    CHECK(!t.data && !t.size && !t.capacity, "text_free");
+    for (int i = 0; i < 10000; i++) text_append(&t, "0123456789", 10);
+    bool same = t.size == 100000 && !t.data[t.size];
+    for (size_t i = 0; i < t.size; i++) same = same && t.data[i] == (char)('0' + i % 10);
+    CHECK(same, "10,000 appends");
+    char *copy = text_copy(t.data), *more = text_format("%s%s", t.data, "!");
+    CHECK(!strcmp(copy, t.data), "text_copy of a long string");
+    CHECK(strlen(more) == 100001 && more[100000] == '!', "text_format of a long string");
+    free(copy), free(more), text_free(&t);
+    char *empty = text_format("%s", "");
+    CHECK(!*empty, "text_format of nothing");
+    free(empty);
+}
+
+// Paths, and what reading says about those that cannot be read.
+static void test_files(void) {
+    static const char *const joins[][3] = {
+        {"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"/", "b", "/b"}, {"a/b", "c/d", "a/b/c/d"}};
+    for (int i = 0; i < COUNT(joins); i++) {
+        char *path = path_join(joins[i][0], joins[i][1]);
+        CHECK(!strcmp(path, joins[i][2]), "path_join gives %s, not %s", path, joins[i][2]);
+        free(path);
+    }
+    char *path = in_root("file"), *missing = in_root("missing"), *below = in_root("file/x");
+    size_t n = 200003;
+    char *bytes = mem_alloc(n, 1);
+    for (size_t i = 0; i < n; i++) bytes[i] = (char)(i * 7);
+    write_file(path, bytes, n);
+    CHECK(path_is_file(path) && !path_is_dir(path), "a file is a file");
+    CHECK(path_is_dir(root) && !path_is_file(root), "a directory is a directory");
+    CHECK(!path_is_file(missing) && !path_is_dir(missing), "nothing is neither");
+    size_t size;
+    char *back = file_read(path, &size);
+    CHECK(size == n && !memcmp(back, bytes, n) && !back[n], "a binary file is read whole");
+    free(back);
+    write_file(path, "", 0);
+    back = file_read(path, NULL);
+    CHECK(!*back, "an empty file");
+    free(back);
+    CHECK_DIES(EXIT_BAD_INPUT, "missing: no such file\n", file_read(missing, NULL));
+    CHECK_DIES(EXIT_BAD_INPUT, ": is a directory, expected a file\n", file_read(root, NULL));
+    CHECK_DIES(EXIT_IO, "file/x: cannot open: Not a directory\n", file_read(below, NULL));
+    free(path), free(missing), free(below), free(bytes);
+}
+
+// ------------------------------------------------------------------------------------------------
+// UTF-8
+
+static void test_utf8(void) {
+    // Every code point there and back; surrogates are encoded, too, but are not valid.
+    long bad = 0;
+    for (uint32_t c = 0; c <= 0x10FFFF; c++) {
+        char s[5] = {0};
+        uint32_t code = 0;
+        int n = utf8_encode(s, c), want = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+        bool surrogate = c >= 0xD800 && c <= 0xDFFF;
+        int got = utf8_decode(&code, s, (size_t)n);
+        bad += n != want || got != (surrogate ? 0 : n) || (got && code != c);
+        for (size_t less = 0; less < (size_t)n; less++) bad += utf8_decode(&code, s, less) != 0;
+    }
+    CHECK(!bad, "%ld of 1,114,112 code points fail", bad);
+
+    // All sequences of two bytes, and all of three and four at the borders of each byte's range,
+    // against the table of RFC 3629, section 4.
+    static const unsigned char edge[] = {0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0,
+                                         0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0,
+                                         0xF1, 0xF3, 0xF4, 0xF5, 0xF8, 0xFC, 0xFE, 0xFF};
+    const int E = COUNT(edge);
+    bad = 0;
+    for (int i = 0; i < 65536 + E * E * E * E; i++) {
+        int k = i - 65536;
+        unsigned char b[4] = {(unsigned char)(i >> 8), (unsigned char)i, 0x80, 0x80};
+        if (k >= 0)
+            for (int at = 0; at < 4; at++, k /= E) b[at] = edge[k % E];
+        int want = 0;
+        unsigned char low = 0x80, high = 0xBF;
+        if (b[0] < 0x80) want = 1;
+        else if (b[0] >= 0xC2 && b[0] <= 0xDF) want = 2;
+        else if (b[0] >= 0xE0 && b[0] <= 0xEF) want = 3;
+        else if (b[0] >= 0xF0 && b[0] <= 0xF4) want = 4;
+        if (b[0] == 0xE0) low = 0xA0;
+        if (b[0] == 0xED) high = 0x9F;
+        if (b[0] == 0xF0) low = 0x90;
+        if (b[0] == 0xF4) high = 0x8F;
+        for (int at = 1; at < want; at++, low = 0x80, high = 0xBF)
+            if (b[at] < low || b[at] > high) want = 0;
+        uint32_t code;
+        bad += utf8_decode(&code, (const char *)b, 4) != want;
+    }
+    CHECK(!bad, "%ld byte sequences are judged wrongly", bad);
+
+    static const struct {
+        const char *s;
+        size_t n, bad;
+    } cases[] = {
+        {"", 0, 0},
+        {"abc", 3, 3},
+        {"a\0b", 3, 3},
+        {"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80", 9, 9},
+        {"ab\xFF", 3, 2},
+        {"\xC3", 1, 0},
+        {"\xE2\x82\xAC\xE2\x82", 5, 3},
+        {"a\xF0\x9F\x98", 4, 1},
+        {"\xC0\x80", 2, 0},                  // NUL in two bytes
+        {"x\xED\xA0\xBD\xED\xB8\x80", 7, 1}, // surrogates in UTF-8 (CESU-8)
+        {"\xF4\x90\x80\x80", 4, 0},          // U+110000
+        {"\xF8\x88\x80\x80\x80", 5, 0},      // five bytes
+        {"a\x80", 2, 1},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        char *exact = mem_alloc(cases[i].n, 1); // no byte more, so that a sanitizer sees over-reads
+        memcpy(exact, cases[i].s, cases[i].n);
+        size_t got = utf8_check(exact, cases[i].n);
+        CHECK(got == cases[i].bad, "utf8_check case %d gives %zu", i, got);
+        free(exact);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// JSON
+
+// One text that has to be refused: message is what stands behind the file's name.
+typedef struct {
+    const char *text;
+    size_t n;
+    const char *message;
+} BadJson;
+
+static void test_json_faults(void) {
+    static const BadJson cases[] = {
+        // what cJSON lets through (format: strict reading)
+        {"{\"a\":1,\n \"b\":2, \"a\":3}", 0, ":2:9: duplicate key \"a\""},
+        {"{\"b\":\"a\",\"a\":1,\"c\":{\"a\":1},\"a\":3}", 0, ":1:28: duplicate key \"a\""},
+        {"[{\"x\":{\"a\":1,\"a\":1}}]", 0, ":1:14: duplicate key \"a\""},
+        {"{\"\\\"a\":1,\"b\\\\\":\"\\\\\\\"\",\"b\\\\\":2}", 0, ":1:23: duplicate key \"b\\\""},
+        {"{\"a\":1,\"\\u0061\":2}", 0, ":1:8: duplicate key \"a\""},
+        {"{\"a\":1,\"a\":1,\"b\":1,\"a\":1}", 0, ":1:20: duplicate key \"a\""},
+        {"{\"\":1,\"\":2}", 0, ":1:7: duplicate key \"\""},
+        {"{\"a\": \"x\\u0000y\"}", 0, ":1:9: \\u0000 inside a JSON string"},
+        {"{\"a\\u0000\": 1}", 0, ":1:4: \\u0000 inside a JSON string"},
+        {"[\"a\nb\"]", 0, ":1:4: raw control byte inside a JSON string"},
+        {"[\"a\tb\"]", 0, ":1:4: raw control byte"},
+        {"[\n\"\x1F\"]", 0, ":2:2: raw control byte"},
+        {"[\"\xFF\"]", 0, ":1:3: invalid UTF-8 byte 0xFF"},
+        {"[1,\n \"\xED\xA0\x80\"]", 0, ":2:3: invalid UTF-8 byte 0xED"},
+        {"[\"\xC0\x80\"]", 0, ":1:3: invalid UTF-8 byte 0xC0"},
+        {"[\"abc\xE2\x82", 0, ":1:6: invalid UTF-8 byte 0xE2"},
+        {"[012]", 0, ":1:2: not a JSON number"},
+        {"[-012]", 0, ":1:2: not a JSON number"},
+        {"[1.]", 0, ":1:2: not a JSON number"},
+        {"[1.e5]", 0, ":1:2: not a JSON number"},
+        {"[1e]", 0, ":1:2: not a JSON number"},
+        {"[1e+]", 0, ":1:2: not a JSON number"},
+        {"[-]", 0, ":1:2: not a JSON number"},
+        {"[1, -]", 0, ":1:5: not a JSON number"},
+        {"[.5]", 0, ":1:2: JSON error"},
+        {"[+1]", 0, ":1:2: JSON error"},
+        {"[0x10]", 0, ":1:3: JSON error"},
+        {"[1a]", 0, ":1:3: JSON error"},
+        {"[0.1234567890123456789012345678901234567890123456789012345678901234]", 0,
+         ":1:2: a number of more than 63 characters"},
+        {"\x01{}", 0, ":1:1: JSON error: unexpected byte outside a string"},
+        {"{}\f", 0, ":1:3: JSON error: unexpected byte outside a string"},
+        {"{\xC2\xA0}", 0, ":1:2: JSON error: unexpected byte outside a string"},
+        {"\xEF\xBB\xBF{}", 0, ":1:1: begins with a byte order mark"},
+        {"{} xyz", 0, ":1:4: JSON error: text after the end of the value"},
+        {"{}\n{}", 0, ":2:1: JSON error: text after the end of the value"},
+        {"[1,2]]", 0, ":1:6: JSON error: text after the end of the value"},
+        {"1 2", 0, ":1:3: JSON error: text after the end of the value"},
+        {"{\"a\":\"b\0c\"}", 11, ":1:8: contains a NUL byte"},
+        {"{}\0", 3, ":1:3: contains a NUL byte"},
+        {"[1,\n\0]", 6, ":2:1: contains a NUL byte"},
+        // what cJSON refuses itself
+        {"", 0, ":1:1: JSON error: empty"},
+        {" \n ", 0, ":2:1: JSON error"},
+        {"{\"a\":1,}", 0, ":1:8: JSON error"},
+        {"[1,]", 0, ":1:4: JSON error"},
+        {"[1 2]", 0, ":1:4: JSON error"},
+        {"{\"a\" 1}", 0, ":1:6: JSON error"},
+        {"{\"a\":1 \"b\":2}", 0, ":1:8: JSON error"},
+        {"{\"a\"}", 0, ":1:5: JSON error"},
+        {"{a:1}", 0, ":1:"},
+        {"{'a':1}", 0, ":1:"},
+        {"{1:1}", 0, ":1:"},
+        {"[1,\n 2,\n  nul]", 0, ":3:3: JSON error"},
+        {"[True]", 0, ":1:2: JSON error"},
+        {"NaN", 0, ":1:1: JSON error"},
+        {"[NaN]", 0, ":1:2: JSON error"},
+        {"[Infinity]", 0, ":1:2: JSON error"},
+        {"[-Infinity]", 0, ":1:2: not a JSON number"},
+        {"[1, // one\n 2]", 0, ":1:5: JSON error"},
+        {"/* */ {}", 0, ":1:1: JSON error"},
+        {"[\"\\ud800\"]", 0, ":1:3: JSON error"},
+        {"[\"\\udc00\"]", 0, ":1:3: JSON error"},
+        {"[\"\\ud800\\ud800\"]", 0, ":1:3: JSON error"},
+        {"[\"\\ud800x\"]", 0, ":1:3: JSON error"},
+        {"[\"\\u12\"]", 0, ":1:3: JSON error"},
+        {"[\"\\u12g4\"]", 0, ":1:3: JSON error: not four hex digits"},
+        {"[\"\\uzzzz\"]", 0, ":1:3: JSON error: not four hex digits"},
+        {"[\"\\u+123\"]", 0, ":1:3: JSON error: not four hex digits"},
+        {"[\"\\ud83d\\ude0x\"]", 0, ":1:9: JSON error: not four hex digits"},
+        {"[\"\\u1", 0, ":1:3: JSON error: not four hex digits"},
+        {"[\"\\x41\"]", 0, ":1:3: JSON error"},
+        {"[\"\\", 0, ":1:"},
+        {"[\"abc", 0, ":1:3: JSON error"},
+        {"{\"a", 0, ":1:"},
+        {"{\"a\":", 0, ":1:5: JSON error"},
+        {"[1,2", 0, ":1:4: JSON error"},
+        {"{", 0, ":1:1: JSON error"},
+        {"]", 0, ":1:1: JSON error"},
+        {"{]", 0, ":1:2: JSON error"},
+        {"[}", 0, ":1:2: JSON error"},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        size_t n = cases[i].n ? cases[i].n : strlen(cases[i].text);
+        char *exact = mem_alloc(n + 1, 1), *want = text_format("error: FILE%s", cases[i].message);
+        memcpy(exact, cases[i].text, n);
+        CHECK_DIES(EXIT_BAD_INPUT, want, json_parse(exact, n, "FILE", 1));
+        free(exact), free(want);
+    }
+    CHECK_DIES(EXIT_BAD_INPUT, "FILE:7:2: not a JSON number", json_parse("[01]", 4, "FILE", 7));
+    CHECK_DIES(EXIT_BAD_INPUT, "FILE:9:1: not a JSON number",
+               json_parse("[1,\n\n01]", 8, "FILE", 7));
+
+    // Nesting: 512 levels are read, one more is refused, and so is a bomb.
+    for (int depth = 511; depth <= 100000; depth += depth < 513 ? 1 : 99487) {
+        Text t = {0};
+        for (int i = 0; i < depth; i++) text_append(&t, "[", 1);
+        for (int i = 0; i < depth; i++) text_append(&t, "]", 1);
+        if (depth <= 512) {
+            cJSON *json = json_parse(t.data, t.size, "FILE", 1);
+            CHECK(cJSON_IsArray(json), "depth %d", depth);
+            cJSON_Delete(json);
+        } else
+            CHECK_DIES(EXIT_BAD_INPUT, "FILE:1:513: JSON is nested too deeply",
+                       json_parse(t.data, t.size, "FILE", 1));
+        text_free(&t);
+    }
+    char *path = in_root("bad.json");
+    write_file(path, "{\n\"a\": 01}", 10);
+    CHECK_DIES(EXIT_BAD_INPUT, "bad.json:2:6: not a JSON number", json_read(path));
+    free(path);
+}
+
+static void test_json_values(void) {
+    static const char text[] =
+        " {\"A\": 1, \"a\": [0, -0, 10, -1.5, 2e3, 1E-2, 0.25e+1, true, false, null, {}, [], "
+        "\"\"],\r\n"
+        "\t\"s\": \"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\uD83D\\uDE00\xE2\x82\xAC \x7F\","
+        " \"e\\u0041\": {\"a\": {\"a\": \"{[\\\\\"}}} \n";
+    cJSON *json = json_parse(text, strlen(text), "FILE", 1);
+    const cJSON *a = json_get(json, "a"), *s = json_get(json, "s"), *item;
+    CHECK(cJSON_IsArray(a) && cJSON_GetArraySize(a) == 13, "an array of all kinds");
+    static const double numbers[] = {0, -0.0, 10, -1.5, 2000, 0.01, 2.5};
+    for (int i = 0; i < COUNT(numbers); i++) {
+        item = cJSON_GetArrayItem(a, i);
+        CHECK(cJSON_IsNumber(item) && item->valuedouble == numbers[i], "number %d", i);
+    }
+    CHECK(json_get(json, "A")->valuedouble == 1, "keys are case-sensitive");
+    CHECK(!json_get(json, "S") && !json_get(a, "a") && !json_get(NULL, "a"), "absent members");
+    CHECK(s && !strcmp(s->valuestring, "\"\\/\b\f\n\r\t\xC3\xA9\xF0\x9F\x98\x80\xE2\x82\xAC \x7F"),
+          "escapes");
+    CHECK(cJSON_IsObject(json_get(json, "eA")), "an escaped key");
+    cJSON_Delete(json);
+    static const char *const plain[] = {"1", "\"x\"", "true", "null", "[]", "-0.5e-10", " {} "};
+    for (int i = 0; i < COUNT(plain); i++) {
+        json = json_parse(plain[i], strlen(plain[i]), "FILE", 1);
+        CHECK(json != NULL, "%s is a value", plain[i]);
+        cJSON_Delete(json);
+    }
+    // The same key in different objects is no duplicate.
+    json = json_parse("[{\"a\":{\"a\":1}},{\"a\":2}]", 23, "FILE", 1);
+    CHECK(cJSON_GetArraySize(json) == 2, "equal keys of different objects");
+    cJSON_Delete(json);
+
+    static const struct {
+        const char *text;
+        bool whole;
+        int64_t value;
+    } integers[] = {
+        {"0", true, 0},
+        {"-7", true, -7},
+        {"1.0", true, 1},
+        {"1e3", true, 1000},
+        {"2147483648", true, 2147483648},
+        {"9007199254740992", true, 9007199254740992},
+        {"-9007199254740992", true, -9007199254740992},
+        {"9007199254740994", false, 0}, // from here on a double may have rounded
+        {"18446744073709551616", false, 0},
+        {"1e400", false, 0},
+        {"0.5", false, 0},
+        {"\"1\"", false, 0},
+        {"true", false, 0},
+        {"null", false, 0},
+    };
+    for (int i = 0; i < COUNT(integers); i++) {
+        int64_t value = 0;
+        json = json_parse(integers[i].text, strlen(integers[i].text), "FILE", 1);
+        bool whole = json_integer(json, &value);
+        CHECK(whole == integers[i].whole && (!whole || value == integers[i].value),
+              "json_integer of %s", integers[i].text);
+        cJSON_Delete(json);
+    }
+    int64_t value;
+    CHECK(!json_integer(NULL, &value), "json_integer of nothing");
+}
+
+// Every string comes back from text_json: all bytes of ASCII, the borders of UTF-8, random text.
+static void test_json_round_trip(void) {
+    int bad = 0;
+    Rng rng = rng_make(1, RNG_DATA);
+    for (int i = 0; i < 2000; i++) {
+        Text s = {0}, quoted = {0};
+        char b[4];
+        if (i < 127) {
+            b[0] = (char)(i + 1); // NUL is the one character that is refused
+            text_append(&s, b, 1);
+        } else
+            for (int k = i % 40; k >= 0; k--) {
+                uint32_t c = 1 + (uint32_t)rng_below(&rng, 1u << (7 + rng_below(&rng, 14)));
+                if (c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF)) c = 0xFFFD;
+                text_append(&s, b, (size_t)utf8_encode(b, c));
+            }
+        text_json(&quoted, s.data, s.size);
+        cJSON *json = json_parse(quoted.data, quoted.size, "FILE", 1);
+        bad += !cJSON_IsString(json) || strcmp(json->valuestring, s.data);
+        cJSON_Delete(json);
+        text_free(&s), text_free(&quoted);
+    }
+    CHECK(!bad, "%d of 2000 strings change on their way", bad);
+    Text t = {0};
+    text_json(&t, "a\"\\\n\t\r\x01/\x7F\xC3\xA9", 11);
+    CHECK(!strcmp(t.data, "\"a\\\"\\\\\\n\\t\\r\\u0001/\x7F\xC3\xA9\""), "text_json gives %s",
+          t.data);
+    text_free(&t);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Random numbers
+
+// FNV-1a of the first n numbers of a generator.
+static uint64_t rng_hash(Rng r, int n) {
+    uint64_t hash = 14695981039346656037u;
+    for (int i = 0; i < n; i++) hash = (hash ^ rng_next(&r)) * 1099511628211u;
+    return hash;
+}
+
+static void test_rng(void) {
+    enum { N = 200000 };
+    // A number depends on (seed, stream, counter) alone: a copy of three integers goes on.
+    Rng r = rng_make(42, RNG_SAMPLE);
+    uint64_t ten[10];
+    for (int i = 0; i < 10; i++) ten[i] = rng_next(&r);
+    CHECK(r.seed == 42 && r.stream == RNG_SAMPLE && r.counter == 10, "the state is three integers");
+    for (int i = 9; i >= 0; i--) {
+        Rng at = {42, RNG_SAMPLE, (uint64_t)i};
+        CHECK(rng_next(&at) == ten[i], "number %d by its counter", i);
+    }
+    // Saved runs rely on these very numbers: they must never change.
+    CHECK(ten[0] == 0xC0F310997EBA803Cu, "the first number is 0x%" PRIX64, ten[0]);
+
+    // Seeds and streams, neighbours too, have nothing in common.
+    uint64_t hashes[64];
+    int same = 0, bits = 0;
+    for (int i = 0; i < 64; i++) {
+        hashes[i] = rng_hash(rng_make((uint64_t)(i / 8), (uint64_t)(i % 8)), 100);
+        for (int k = 0; k < i; k++) same += hashes[i] == hashes[k];
+    }
+    CHECK(!same, "64 streams of 8 seeds differ");
+    Rng a = rng_make(7, 1), b = rng_make(7, 2), c = rng_make(8, 1);
+    for (int i = 0; i < N / 64; i++) {
+        uint64_t x = rng_next(&a);
+        bits += __builtin_popcountll(x ^ rng_next(&b)) - __builtin_popcountll(x ^ rng_next(&c));
+        bits += __builtin_popcountll(x) - 32;
+    }
+    CHECK(abs(bits) < 5 * (int)sqrt(3.0 * N / 4), "bits of neighbours agree by chance (%d)", bits);
+
+    // Uniform: mean 1/2, variance 1/12, lag-1 correlation 0, all within 5 standard errors; chi
+    // squared over 100 bins (99 degrees of freedom) within 5 of its standard deviations.
+    double sum = 0, square = 0, lag = 0, before = 0.5, low = 1, high = 0, chi = 0;
+    int bins[100] = {0};
+    r = rng_make(1, RNG_DATA);
+    for (int i = 0; i < N; i++) {
+        double x = rng_uniform(&r), d = x - 0.5;
+        sum += d, square += d * d, lag += d * (before - 0.5), before = x;
+        low = x < low ? x : low, high = x > high ? x : high;
+        bins[(int)(100 * x)]++;
+    }
+    for (int i = 0; i < 100; i++)
+        chi += (bins[i] - N / 100.0) * (bins[i] - N / 100.0) / (N / 100.0);
+    CHECK(low >= 0 && high < 1 && low < 1e-4 && high > 1 - 1e-4, "range [%g, %g]", low, high);
+    CHECK_NEAR(sum / N, 0, 0, 5 * sqrt(1 / 12.0 / N), "mean of uniform numbers");
+    CHECK_NEAR(square / N, 1 / 12.0, 0, 5 * sqrt(1 / 180.0 / N), "variance of uniform numbers");
+    CHECK_NEAR(lag / N, 0, 0, 5 / 12.0 / sqrt(N), "correlation of neighbours");
+    CHECK_NEAR(chi, 99, 0, 5 * sqrt(2 * 99.0), "chi squared of uniform numbers");
+
+    // Normal: moments 0, 1, 0, 3, with variances 1, 2, 15, 96 of the sums' terms.
+    double m[5] = {0}, inside = 0;
+    for (int i = 0; i < N; i++) {
+        double x = rng_normal(&r), p = 1;
+        for (int k = 1; k < 5; k++) m[k] += p *= x;
+        inside += fabs(x) < 1.959964;
+        low = x < low ? x : low, high = x > high ? x : high;
+    }
+    CHECK_NEAR(m[1] / N, 0, 0, 5 * sqrt(1.0 / N), "mean of normal numbers");
+    CHECK_NEAR(m[2] / N, 1, 0, 5 * sqrt(2.0 / N), "variance of normal numbers");
+    CHECK_NEAR(m[3] / N, 0, 0, 5 * sqrt(15.0 / N), "third moment of normal numbers");
+    CHECK_NEAR(m[4] / N, 3, 0, 5 * sqrt(96.0 / N), "fourth moment of normal numbers");
+    CHECK_NEAR(inside / N, 0.95, 0, 5 * sqrt(0.95 * 0.05 / N), "share within 1.96");
+    CHECK(low < -4 && high > 4 && isfinite(low) && isfinite(high), "tails [%g, %g]", low, high);
+
+    // Below n: within range, and unbiased. With n = 3 * 2^62 a plain remainder would give values
+    // below 2^62 twice as often as the others.
+    static const uint64_t ns[] = {1,
+                                  2,
+                                  3,
+                                  7,
+                                  10,
+                                  1000,
+                                  ((uint64_t)1 << 32) + 1,
+                                  (uint64_t)3 << 62,
+                                  ((uint64_t)1 << 63) + 1,
+                                  UINT64_MAX};
+    for (int i = 0; i < COUNT(ns); i++) {
+        const uint64_t n = ns[i];
+        bool in_range = true;
+        double third = 0;
+        for (int k = 0; k < N / 10; k++) {
+            uint64_t x = rng_below(&r, n);
+            in_range = in_range && x < n;
+            third += x < n / 3;
+        }
+        const double p = (double)(n / 3) / (double)n;
+        CHECK(in_range, "below %" PRIu64, n);
+        CHECK_NEAR(third / (N / 10), p, 0, 5 * sqrt(p * (1 - p) / (N / 10)) + 1e-12,
+                   "share of the lowest third below %" PRIu64, n);
+    }
+
+    // Permutations: complete, a pure function, and every place equally likely.
+    enum { P = 257 };
+    static int order[P], again[P], counts[16];
+    int errors = 0, fixed = 0;
+    for (int epoch = 0; epoch < 4; epoch++) {
+        char seen[P] = {0};
+        rng_permutation(order, P, 42, (uint64_t)epoch);
+        rng_permutation(again, P, 42, (uint64_t)epoch);
+        errors += memcmp(order, again, sizeof order) != 0;
+        for (int i = 0; i < P; i++) errors += order[i] < 0 || order[i] >= P || seen[order[i]]++;
+        rng_permutation(again, P, 42, (uint64_t)epoch + 1);
+        for (int i = 0; i < P; i++) fixed += order[i] == again[i];
+        rng_permutation(again, P, 43, (uint64_t)epoch);
+        for (int i = 0; i < P; i++) fixed += order[i] == again[i];
+    }
+    CHECK(!errors, "permutations of %d", P);
+    CHECK(fixed < 8 * 6, "epochs and seeds give different orders (%d places agree)", fixed);
+    for (int k = 0; k < 16000; k++) { // where does 0 of 4 come to stand, and where 3?
+        rng_permutation(order, 4, (uint64_t)k, 3);
+        for (int i = 0; i < 4; i++) counts[4 * order[i] + i]++;
+    }
+    for (int i = 0; i < 16; i++)
+        CHECK_NEAR(counts[i], 4000, 0, 5 * sqrt(16000 * 0.25 * 0.75), "%d at place %d", i / 4,
+                   i % 4);
+    order[0] = 7;
+    rng_permutation(order, 0, 1, 1);
+    CHECK(order[0] == 7, "a permutation of nothing");
+    rng_permutation(order, 1, 1, 1);
+    CHECK(order[0] == 0, "a permutation of one");
+}
+
+// ------------------------------------------------------------------------------------------------
+// Batch
+
+static void test_batch(void) {
+    Batch b = {0};
+    static const int tokens[] = {5, 6, 7, 8};
+    static const unsigned char mask[] = {1, 0, 1, 1};
+    batch_add_row(&b, tokens, mask, 4);
+    batch_add_row(&b, tokens + 1, NULL, 3);
+    batch_add_row(&b, tokens, mask, 1);
+    static const int starts[] = {0, 4, 7, 8}, all[] = {5, 6, 7, 8, 6, 7, 8, 5};
+    static const unsigned char masks[] = {0, 0, 1, 1, 0, 1, 1, 0}; // 0 first in each row
+    CHECK(b.R == 3 && b.N == 8 && !memcmp(b.row_start, starts, sizeof starts), "row starts");
+    CHECK(!memcmp(b.tokens, all, sizeof all), "tokens stand back to back");
+    CHECK(!memcmp(b.mask, masks, sizeof masks), "masks");
+    CHECK(batch_count_mask(&b) == 4, "count of the mask");
+    batch_clear(&b);
+    CHECK(b.R == 0 && b.N == 0 && b.max_N >= 8 && batch_count_mask(&b) == 0, "clear keeps memory");
+    bool same = true;
+    for (int i = 0; i < 1000; i++) batch_add_row(&b, tokens, mask, 1 + i % 4);
+    for (int i = 0; i < 1000; i++)
+        for (int t = b.row_start[i]; t < b.row_start[i + 1]; t++) {
+            int k = t - b.row_start[i];
+            same = same && b.tokens[t] == tokens[k] && b.mask[t] == (k ? mask[k] : 0);
+        }
+    CHECK(same && b.R == 1000 && b.N == 2500, "1000 rows");
+    CHECK_DIES(EXIT_BAD_INPUT, "a batch of more than 1073741823 tokens", b.N = INT_MAX / 2 - 3;
+               batch_add_row(&b, tokens, mask, 4));
+    batch_free(&b);
+    CHECK(!b.tokens && !b.R && !b.max_R, "free");
+}
+
+// ------------------------------------------------------------------------------------------------
+// Flags
+
+typedef struct {
+    int count, last;
+    int64_t seed;
+    double rate, other;
+    bool on, off;
+    const char *name, *unset, *kind;
+} Args;
+
+static const Args defaults = {.count = 3,
+                              .last = 9,
+                              .seed = 42,
+                              .rate = 0.1,
+                              .other = 1,
+                              .on = true,
+                              .name = "out",
+                              .kind = "linear"};
+
+enum { N_FLAGS = 11 };
+
+// Parse a command line, words with one blank between them; "~" stands for an empty word.
+static void parse(Args *args, Flag flags[N_FLAGS], const char *line, const char *preset) {
+    *args = defaults;
+    Flag table[N_FLAGS] = {
+        FLAG_HEADING("numbers"),
+        FLAG(*args, count, -5, 100, "an int"),
+        FLAG(*args, last, INT_MIN, INT_MAX, "any int"),
+        FLAG(*args, seed, 0, 9e15, "an int64_t"),
+        FLAG(*args, rate, 0, 10, "a double"),
+        FLAG(*args, other, -1e300, 1e300, "a big double"),
+        FLAG_SWITCH(*args, on, "a switch that is on"),
+        FLAG_SWITCH(*args, off, "a switch that is off"),
+        FLAG_TEXT(*args, name, "a string"),
+        FLAG_TEXT(*args, unset, "a string without a default"),
+        FLAG_CHOICE(*args, kind, "linear|cosine|constant_with_warmup", "one of several"),
+    };
+    memcpy(flags, table, sizeof table);
+    char *copy = text_copy(line), *words[64] = {"/bin/program"}, empty[] = "";
+    int n = 1;
+    for (char *w = strtok(copy, " "); w; w = strtok(NULL, " ")) words[n++] = *w == '~' ? empty : w;
+    flags_parse(n, words, flags, N_FLAGS, "a test", preset);
+    free(copy);
+}
+
+// What --help or a preset prints: run the child with standard output going to standard error.
+#define CHECK_PRINTS(code, part, line, preset)                                                     \
+    CHECK_DIES(code, part, dup2(STDERR_FILENO, STDOUT_FILENO); parse(&a, flags, line, preset);     \
+               fflush(NULL))
+
+static void strings_free(Args *a) {
+    if (a->name != defaults.name) free((char *)a->name);
+    if (a->kind != defaults.kind) free((char *)a->kind);
+    free((char *)a->unset);
+}
+
+static void test_flags(void) {
+    Args a;
+    Flag flags[N_FLAGS];
+    parse(&a, flags, "", NULL);
+    CHECK(a.count == 3 && a.seed == 42 && a.rate == 0.1 && a.on && !a.off && !a.unset, "defaults");
+    CHECK(!flag_given(flags, N_FLAGS, "count"), "a default is not given");
+
+    parse(&a, flags,
+          "--count -5 --last=-2147483648 --seed 9000000000000000 --rate 1e-4 "
+          "--other=-1.5E+10 --on false --off --name a=b --unset=x --kind cosine",
+          NULL);
+    CHECK(a.count == -5 && a.last == INT_MIN && a.seed == 9000000000000000, "integers");
+    CHECK(a.rate == 1e-4 && a.other == -1.5e10, "doubles");
+    CHECK(!a.on && a.off, "switches");
+    CHECK(!strcmp(a.name, "a=b") && !strcmp(a.unset, "x") && !strcmp(a.kind, "cosine"), "strings");
+    CHECK(flag_given(flags, N_FLAGS, "count") && flag_given(flags, N_FLAGS, "off"), "given");
+    strings_free(&a);
+
+    parse(&a, flags, "--off --count +7 --on 0 --off=1 --count 8 --rate .5 --name -x", NULL);
+    CHECK(a.count == 8 && a.off && !a.on && a.rate == 0.5, "the last of two wins");
+    CHECK(!strcmp(a.name, "-x"), "a value may begin with one dash");
+    strings_free(&a);
+    parse(&a, flags, "--unset x --unset ~ --rate 1e-400", NULL);
+    CHECK(!a.unset, "an empty string unsets");
+    CHECK(a.rate == 0, "what is too small for a double is 0");
+
+    Flag named[] = {FLAG(a, count, 0, 9, "x")};
+    named[0].name = "per_device_size";
+    CHECK(flag_find(named, 1, "per_device_size") && flag_find(named, 1, "per-device-size") &&
+              flag_find(named, 1, "per-device_size"),
+          "- and _ are the same");
+    CHECK(!flag_find(named, 1, "per_device") && !flag_find(named, 1, "per_device_sizes") &&
+              !flag_find(named, 1, "") && !flag_find(named, 1, "Per_device_size"),
+          "no other name");
+
+    static const char *const bad[][2] = {
+        {"--nothing 1", "unknown flag --nothing; see --help"},
+        {"--nothing=1", "unknown flag --nothing; see --help"},
+        {"--coun 1", "unknown flag --coun"},
+        {"-count 1", "unexpected argument -count; see --help"},
+        {"word", "unexpected argument word"},
+        {"--count 1 2", "unexpected argument 2"},
+        {"--", "unknown flag --"},
+        {"--=3", "unknown flag --"},
+        {"--count", "--count needs a value"},
+        {"--config", "--config needs a value"},
+        {"--count --off", "--count --off: not a whole number"},
+        {"--count 1.5", "--count 1.5: not a whole number"},
+        {"--count 1e1", "--count 1e1: not a whole number"},
+        {"--count 5x", "--count 5x: not a whole number"},
+        {"--count 0x5", "--count 0x5: not a whole number"},
+        {"--count ~", "--count : not a whole number"},
+        {"--count=", "--count : not a whole number"},
+        {"--count -", "--count -: not a whole number"},
+        {"--count 101", "--count 101: out of range (from -5 to 100)"},
+        {"--count -6", "--count -6: out of range (from -5 to 100)"},
+        {"--last 2147483648", "--last 2147483648: out of range (from -2147483648 to 2147483647)"},
+        {"--last -2147483649", "out of range"},
+        {"--last 9223372036854775808", "out of range"},
+        {"--last 4294967296", "out of range"}, // 0 in 32 bits
+        {"--last -99999999999999999999999", "out of range"},
+        {"--seed -1", "--seed -1: out of range (from 0 to 9e+15)"},
+        {"--seed 18446744073709551616", "out of range"},
+        {"--rate 1e-4x", "--rate 1e-4x: not a number"},
+        {"--rate 1e", "not a number"},
+        {"--rate e5", "not a number"},
+        {"--rate .", "not a number"},
+        {"--rate 1,5", "not a number"},
+        {"--rate 0x1p-3", "not a number"},
+        {"--rate nan", "--rate nan: not a number"},
+        {"--rate inf", "--rate inf: not a number"},
+        {"--rate -infinity", "not a number"},
+        {"--rate ~", "--rate : not a number"},
+        {"--rate 1e400", "--rate 1e400: out of range (from 0 to 10)"},
+        {"--rate -1e400", "out of range"},
+        {"--rate -1e-9", "out of range"},
+        {"--rate 10.000001", "out of range"},
+        {"--on maybe", "--on maybe: expected true or false"},
+        {"--on ~", "--on : expected true or false"},
+        {"--on=", "expected true or false"},
+        {"--on True", "expected true or false"},
+        {"--kind Linear", "--kind Linear: expected one of linear|cosine|constant_with_warmup"},
+        {"--kind linear|cosine", "expected one of"},
+        {"--kind constant", "expected one of"},
+        {"--kind ~", "expected one of"},
+        {"--kind |", "expected one of"},
+    };
+    for (int i = 0; i < COUNT(bad); i++) {
+        CHECK_DIES(EXIT_USAGE, bad[i][1], parse(&a, flags, bad[i][0], NULL));
+    }
+    // Blanks around a number, which a shell would hand over as they are.
+    static const char *const blanks[] = {" 5", "5 ", "\t5", "\n5", "5\n", "5\r"};
+    for (int i = 0; i < COUNT(blanks); i++) {
+        Flag one = FLAG(a, count, 0, 9, "x"), two = FLAG(a, rate, 0, 9, "x");
+        CHECK_DIES(EXIT_USAGE, "not a whole number", flag_set(&one, blanks[i], ""));
+        CHECK_DIES(EXIT_USAGE, "not a number", flag_set(&two, blanks[i], ""));
+    }
+
+    CHECK_PRINTS(0, "usage: program [--flag value]", "--help", NULL);
+    CHECK_PRINTS(0, "  --kind linear|cosine|constant_with_warmup [linear]", "--count 4 -h", NULL);
+    CHECK_PRINTS(0, "  --rate [0.1]", "--help", "--rate 7");
+    CHECK_PRINTS(0, "\nnumbers\n", "--help", NULL);
+
+    // A preset counts only when there are no arguments at all.
+    CHECK_PRINTS(0, "  ./program --count 50 --off\n", "", "--count 50 --off");
+    parse(&a, flags, "--rate 1", "--count 50 --off");
+    CHECK(a.count == 3 && !a.off && a.rate == 1, "arguments turn the preset off");
+    fflush(stdout);
+    int out = dup(STDOUT_FILENO), null = open("/dev/null", O_WRONLY);
+    dup2(null, STDOUT_FILENO);
+    parse(&a, flags, "", "--count 50 --off");
+    fflush(stdout);
+    dup2(out, STDOUT_FILENO);
+    close(out), close(null);
+    CHECK(a.count == 50 && a.off && flag_given(flags, N_FLAGS, "count"), "a preset is taken");
+    CHECK_DIES(EXIT_USAGE, "unknown flag --x", close(STDOUT_FILENO); parse(&a, flags, "", "--x 1"));
+
+    // More words than any fixed list would hold.
+    char *words[2001] = {"program"};
+    for (int i = 1; i < 2001; i++) words[i] = i % 2 ? "--last" : "17";
+    words[2000] = "18";
+    flags_parse(2001, words, flags, N_FLAGS, "a test", NULL);
+    CHECK(a.last == 18, "a thousand flags");
+    words[2000] = "x";
+    CHECK_DIES(EXIT_USAGE, "--last x: not a whole number",
+               flags_parse(2001, words, flags, N_FLAGS, "a test", NULL));
+}
+
+// What flags_json writes, --config reads: all values come back, doubles to the bit.
+static void test_config(void) {
+    Args a, b;
+    Flag flags[N_FLAGS], more[N_FLAGS];
+    char *path = in_root("run.json");
+    char *line = text_format("--config %s", path);
+    static const double rates[] = {0,
+                                   1e-4,
+                                   0.1,
+                                   0.3,
+                                   1.0 / 3,
+                                   5e-324,
+                                   9.999999999999998,
+                                   2e-5,
+                                   0.1 + 0.2,
+                                   10,
+                                   1.7976931348623157e-308};
+    parse(&a, flags,
+          "--seed 9000000000000000 --count -4 --on false --off --kind cosine "
+          "--name a\"b\\c\xC3\xA9",
+          NULL);
+    for (int i = 0; i < COUNT(rates); i++) {
+        Text t = {0};
+        a.rate = rates[i], a.other = i % 2 ? rates[i] * 1e290 : 1 - rates[i] / 7;
+        flags_json(&t, flags, N_FLAGS);
+        write_file(path, t.data, t.size);
+        parse(&b, more, line, NULL);
+        CHECK(b.rate == a.rate && b.other == a.other, "doubles of run.json %.17g %.17g in %s",
+              a.rate, a.other, t.data);
+        CHECK(b.seed == a.seed && b.count == a.count && b.on == a.on && b.off == a.off &&
+                  !strcmp(b.name, a.name) && !strcmp(b.kind, a.kind) && !b.unset,
+              "round trip");
+        CHECK(flag_given(more, N_FLAGS, "name") && !flag_given(more, N_FLAGS, "unset"), "given");
+        Text again = {0};
+        flags_json(&again, more, N_FLAGS);
+        CHECK(!strcmp(again.data, t.data), "written again, it is the same text");
+        text_free(&t), text_free(&again);
+        strings_free(&b);
+    }
+    strings_free(&a);
+
+    // The shortest text that reads back the same.
+    static const struct {
+        double x;
+        const char *text;
+    } shortest[] = {
+        {0, "0"},
+        {1, "1"},
+        {0.1, "0.1"},
+        {2e-5, "2e-05"},
+        {1e22, "1e+22"},
+        {-2.5, "-2.5"},
+        {1.0 / 3, "0.3333333333333333"},
+        {123456789, "123456789"},
+        {0.1 + 0.2, "0.30000000000000004"},
+    };
+    for (int i = 0; i < COUNT(shortest); i++) {
+        Args x = {.rate = shortest[i].x};
+        Flag flag = FLAG(x, rate, 0, 1, "x");
+        Text t = {0};
+        flag_print(&t, &flag, true);
+        CHECK(!strcmp(t.data, shortest[i].text), "%s printed as %s", shortest[i].text, t.data);
+        text_free(&t);
+    }
+
+    // The command line goes before the file, wherever it stands.
+    write_file(path, "{\"count\": 5, \"rate\": 1e0, \"last\": \"6\", \"on\": 0}", 47);
+    static const char *const orders[] = {"--count 7 --config %s", "--config %s --count 7"};
+    for (int i = 0; i < COUNT(orders); i++) {
+        char *both = i ? text_format("--config=%s --count 7", path)
+                       : text_format("--count 7 --config %s", path);
+        parse(&b, more, both, NULL);
+        CHECK(b.count == 7 && b.rate == 1 && b.last == 6 && !b.on, "%s", orders[i]);
+        free(both);
+    }
+
+    static const struct {
+        const char *json;
+        int code;
+        const char *message;
+    } bad[] = {
+        {"{\"nothing\": 1}", EXIT_USAGE, "run.json: unknown flag \"nothing\"; see --help"},
+        {"{\"config\": \"x\"}", EXIT_USAGE, "unknown flag \"config\""},
+        {"{\"count\": 101}", EXIT_USAGE, "run.json: --count 101: out of range (from -5 to 100)"},
+        {"{\"count\": 1.5}", EXIT_USAGE, "run.json: --count 1.5: not a whole number"},
+        {"{\"count\": true}", EXIT_USAGE, "run.json: --count true: not a whole number"},
+        {"{\"rate\": 1e400}", EXIT_USAGE, "run.json: --rate inf: not a number"},
+        {"{\"rate\": \"x\"}", EXIT_USAGE, "run.json: --rate x: not a number"},
+        {"{\"on\": 2}", EXIT_USAGE, "run.json: --on 2: expected true or false"},
+        {"{\"kind\": \"x\"}", EXIT_USAGE, "run.json: --kind x: expected one of"},
+        {"{\"count\": [1]}", EXIT_USAGE, "run.json: \"count\" is not a plain value"},
+        {"{\"name\": {}}", EXIT_USAGE, "run.json: \"name\" is not a plain value"},
+        {"[]", EXIT_BAD_INPUT, "run.json: expected a JSON object of flags"},
+        {"{\"count\": 1, \"count\": 2}", EXIT_BAD_INPUT, "run.json:1:14: duplicate key \"count\""},
+        {"{\"count\": }", EXIT_BAD_INPUT, "run.json:1:11: JSON error"},
+        {"", EXIT_BAD_INPUT, "run.json:1:1: JSON error: empty"},
+    };
+    for (int i = 0; i < COUNT(bad); i++) {
+        write_file(path, bad[i].json, strlen(bad[i].json));
+        CHECK_DIES(bad[i].code, bad[i].message, parse(&b, more, line, NULL));
+    }
+    CHECK_DIES(EXIT_BAD_INPUT, "missing.json: no such file",
+               parse(&b, more, "--config missing.json", NULL));
+    free(path), free(line);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Log, clock
+
+// The file's text is this?
+static bool file_is(const char *path, const char *text) {
+    size_t n;
+    char *have = file_read(path, &n);
+    bool same = n == strlen(text) && !memcmp(have, text, n);
+    if (!same) fprintf(stderr, "%s has: %s\n", path, have);
+    free(have);
+    return same;
+}
+
+static void test_log(void) {
+    char *path = in_root("metrics.jsonl"), *below = in_root("missing/metrics.jsonl");
+    MetricsLog log;
+    write_file(path, "an old run\n", 11);
+    log_open(&log, path, 0);
+    log_number(&log, "step", 1);
+    log_number(&log, "loss", 0.1 + 0.2);
+    log_write(&log);
+    CHECK(file_is(path, "{\"step\": 1, \"loss\": 0.3}\n"), "a new log; a row is there at once");
+    int64_t offset = log_offset(&log);
+    CHECK(offset == 25, "the offset is %" PRId64, offset);
+    log_number(&log, "a\"b", NAN);
+    log_number(&log, "c", -INFINITY);
+    log_number(&log, "d", 123456789012.0);
+    log_number(&log, "e", -2.5e-7);
+    log_write(&log);
+    CHECK(file_is(path,
+                  "{\"step\": 1, \"loss\": 0.3}\n"
+                  "{\"a\\\"b\": null, \"c\": null, \"d\": 1.23456789e+11, \"e\": -2.5e-07}\n"),
+          "what JSON has no number for is null");
+    log_close(&log);
+
+    // A resumed run cuts what came after the checkpoint, with a torn last line, and goes on.
+    FILE *file = fopen(path, "ab");
+    fputs("{\"step\": 3, \"lo", file);
+    fclose(file);
+    log_open(&log, path, offset);
+    CHECK(log_offset(&log) == 25, "the offset after cutting");
+    log_number(&log, "step", 2);
+    log_write(&log);
+    CHECK(log_offset(&log) == 37, "the offset after another row");
+    log_close(&log);
+    CHECK(file_is(path, "{\"step\": 1, \"loss\": 0.3}\n{\"step\": 2}\n"), "cut and continued");
+    log_open(&log, path, 0);
+    log_close(&log);
+    CHECK(file_is(path, ""), "offset 0 starts anew");
+    CHECK_DIES(EXIT_IO, "cannot write: No such file or directory", log_open(&log, below, 0));
+    CHECK_DIES(EXIT_IO, "cannot write: Is a directory", log_open(&log, root, 0));
+    if (access("/dev/full", W_OK) == 0) {
+        // /dev/full cannot be cut, so the log is opened by hand
+        log = (MetricsLog){fopen("/dev/full", "wb"), "full", {0}};
+        log_number(&log, "step", 1);
+        CHECK_DIES(EXIT_IO, "full: cannot write: No space left on device", log_write(&log));
+        fclose(log.file), text_free(&log.row);
+    }
+    free(path), free(below);
+}
+
+static void test_clock(void) {
+    static const struct {
+        double seconds;
+        const char *text;
+    } times[] = {
+        {0, "0s"},        {0.4, "0s"},          {0.6, "1s"},        {59.4, "59s"},
+        {59.6, "1m00s"},  {61, "1m01s"},        {3599.4, "59m59s"}, {3599.6, "1h00m"},
+        {3660, "1h01m"},  {360000, "100h00m"},  {-5, "0s"},         {NAN, "0s"},
+        {INFINITY, "0s"}, {9.9e7, "27500h00m"},
+    };
+    char s[32];
+    for (int i = 0; i < COUNT(times); i++) {
+        time_format(s, times[i].seconds);
+        CHECK(!strcmp(s, times[i].text), "%g seconds are %s", times[i].seconds, s);
+    }
+    double before = seconds_now();
+    usleep(2000);
+    double spent = seconds_now() - before;
+    CHECK(spent >= 0.002 && spent < 10, "the clock goes (%g s)", spent);
+    CHECK(memory_peak_mb() > 1 && memory_peak_mb() < 1e6, "peak memory %g MB", memory_peak_mb());
+}
+
+// The first signal is noted, a second one ends the program.
+static void test_signals(void) {
+    CHECK_DIES(7, "", stop_on_signals(); raise(SIGTERM); _exit(stop_signal == SIGTERM ? 7 : 1));
+    CHECK_DIES(7, "", stop_on_signals(); raise(SIGINT); _exit(stop_signal == SIGINT ? 7 : 1));
+    CHECK_DIES(128 + SIGTERM, "", stop_on_signals(); raise(SIGINT); raise(SIGTERM); _exit(1));
+}
+
+int main(void) {
+    if (!mkdtemp(root)) die(EXIT_IO, "cannot make %s", root);
+    test_errors();
+    test_memory();
+    test_text();
+    test_files();
+    test_utf8();
+    test_json_faults();
+    test_json_values();
+    test_json_round_trip();
+    test_rng();
+    test_batch();
+    test_flags();
+    test_config();
+    test_log();
+    test_clock();
+    test_signals();
+    char *tidy = text_format("rm -rf '%s'", root);
+    if (system(tidy)) fprintf(stderr, "cannot remove %s\n", root);
+    free(tidy);
+    return test_end("common");
+}
