@@ -1,0 +1,717 @@
+// sample.h: text from a model. From top to bottom:
+//
+//   products   matrix products for few rows, where OpenBLAS is at its worst
+//   choosing   temperature, top-k, top-p: the next token from a row of logits
+//   attention  one token against the keys and values of all tokens before it
+//   passes     some tokens of some rows through all layers
+//   sampler    many rows at once, each until its end
+//
+// Every token's keys and values are kept (the KV cache), so a row's next token costs one pass of
+// one token. The weights are used where they lie: nothing is packed or copied, and a training
+// program may change them between any two calls. Prompts and single tokens take the same way
+// through the code; a prompt just brings many tokens at once.
+//
+// Which numbers a row sees does not depend on the number of threads, and on its neighbours only in
+// the last bits (one row is summed in another order than many).
+//
+// R rows, M tokens of one pass, T tokens of a row so far; C, L, NH, HS, I, V as in model.h.
+#ifndef SAMPLE_H
+#define SAMPLE_H
+
+#include "model.h"
+
+// ------------------------------------------------------------------------------------------------
+// Products of few rows: out (M, N) = x (M, K) W (K, N), M small. All weights come through once per
+// pass, so for one row the memory sets the pace and from about eight rows on the multipliers.
+// GCC's and Clang's vector types make one source for AVX-512, AVX, SSE and Arm. All functions here
+// are called by every thread of a parallel region, and deal the columns out among them.
+
+#if defined(__AVX512F__)
+enum { LANES = 16, TILE_ROWS = 8 };
+#elif defined(__AVX__)
+enum { LANES = 8, TILE_ROWS = 4 };
+#elif defined(__aarch64__)
+enum { LANES = 4, TILE_ROWS = 8 };
+#else
+enum { LANES = 4, TILE_ROWS = 4 };
+#endif
+// A tile of the output is summed up in registers: TILE_ROWS x TILE_COLS, three vectors wide, 24
+// (or 12) registers. K_BLOCK rows of W, TILE_COLS wide, stay in the second-level cache while all
+// groups of TILE_ROWS rows use them. FETCH_AHEAD rows of W are on their way from memory.
+enum { TILE_COLS = 3 * LANES, K_BLOCK = 512, FETCH_AHEAD = 64, K_PARTS = 16, CACHE_LINE = 64 };
+typedef float Vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef float Vec8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+// The compiler may not move loads across this: without it GCC loads all factors first, has no
+// registers left and keeps the sums in memory (1.4 times slower).
+#define KEEP_LOADS_HERE() __asm__ volatile("" ::: "memory")
+
+// out (rows, vecs * LANES) += x (rows, K) W (K, ..). `next` is where this thread reads after K rows
+// of W. rows and vecs are constants after inlining, so that all sums live in registers.
+ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x, const float *w,
+                                int N, int K, const float *next, const int rows, const int vecs) {
+    Vec sum[TILE_ROWS][3];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vecs; j++) sum[i][j] = *(Vec *)(out + (size_t)i * ld_out + j * LANES);
+    const float *ahead = K > FETCH_AHEAD ? w + (size_t)FETCH_AHEAD * N : next;
+    for (int k = 0; k < K; k++, w += N, ahead += N) {
+        if (k == K - FETCH_AHEAD) ahead = next;
+        for (int j = 0; j < vecs * LANES; j += CACHE_LINE / 4)
+            __builtin_prefetch(ahead + j, 0, 2); // into the second level: the first has few slots
+        Vec row[3];
+#pragma GCC unroll 3
+        for (int j = 0; j < vecs; j++) row[j] = *(const Vec *)(w + j * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            float factor = x[(size_t)i * ld_x + k];
+#pragma GCC unroll 3
+            for (int j = 0; j < vecs; j++) sum[i][j] += factor * row[j];
+            KEEP_LOADS_HERE();
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vecs; j++) *(Vec *)(out + (size_t)i * ld_out + j * LANES) = sum[i][j];
+}
+
+// The same for any number of rows up to TILE_ROWS and of columns up to TILE_COLS.
+static void tile_product_any(float *out, int ld_out, const float *x, int ld_x, const float *w,
+                             int N, int K, const float *next, int rows, int cols) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        if (n > TILE_ROWS) break;                                                                  \
+        if (cols == TILE_COLS) {                                                                   \
+            tile_product(out, ld_out, x, ld_x, w, N, K, next, n, 3);                               \
+            return;                                                                                \
+        }                                                                                          \
+        for (; j + LANES <= cols; j += LANES)                                                      \
+            tile_product(out + j, ld_out, x, ld_x, w + j, N, K, next, n, 1);                       \
+        break;
+    int j = 0;
+    switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+#undef CASE
+    for (; j < cols; j++)
+        for (int i = 0; i < rows; i++) {
+            float s = out[(size_t)i * ld_out + j];
+            for (int k = 0; k < K; k++) s += x[(size_t)i * ld_x + k] * w[(size_t)k * N + j];
+            out[(size_t)i * ld_out + j] = s;
+        }
+}
+
+// One row: partial (K_PARTS, N) <- x W in K_PARTS pieces of K. Each piece of W is read from front
+// to back, the only order that one thread alone reads at full speed; their number is fixed, so
+// that the sum does not depend on the number of threads.
+static void row_product(float *partial, const float *x, const float *w, int K, int N) {
+#pragma omp for schedule(static)
+    for (int part = 0; part < K_PARTS; part++) {
+        float *y = partial + (size_t)part * N;
+        memset(y, 0, (size_t)N * sizeof(float));
+        for (int k = K * part / K_PARTS; k < K * (part + 1) / K_PARTS; k++) {
+            const float factor = x[k], *row = w + (size_t)k * N;
+#pragma omp simd
+            for (int j = 0; j < N; j++) y[j] += factor * row[j];
+        }
+    }
+}
+
+typedef enum { THEN_NOTHING, THEN_GELU, ADD_TO_OUT } LinearEnd;
+
+// out (M, N) = x (M, K) W (K, N) + bias (N), then GELU; or the sum is added to what is in out.
+// partial (K_PARTS, N) is scratch. Rows of x and out are ld_x and ld_out floats apart.
+static void skinny_linear(float *out, int ld_out, const float *x, int ld_x, const float *w,
+                          const float *bias, float *partial, int M, int K, int N, LinearEnd end) {
+    if (M == 1) {
+        row_product(partial, x, w, K, N);
+#pragma omp for simd schedule(static)
+        for (int j = 0; j < N; j++) {
+            float s = bias[j] + (end == ADD_TO_OUT ? out[j] : 0.0f);
+            for (int part = 0; part < K_PARTS; part++) s += partial[(size_t)part * N + j];
+            out[j] = end == THEN_GELU ? s * gelu_sigmoid(s) : s;
+        }
+        return;
+    }
+#pragma omp for schedule(static)
+    for (int j = 0; j < N; j += TILE_COLS) {
+        int cols = N - j < TILE_COLS ? N - j : TILE_COLS;
+        for (int m = 0; m < M; m++) {
+            float *o = out + (size_t)m * ld_out + j;
+            for (int c = 0; c < cols; c++) o[c] = bias[j + c] + (end == ADD_TO_OUT ? o[c] : 0.0f);
+        }
+        for (int k = 0; k < K; k += K_BLOCK) {
+            int k_end = k + K_BLOCK < K ? k + K_BLOCK : K;
+            const float *next = k_end < K ? w + (size_t)k_end * N + j : w + j + TILE_COLS;
+            for (int m = 0; m < M; m += TILE_ROWS)
+                tile_product_any(out + (size_t)m * ld_out + j, ld_out, x + (size_t)m * ld_x + k,
+                                 ld_x, w + (size_t)k * N + j, N, k_end - k, next,
+                                 M - m < TILE_ROWS ? M - m : TILE_ROWS, cols);
+        }
+        for (int m = 0; m < M && end == THEN_GELU; m++) {
+            float *o = out + (size_t)m * ld_out + j;
+            for (int c = 0; c < cols; c++) o[c] *= gelu_sigmoid(o[c]);
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// The head's product: logits (M, V) = h (M, C) wte^T. Rows of wte lie along C, so here the M tokens
+// are the lanes: with h turned to (C, lanes), HEAD_ROWS vocabulary rows at a time are multiplied
+// number by number, and no vector has to be added up across.
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+enum { HEAD_ROWS = 12 };
+#else
+enum { HEAD_ROWS = 6 };
+#endif
+
+// logits (lanes, ld)^T for HEAD_ROWS rows of wte; h (C, lanes).
+#define DEFINE_HEAD_TILE(NAME, TYPE, VECS)                                                         \
+    static void NAME(float *logits, int ld, const float *h, const float *wte, int C, int M) {      \
+        enum { WIDTH = sizeof(TYPE) / 4, ALL = WIDTH * VECS };                                     \
+        TYPE sum[HEAD_ROWS][VECS];                                                                 \
+        _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++)                               \
+            _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) sum[v][j] = (TYPE){0};          \
+        for (int c = 0; c < C; c++) {                                                              \
+            /* the next HEAD_ROWS rows are one stretch of memory: fetch it evenly */               \
+            __builtin_prefetch(wte + (size_t)HEAD_ROWS * (C + c), 0, 2);                           \
+            TYPE x[VECS];                                                                          \
+            _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) x[j] =                          \
+                *(const TYPE *)(h + (size_t)c * ALL + j * WIDTH);                                  \
+            _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++) {                         \
+                float w = wte[(size_t)v * C + c];                                                  \
+                _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) sum[v][j] += w * x[j];      \
+                KEEP_LOADS_HERE();                                                                 \
+            }                                                                                      \
+        }                                                                                          \
+        _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++) {                             \
+            float all[ALL];                                                                        \
+            _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++)                                 \
+                memcpy(all + j * WIDTH, &sum[v][j], sizeof(TYPE));                                 \
+            for (int m = 0; m < M; m++) logits[(size_t)m * ld + v] = all[m];                       \
+        }                                                                                          \
+    }
+DEFINE_HEAD_TILE(head_tile_8, Vec8, 1)
+DEFINE_HEAD_TILE(head_tile_16, Vec16, 1)
+DEFINE_HEAD_TILE(head_tile_32, Vec16, 2)
+#undef DEFINE_HEAD_TILE
+enum { HEAD_FEW = 3, HEAD_LANES = LANES == 16 ? 32 : 16 };
+
+// logits (M, ld) = h (M, ld_h) wte (V, C) transposed. `turned` (C, HEAD_LANES) is scratch.
+static void skinny_head(float *logits, int ld, const float *h, int ld_h, const float *wte,
+                        float *turned, int M, int C, int V) {
+    for (int m0 = 0; m0 < M; m0 += HEAD_LANES) {
+        const int n = M - m0 < HEAD_LANES ? M - m0 : HEAD_LANES;
+        const int lanes = n <= HEAD_FEW ? 0 : n <= 8 ? 8 : n <= 16 ? 16 : 32;
+        float *out = logits + (size_t)m0 * ld;
+        const float *x = h + (size_t)m0 * ld_h;
+#pragma omp for schedule(static)
+        for (int c = 0; c < C; c++)
+            for (int m = 0; m < lanes; m++)
+                turned[(size_t)c * lanes + m] = m < n ? x[(size_t)m * ld_h + c] : 0.0f;
+        const int groups = lanes ? V / HEAD_ROWS : 0;
+#pragma omp for schedule(static) nowait
+        for (int g = 0; g < groups; g++) {
+            float *o = out + (size_t)g * HEAD_ROWS;
+            const float *w = wte + (size_t)g * HEAD_ROWS * C;
+            if (lanes == 8) head_tile_8(o, ld, turned, w, C, n);
+            else if (lanes == 16) head_tile_16(o, ld, turned, w, C, n);
+            else head_tile_32(o, ld, turned, w, C, n);
+        }
+#pragma omp for schedule(static)
+        for (int v = groups * HEAD_ROWS; v < V; v++)
+            for (int m = 0; m < n; m++)
+                out[(size_t)m * ld + v] = dot(wte + (size_t)v * C, x + (size_t)m * ld_h, C);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// Choosing a token. In the order of transformers' generate(): temperature, top-k, top-p.
+
+typedef struct {
+    double temperature; // divides the logits; 0: always the most probable token
+    int top_k;          // keep the k most probable tokens; 0: all
+    double top_p;       // then the fewest most probable whose share reaches p; 1: all
+    uint64_t seed;
+    int max_new_tokens; // at most so many for each row
+    int eos_id;         // this token ends a row; -1: none does
+} SampleOptions;
+
+typedef struct {
+    float p; // probability up to a common factor
+    int id;
+} Candidate;
+
+// Order of two candidates: by probability, equal ones by id, the higher id first (so torch.sort
+// leaves them, which top-p goes by).
+static bool candidate_before(Candidate a, Candidate b) {
+    return a.p > b.p || (a.p == b.p && a.id > b.id);
+}
+
+// Bring the best of c (n) to its front: the first k (k > 0), or as few as possible so that their
+// sum reaches `mass` (k = 0). Returns how many. This is quickselect: a pivot parts the candidates,
+// and only the part in which the border lies is looked at again.
+static int candidates_cut(Candidate *c, int n, int k, double mass) {
+    const double goal = k ? k : fmax(mass, DBL_MIN); // at least one is kept
+    double before = 0;                               // number or sum of c[0..low)
+    int low = 0, high = n;                           // the border is in [low, high]
+    while (low < high) {
+        Candidate pivot = c[low + (high - low) / 2];
+        c[low + (high - low) / 2] = c[high - 1];
+        int m = low;
+        double left = 0; // number or sum of those before the pivot: c[low..m)
+        for (int i = low; i < high - 1; i++)
+            if (candidate_before(c[i], pivot)) {
+                Candidate t = c[i];
+                c[i] = c[m];
+                c[m++] = t;
+                left += k ? 1 : t.p;
+            }
+        c[high - 1] = c[m];
+        c[m] = pivot;
+        double own = k ? 1 : pivot.p;
+        if (before + left >= goal) high = m;
+        else if (before + left + own >= goal) return m + 1;
+        else before += left + own, low = m + 1;
+    }
+    return low;
+}
+
+// The last of c (n > 0) in the order of candidates.
+static Candidate candidates_last(const Candidate *c, int n) {
+    Candidate last = c[0];
+    for (int i = 1; i < n; i++)
+        if (candidate_before(last, c[i])) last = c[i];
+    return last;
+}
+
+enum { SAMPLE_BLOCK = 64 };
+
+static int block_end(int begin, int n) {
+    return begin + SAMPLE_BLOCK < n ? begin + SAMPLE_BLOCK : n;
+}
+
+// The k-th largest of x (n), 0 < k <= n. c (n) is scratch. The k-th largest maximum of blocks is a
+// lower bound, which leaves few candidates.
+static float kth_largest(const float *x, int n, int k, Candidate *c) {
+    int blocks = 0, count = 0;
+    float bound = -INFINITY;
+    for (int i = 0; i < n; i = block_end(i, n), blocks++)
+        c[blocks] = (Candidate){max_of(x + i, block_end(i, n) - i), blocks};
+    if (k <= blocks) bound = candidates_last(c, candidates_cut(c, blocks, k, 0)).p;
+    for (int i = 0; i < n; i++)
+        if (x[i] >= bound) c[count++] = (Candidate){x[i], i};
+    return count ? candidates_last(c, candidates_cut(c, count, k, 0)).p : bound;
+}
+
+static float sum_of(const float *x, int n) {
+    float s = 0;
+#pragma omp simd reduction(+ : s)
+    for (int i = 0; i < n; i++) s += x[i];
+    return s;
+}
+
+static double sum_in_blocks(const float *x, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i = block_end(i, n)) sum += sum_of(x + i, block_end(i, n) - i);
+    return sum;
+}
+
+// The next token from its logits (V), or -1 if they are not finite. p (V) and c (V) are scratch.
+//   p_i = exp((logit_i - max) / temperature), 0 for what top-k and top-p leave out
+// Top-k keeps every token that is as probable as the k-th. Top-p keeps a token if those before it
+// have less than top_p together, so the most probable always stays. Both are what transformers'
+// warpers do. The draw walks up the p_i in the order of ids.
+static int sample_token(const float *logits, int V, const SampleOptions *o, Rng *rng, float *p,
+                        Candidate *c) {
+    const float max = max_of(logits, V);
+    if (!isfinite(max)) return -1;
+    if (o->temperature == 0) {
+        int best = 0;
+        while (logits[best] != max) best++;
+        return best;
+    }
+    const float scale = (float)(1.0 / o->temperature);
+    const float least =
+        o->top_k > 0 && o->top_k < V ? kth_largest(logits, V, o->top_k, c) : -FLT_MAX;
+#pragma omp simd
+    for (int i = 0; i < V; i++) {
+        float e = exp_poly((logits[i] - max) * scale);
+        p[i] = logits[i] < least ? 0.0f : e; // NaN stays NaN
+    }
+    double total = sum_in_blocks(p, V);
+    if (!isfinite(total)) return -1;
+    if (o->top_p < 1) {
+        // All tokens below this bound together have less than 1 - top_p: none of them is kept.
+        const float bound = (float)((1 - o->top_p) * total / V * 0.999);
+        int n = 0;
+        for (int i = 0; i < V; i++)
+            if (p[i] > bound) c[n++] = (Candidate){p[i], i};
+        Candidate last = candidates_last(c, candidates_cut(c, n, 0, o->top_p * total));
+        for (int i = 0; i < V; i++)
+            if (p[i] < last.p || (p[i] == last.p && i < last.id)) p[i] = 0;
+        total = sum_in_blocks(p, V);
+    }
+    double u = rng_uniform(rng) * total;
+    int token = 0;
+    for (int i = 0, end; i < V; i = end) {
+        end = block_end(i, V);
+        float block = sum_of(p + i, end - i);
+        if (u >= block && end < V) {
+            u -= block;
+            continue;
+        }
+        for (int k = i; k < end; k++) {
+            if (p[k] > 0) token = k; // if rounding leaves u above all, the last one is drawn
+            if (u < p[k]) return k;
+            u -= p[k];
+        }
+        if (block > 0) return token;
+    }
+    return token;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Attention with the cache. For each layer and head of a row:
+//   keys    (room / KEY_BLOCK, HS, KEY_BLOCK)   16 keys side by side: a query meets them as lanes
+//   values  (room, HS)
+// room is the row's final length, rounded up to KEY_BLOCK.
+
+enum { KEY_BLOCK = 16 };
+
+// Put the key and the value (HS) of position t into the cache of one head.
+static void cache_put(float *keys, float *values, const float *key, const float *value, int t,
+                      int HS) {
+    float *column = keys + (size_t)(t / KEY_BLOCK) * HS * KEY_BLOCK + t % KEY_BLOCK;
+    for (int i = 0; i < HS; i++) column[(size_t)i * KEY_BLOCK] = key[i];
+    memcpy(values + (size_t)t * HS, value, (size_t)HS * sizeof(float));
+}
+
+// out (HS) = softmax(q K^T / sqrt(HS)) V over positions [0, T). scores (T rounded up to KEY_BLOCK)
+// is scratch.
+static void cache_attend(float *out, float *scores, const float *q, const float *keys,
+                         const float *values, int T, int HS) {
+    const float scale = 1.0f / sqrtf((float)HS);
+    for (int t = 0; t < T; t += KEY_BLOCK) {
+        const float *block = keys + (size_t)t * HS;
+        Vec16 s = {0};
+        for (int i = 0; i < HS; i++) s += q[i] * *(const Vec16 *)(block + (size_t)i * KEY_BLOCK);
+        *(Vec16 *)(scores + t) = s * scale;
+    }
+    const float max = max_of(scores, T);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int t = 0; t < T; t++) sum += scores[t] = exp_poly(scores[t] - max);
+    for (int i = 0; i < HS; i++) out[i] = 0;
+    int t = 0;
+    for (; t + 8 <= T; t += 8) { // eight values at a time: out comes and goes less often
+        const float *v = values + (size_t)t * HS, *p = scores + t;
+#pragma omp simd
+        for (int i = 0; i < HS; i++) {
+            float a = p[0] * v[i] + p[1] * v[i + HS] + p[2] * v[i + 2 * HS] + p[3] * v[i + 3 * HS];
+            float b = p[4] * v[i + 4 * HS] + p[5] * v[i + 5 * HS];
+            out[i] += a + b + p[6] * v[i + 6 * HS] + p[7] * v[i + 7 * HS];
+        }
+    }
+    for (; t < T; t++)
+        for (int i = 0; i < HS; i++) out[i] += scores[t] * values[(size_t)t * HS + i];
+    for (int i = 0; i < HS; i++) out[i] *= 1.0f / sum;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Sampler
+
+typedef enum { FINISH_NONE, FINISH_EOS, FINISH_LENGTH, FINISH_CONTEXT } Finish;
+
+// Why a row ended, as a word: eos (the model ended it), length (max_new_tokens), context (the
+// model has no more positions).
+static const char *finish_name(Finish f) {
+    const char *names[] = {"none", "eos", "length", "context"};
+    return names[f];
+}
+
+typedef struct {
+    int *tokens;         // (limit) prompt, then what was sampled; EOS too, if that was the end
+    int n, n_prompt;     // tokens so far, and how many of them came from the caller
+    int n_cached;        // tokens whose keys and values are in the cache
+    int limit;           // most tokens that the row may have
+    Finish finish;       // FINISH_NONE: still growing
+    Rng rng;             // the row's own random numbers
+    float *cache;        // (L, NH, 2, room, HS)
+    const float *logits; // (V) that the last token was drawn from; NULL once they are overwritten
+} SampleRow;
+
+// Some new tokens of one row: `count` of them from position `position` on. One pass takes several
+// such runs, PASS_TOKENS tokens at most.
+typedef struct {
+    SampleRow *row;
+    int position, count, first; // first: index of its first token in the pass
+} Run;
+
+enum { PASS_TOKENS = 128 };
+
+typedef struct {
+    const GPT2 *model;
+    SampleOptions options;
+    int R, max_R;
+    SampleRow *rows; // (R)
+    int *tokens;     // all rows' tokens
+    size_t max_tokens;
+    float *cache; // all rows' caches
+    size_t max_cache;
+    // One pass: M tokens, n_runs runs, n_heads of which end in a row of logits.
+    int M, n_runs, n_heads;
+    Run runs[PASS_TOKENS];
+    int heads[PASS_TOKENS]; // their runs
+    float *memory;          // all of the below, one block, made for `shape`
+    GPT2Config shape;
+    int threads;
+    int ld_c, ld_qkv, ld_i, ld_v; // distance of rows: 16 floats more than a multiple of 16, since
+                                  // rows a power of two apart would share few places in the cache
+    float *x;                     // (M, ld_c) residual stream
+    float *norm;                  // (M, ld_c)
+    float *qkv;                   // (M, ld_qkv)
+    float *att;                   // (M, ld_c)
+    float *fc;                    // (M, ld_i)
+    float *partial;               // (K_PARTS, the widest product)
+    float *turned;                // (C, HEAD_LANES)
+    float *logits;                // (M, ld_v)
+    float *scratch;      // (threads, max(2 ld_v + V, positions)) scores, or p and candidates
+    size_t scratch_size; // of one thread
+    int picked[PASS_TOKENS];
+} Sampler;
+
+// Place the scratch memory for this model, if it is not there yet.
+static void sampler_reserve(Sampler *s, const GPT2 *model) {
+    const GPT2Config *c = &model->config;
+    const int C = c->n_embd, I_ = c->n_inner, V = c->vocab_size, threads = omp_get_max_threads();
+    if (s->memory && s->shape.n_embd == C && s->shape.n_inner == I_ && s->shape.vocab_size == V &&
+        s->shape.n_positions == c->n_positions && s->threads == threads)
+        return;
+    s->shape = *c, s->threads = threads;
+    s->ld_c = round_up(C, 16) + 16, s->ld_qkv = round_up(3 * C, 16) + 16;
+    s->ld_i = round_up(I_, 16) + 16, s->ld_v = round_up(V, 16) + 16;
+    size_t positions = (size_t)round_up(c->n_positions, KEY_BLOCK), widest = (size_t)s->ld_qkv;
+    if ((size_t)s->ld_i > widest) widest = (size_t)s->ld_i;
+    s->scratch_size = 3 * (size_t)s->ld_v > positions ? 3 * (size_t)s->ld_v : positions;
+    const struct {
+        float **field;
+        size_t size;
+    } parts[] = {
+        {&s->x, PASS_TOKENS * (size_t)s->ld_c},
+        {&s->norm, PASS_TOKENS * (size_t)s->ld_c},
+        {&s->qkv, PASS_TOKENS * (size_t)s->ld_qkv},
+        {&s->att, PASS_TOKENS * (size_t)s->ld_c},
+        {&s->fc, PASS_TOKENS * (size_t)s->ld_i},
+        {&s->partial, K_PARTS * widest},
+        {&s->turned, HEAD_LANES * (size_t)s->ld_c},
+        {&s->logits, PASS_TOKENS * (size_t)s->ld_v},
+        {&s->scratch, (size_t)threads * s->scratch_size},
+    };
+    size_t total = 0;
+    for (int i = 0; i < COUNT(parts); i++) total += (parts[i].size + 15) / 16 * 16;
+    free(s->memory);
+    float *p = s->memory = mem_floats(total);
+    for (int i = 0; i < COUNT(parts); p += (parts[i].size + 15) / 16 * 16, i++) *parts[i].field = p;
+}
+
+static void sampler_free(Sampler *s) {
+    free(s->rows), free(s->tokens), free(s->cache), free(s->memory);
+    *s = (Sampler){0};
+}
+
+// out (C) = LayerNorm of x (C), as layernorm_forward computes it.
+static void norm_row(float *out, const float *x, const float *w, const float *b, int C, float eps) {
+    float m = sum_of(x, C) / (float)C, v = 0;
+#pragma omp simd reduction(+ : v)
+    for (int i = 0; i < C; i++) v += (x[i] - m) * (x[i] - m);
+    const float rstd = 1.0f / sqrtf(v / (float)C + eps);
+    for (int i = 0; i < C; i++) out[i] = (x[i] - m) * rstd * w[i] + b[i];
+}
+
+// Run the pass's tokens through the model: keys and values go into the cache, logits are made for
+// the runs in s->heads, and a token is drawn from each into s->picked. Called by all threads of a
+// parallel region together; each `omp for` ends with them waiting for each other.
+static void sampler_pass(Sampler *s) {
+    const GPT2Config *c = &s->model->config;
+    const int M = s->M, C = c->n_embd, I_ = c->n_inner, NH = c->n_head, HS = C / NH;
+    const float eps = c->layer_norm_epsilon;
+    const Weights *w = &s->model->w;
+    const int ld = s->ld_c;
+    float *scratch = s->scratch + (size_t)omp_get_thread_num() * s->scratch_size;
+#pragma omp for schedule(static)
+    for (int i = 0; i < s->n_runs; i++)
+        for (int k = 0; k < s->runs[i].count; k++) {
+            const Run *run = &s->runs[i];
+            const float *e = w->wte + (size_t)run->row->tokens[run->position + k] * C;
+            const float *p = w->wpe + (size_t)(run->position + k) * C;
+            float *x = s->x + (size_t)(run->first + k) * ld;
+            for (int j = 0; j < C; j++) x[j] = e[j] + p[j];
+        }
+    for (int l = 0; l < c->n_layer; l++) {
+        const LayerWeights *h = &w->h[l];
+#pragma omp for schedule(static)
+        for (int m = 0; m < M; m++)
+            norm_row(s->norm + (size_t)m * ld, s->x + (size_t)m * ld, h->ln_1_w, h->ln_1_b, C, eps);
+        skinny_linear(s->qkv, s->ld_qkv, s->norm, ld, h->attn_w, h->attn_b, s->partial, M, C, 3 * C,
+                      THEN_NOTHING);
+        // Heads of one run go to different threads: rows may be of very different lengths.
+#pragma omp for schedule(static, 1)
+        for (int task = 0; task < s->n_runs * NH; task++) {
+            const Run *run = &s->runs[task / NH];
+            const int head = task % NH, room = round_up(run->row->limit, KEY_BLOCK);
+            float *keys = run->row->cache + ((size_t)l * NH + head) * 2 * room * HS;
+            float *values = keys + (size_t)room * HS;
+            for (int k = 0; k < run->count; k++) {
+                const float *q = s->qkv + (size_t)(run->first + k) * s->ld_qkv + head * HS;
+                int t = run->position + k;
+                cache_put(keys, values, q + C, q + 2 * C, t, HS);
+                cache_attend(s->att + (size_t)(run->first + k) * ld + head * HS, scratch, q, keys,
+                             values, t + 1, HS);
+            }
+        }
+        skinny_linear(s->x, ld, s->att, ld, h->attn_proj_w, h->attn_proj_b, s->partial, M, C, C,
+                      ADD_TO_OUT);
+#pragma omp for schedule(static)
+        for (int m = 0; m < M; m++)
+            norm_row(s->norm + (size_t)m * ld, s->x + (size_t)m * ld, h->ln_2_w, h->ln_2_b, C, eps);
+        skinny_linear(s->fc, s->ld_i, s->norm, ld, h->fc_w, h->fc_b, s->partial, M, C, I_,
+                      THEN_GELU);
+        skinny_linear(s->x, ld, s->fc, s->ld_i, h->fc_proj_w, h->fc_proj_b, s->partial, M, I_, C,
+                      ADD_TO_OUT);
+    }
+#pragma omp for schedule(static)
+    for (int i = 0; i < s->n_heads; i++) {
+        const Run *run = &s->runs[s->heads[i]];
+        norm_row(s->norm + (size_t)i * ld, s->x + (size_t)(run->first + run->count - 1) * ld,
+                 w->ln_f_w, w->ln_f_b, C, eps);
+    }
+    skinny_head(s->logits, s->ld_v, s->norm, ld, w->wte, s->turned, s->n_heads, C, c->vocab_size);
+#pragma omp for schedule(static, 1)
+    for (int i = 0; i < s->n_heads; i++) {
+        SampleRow *row = s->runs[s->heads[i]].row;
+        row->logits = s->logits + (size_t)i * s->ld_v;
+        s->picked[i] = sample_token(row->logits, c->vocab_size, &s->options, &row->rng, scratch,
+                                    (Candidate *)(void *)(scratch + s->ld_v));
+    }
+}
+
+// Append a drawn token to its row and see whether the row ends with it.
+static void row_append(SampleRow *row, int token, const SampleOptions *o) {
+    row->tokens[row->n++] = token;
+    if (token == o->eos_id) row->finish = FINISH_EOS;
+    else if (row->n == row->n_prompt + o->max_new_tokens) row->finish = FINISH_LENGTH;
+    else if (row->n == row->limit) row->finish = FINISH_CONTEXT;
+}
+
+// Lay out the rows for these prompts (a batch's masks are ignored). Nothing is computed yet: the
+// first sampler_step runs the prompts. Row r of the batch draws from random stream first_row + r of
+// the seed, so a row's text does not change with the batch it is put into. A zeroed Sampler is
+// ready for use, and its memory is kept from call to call. The model's weights may change between
+// calls, but not between this call and the last step.
+// Dies if a prompt has no tokens, more than the model has positions, or a token that it does not
+// know.
+static void sampler_begin(Sampler *s, const GPT2 *model, const SampleOptions *o,
+                          const Batch *prompts, uint64_t first_row) {
+    const GPT2Config *c = &model->config;
+    const int P = c->n_positions;
+    size_t n_tokens = 0, n_cache = 0;
+    sampler_reserve(s, model);
+    s->model = model, s->options = *o, s->R = prompts->R, s->n_heads = 0;
+    if (s->R > s->max_R) {
+        s->max_R = s->R;
+        s->rows = mem_resize(s->rows, (size_t)s->max_R, sizeof *s->rows);
+    }
+    for (int r = 0; r < s->R; r++) {
+        const int *tokens = prompts->tokens + prompts->row_start[r];
+        const int n = prompts->row_start[r + 1] - prompts->row_start[r];
+        if (n == 0) die(EXIT_BAD_INPUT, "prompt %d has no tokens", r + 1);
+        if (n > P)
+            die(EXIT_BAD_INPUT, "prompt %d has %d tokens, the model has %d positions", r + 1, n, P);
+        for (int t = 0; t < n; t++)
+            if (tokens[t] < 0 || tokens[t] >= c->vocab_size)
+                die(EXIT_BAD_INPUT, "token id %d is outside the model's vocabulary of %d",
+                    tokens[t], c->vocab_size);
+        SampleRow *row = &s->rows[r];
+        *row = (SampleRow){.n = n, .n_prompt = n};
+        row->limit = o->max_new_tokens < P - n ? n + o->max_new_tokens : P;
+        row->finish = o->max_new_tokens == 0 ? FINISH_LENGTH
+                      : n == P               ? FINISH_CONTEXT
+                                             : FINISH_NONE;
+        row->rng = rng_make(o->seed, RNG_SAMPLE + ((first_row + (uint64_t)r) << 8));
+        n_tokens += (size_t)row->limit;
+        n_cache +=
+            (size_t)round_up(row->limit, KEY_BLOCK) * 2 * (size_t)c->n_embd * (size_t)c->n_layer;
+    }
+    if (n_tokens > s->max_tokens) {
+        s->max_tokens = n_tokens;
+        s->tokens = mem_resize(s->tokens, n_tokens, sizeof(int));
+    }
+    if (n_cache > s->max_cache) {
+        free(s->cache);
+        s->cache = mem_floats(s->max_cache = n_cache);
+    }
+    n_tokens = n_cache = 0;
+    for (int r = 0; r < s->R; r++) {
+        SampleRow *row = &s->rows[r];
+        row->tokens = s->tokens + n_tokens;
+        row->cache = s->cache + n_cache;
+        memcpy(row->tokens, prompts->tokens + prompts->row_start[r], (size_t)row->n * sizeof(int));
+        n_tokens += (size_t)row->limit;
+        n_cache +=
+            (size_t)round_up(row->limit, KEY_BLOCK) * 2 * (size_t)c->n_embd * (size_t)c->n_layer;
+    }
+}
+
+// Every row that has not ended grows by one token; the first step runs the prompts too. Returns
+// how many rows have still not ended. Dies (EXIT_DIVERGED) if logits are not finite.
+static int sampler_step(Sampler *s) {
+    int r = 0, live = 0; // row r comes next
+    while (r < s->R) {
+        for (int i = 0; i < s->n_heads; i++) s->runs[s->heads[i]].row->logits = NULL;
+        s->M = s->n_runs = s->n_heads = 0;
+        for (; r < s->R && s->M < PASS_TOKENS; r++) {
+            SampleRow *row = &s->rows[r];
+            if (row->finish) continue;
+            int pending = row->n - row->n_cached, room = PASS_TOKENS - s->M;
+            int done = pending < room ? pending : room;
+            if (done == pending) s->heads[s->n_heads++] = s->n_runs;
+            s->runs[s->n_runs++] = (Run){row, row->n_cached, done, s->M};
+            row->n_cached += done;
+            s->M += done;
+            if (done < pending) break; // the rest in the next pass
+        }
+        if (s->M == 0) break;
+#pragma omp parallel
+        sampler_pass(s);
+        for (int i = 0; i < s->n_heads; i++) {
+            SampleRow *row = s->runs[s->heads[i]].row;
+            if (s->picked[i] < 0)
+                die(EXIT_DIVERGED, "the model's logits are not finite at position %d", row->n);
+            row_append(row, s->picked[i], &s->options);
+            live += !row->finish;
+        }
+    }
+    return live;
+}
+
+// Sample a completion for each prompt. `out` is cleared and gets one row for each: prompt,
+// completion and, if that was the end, EOS, with the mask set on what was sampled; so it is ready
+// for gpt2_forward and the head. finish (R) says why each ended; it may be NULL.
+static void sample_batch(Sampler *s, const GPT2 *model, const SampleOptions *o,
+                         const Batch *prompts, uint64_t first_row, Batch *out, Finish *finish) {
+    sampler_begin(s, model, o, prompts, first_row);
+    while (sampler_step(s) > 0) continue;
+    batch_clear(out);
+    for (int r = 0; r < s->R; r++) {
+        const SampleRow *row = &s->rows[r];
+        batch_add_row(out, row->tokens, NULL, row->n);
+        memset(out->mask + out->row_start[r], 0, (size_t)row->n_prompt);
+        if (finish) finish[r] = row->finish;
+    }
+}
+
+#endif
