@@ -57,26 +57,35 @@ static double evaluate(GPT2 *model, const Dataset *data, int B, HeadStats *stats
 
 // Let the model continue the beginnings of a few rows, so that one sees what the numbers mean: the
 // tokens before the first one in the loss, or the first four of a row that is learned whole.
-static void show_samples(GPT2 *model, const Tokenizer *tokenizer, const Dataset *data, int count,
-                         int max_new_tokens, uint64_t seed, const char *when) {
-    printf("\n%s:\n", when);
-    for (int i = 0; i < count && i < data->n; i++) {
+static void show_samples(const GPT2 *model, const Tokenizer *tokenizer, const Dataset *data,
+                         int count, const SampleOptions *options, const char *title) {
+    Batch prompts = {0}, rows = {0};
+    for (int i = 0; i < data->n && i < count; i++) {
         const size_t at = data->start[i], n = data->start[i + 1] - at;
         size_t prompt = 1;
         while (prompt < n && !data->mask[at + prompt]) prompt++;
-        if (prompt == 1) prompt = n < 5 ? n - 1 : 4;
+        if (prompt == 1 || prompt == n) prompt = n < 4 ? n : 4;
+        batch_add_row(&prompts, data->tokens + at, NULL, (int)prompt);
+    }
+    if (prompts.R == 0) return;
+    Sampler sampler = {0};
+    sample_batch(&sampler, model, options, &prompts, 0, &rows, NULL);
+    printf("\n%s (prompt | completion):\n", title);
+    for (int r = 0; r < rows.R; r++) {
         Text text = {0};
-        TokenList completion = {0};
-        sample_one(model, data->tokens + at, (int)prompt, max_new_tokens, seed + (uint64_t)i,
-                   tokenizer->eos_id, &completion);
-        text_print(&text, "  ");
-        tokenizer_decode(tokenizer, &text, data->tokens + at, prompt, true);
-        text_print(&text, " |");
-        tokenizer_decode(tokenizer, &text, completion.data, completion.n, true);
-        printf("%s\n", text.data);
-        text_free(&text), tokens_free(&completion);
+        const int *tokens = rows.tokens + rows.row_start[r];
+        const int n = rows.row_start[r + 1] - rows.row_start[r];
+        const int n_prompt = prompts.row_start[r + 1] - prompts.row_start[r];
+        tokenizer_decode(tokenizer, &text, tokens, (size_t)n_prompt, true);
+        text_append(&text, " |", 2);
+        tokenizer_decode(tokenizer, &text, tokens + n_prompt, (size_t)(n - n_prompt), true);
+        Text clean = {0}; // a model that knows little can stop amid a character
+        text_append_repaired(&clean, text.data, text.size);
+        printf("  %s\n", clean.data);
+        text_free(&text), text_free(&clean);
     }
     printf("\n");
+    sampler_free(&sampler), batch_free(&prompts), batch_free(&rows);
 }
 
 int main(int argc, char **argv) {
@@ -168,6 +177,7 @@ int main(int argc, char **argv) {
     flags_parse(argc, argv, flags, COUNT(flags), "supervised fine-tuning of GPT-2", preset);
     const bool resume = args.resume_from_checkpoint && *args.resume_from_checkpoint;
     if (!args.dataset) die(EXIT_USAGE, "--dataset is needed; see --help");
+    if (!args.output_dir) die(EXIT_USAGE, "--output_dir is empty; see --help");
     if (!args.model == !args.model_config)
         die(EXIT_USAGE, "give either --model or --model_config; see --help");
     if (args.model_config && !args.tokenizer)
@@ -274,9 +284,13 @@ int main(int argc, char **argv) {
         eval_loss = evaluate(&model, &eval, args.per_device_eval_batch_size, &eval_stats);
         printf("before training: eval_loss %.4f, perplexity %.2f\n", eval_loss, exp(eval_loss));
     }
+    const SampleOptions sampling = {.max_new_tokens = args.max_new_tokens,
+                                    .temperature = 1,
+                                    .top_p = 1,
+                                    .eos_id = tokenizer.eos_id,
+                                    .seed = (uint64_t)args.seed};
     if (!resume)
-        show_samples(&model, &tokenizer, shown, args.samples, args.max_new_tokens,
-                     (uint64_t)args.seed, "samples before training (prompt | completion)");
+        show_samples(&model, &tokenizer, shown, args.samples, &sampling, "before training");
 
     // ---- train ---------------------------------------------------------------------------------
     const AdamW adamw = {args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay,
@@ -385,8 +399,7 @@ int main(int argc, char **argv) {
             "--resume_from_checkpoint latest",
             step, total);
     }
-    show_samples(&model, &tokenizer, shown, args.samples, args.max_new_tokens, (uint64_t)args.seed,
-                 "samples after training (prompt | completion)");
+    show_samples(&model, &tokenizer, shown, args.samples, &sampling, "after training");
     log_close(&log);
     char spent[32];
     printf("%s, peak memory %.0f MB\n", time_format(spent, seconds_now() - began),
@@ -395,6 +408,6 @@ int main(int argc, char **argv) {
     output_finish(&output, &model, &tokenizer);
 
     gpt2_free(&model), tokenizer_free(&tokenizer), dataset_free(&train), dataset_free(&eval);
-    batch_free(&batch), free(logp), free(dlogp), free(order);
+    batch_free(&batch), free(logp), free(dlogp), free(order), flags_free(flags, COUNT(flags));
     return 0;
 }

@@ -55,9 +55,8 @@ static void bench_train(int B, int T, bool tiny) {
                               .n_inner = 512,
                               .layer_norm_epsilon = 1e-5f,
                               .initializer_range = 0.02f};
-    const char *const names[PARTS] = {"linear fwd",    "linear bwd",    "head",
-                                      "attention fwd", "attention bwd", "LayerNorm",
-                                      "GELU",          "embedding",     "AdamW"};
+    const char *const names[PARTS] = {"linear fwd",    "linear bwd", "head", "attention fwd",
+                                      "attention bwd", "LayerNorm",  "GELU", "embedding"};
     GPT2 model;
     Batch batch = {0};
     Rng rng = rng_make(1, RNG_DATA);
