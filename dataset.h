@@ -16,6 +16,7 @@
 #define DATASET_H
 
 #include "common.h"
+#include "json.h"
 #include "tokenizer.h"
 
 typedef enum { CHAT_HH, CHAT_SIMPLE } ChatFormat;

@@ -14,6 +14,7 @@
 #define TOKENIZER_H
 
 #include "common.h"
+#include "json.h"
 #include "unicode.h"
 
 // ------------------------------------------------------------------------------------------------

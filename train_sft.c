@@ -12,6 +12,7 @@
 //
 // Without arguments it trains a GPT-2 of 0.9M parameters from random weights on short film reviews.
 #include "common.h"
+#include "flags.h"
 #include "losses.h"
 #include "tokenizer.h"
 #include "dataset.h"

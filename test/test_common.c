@@ -1,5 +1,6 @@
 // Tests of common.h: text, UTF-8, strict JSON, flags, random numbers, batches, the log.
 #include "test.h"
+#include "../flags.h"
 #include <fcntl.h>
 
 static char root[] = "/tmp/align_common_XXXXXX"; // a directory for this run's files
