@@ -221,6 +221,26 @@ static void flags_free(Flag *flags, int n) {
         if (flags[i].type == FLAG_STRING && flags[i].given) free(*(char **)flags[i].value);
 }
 
+// A hash (64 bits, FNV-1a) of the names and values of the flags under a heading: a resumed run can
+// see with it whether they are what they were.
+static uint64_t flags_hash(const Flag *flags, int n, const char *heading) {
+    Text text = {0};
+    bool inside = false;
+    for (int i = 0; i < n; i++) {
+        if (!flags[i].name) inside = !strcmp(flags[i].help, heading);
+        else if (inside) {
+            text_print(&text, "%s=", flags[i].name);
+            flag_print(&text, &flags[i], true);
+            text_print(&text, ";");
+        }
+    }
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < text.size; i++)
+        hash = (hash ^ (unsigned char)text.data[i]) * 1099511628211u;
+    text_free(&text);
+    return hash;
+}
+
 // All flags as a JSON object, one a line: what --config reads.
 static void flags_json(Text *out, const Flag *flags, int n) {
     text_print(out, "{");

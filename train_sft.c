@@ -36,24 +36,35 @@ typedef struct {
 } Window;
 
 // Mean negative log-likelihood over the tokens in the loss of all rows (nats), B rows at a time.
-static double evaluate(GPT2 *model, const Dataset *data, int B, HeadStats *stats) {
+// Prints it and adds a row to the log.
+static void evaluate(GPT2 *model, const Dataset *data, int B, MetricsLog *log, int64_t step,
+                     double epoch) {
     Batch batch = {0};
+    HeadStats stats = {0};
     double loss = 0;
     const long M = dataset_count_mask(data);
     int *rows = mem_alloc((size_t)B, sizeof *rows);
     float *logp = mem_floats((size_t)B * (size_t)model->config.n_positions);
-    *stats = (HeadStats){0};
     for (int r = 0; r < data->n; r += B) {
         int n = data->n - r < B ? data->n - r : B;
         for (int i = 0; i < n; i++) rows[i] = r + i;
         dataset_batch(&batch, data, rows, n);
         gpt2_forward(model, &batch);
         HeadStats part = lm_head_forward(model, logp);
-        stats->entropy += part.entropy, stats->correct += part.correct, stats->count += part.count;
+        stats.entropy += part.entropy, stats.correct += part.correct;
         loss += sft_loss_forward(logp, batch.mask, batch.N, M);
+        progress_show("evaluation: %d of %d rows", r + n, data->n);
     }
     batch_free(&batch), free(rows), free(logp);
-    return loss;
+    log_number(log, "step", (double)step);
+    log_number(log, "epoch", epoch);
+    log_number(log, "eval_loss", loss);
+    log_number(log, "eval_perplexity", exp(loss));
+    log_number(log, "eval_entropy", stats.entropy / (double)M);
+    log_number(log, "eval_mean_token_accuracy", (double)stats.correct / (double)M);
+    log_write(log);
+    progress_clear();
+    printf("step %5" PRId64 "  eval_loss %.4f  eval_perplexity %.2f\n", step, loss, exp(loss));
 }
 
 // Let the model continue the beginnings of a few rows, so that one sees what the numbers mean: the
@@ -134,6 +145,7 @@ int main(int argc, char **argv) {
         FLAG_TEXT(args, model, "directory in Hugging Face format to start from"),
         FLAG_TEXT(args, model_config, "or a config.json: start from random weights"),
         FLAG_TEXT(args, tokenizer, "directory with vocab.json and merges.txt, if not --model's"),
+        FLAG_SWITCH(args, gradient_checkpointing, "less memory, a quarter more time"),
         FLAG_HEADING("data"),
         FLAG_TEXT(args, dataset, "JSONL with text, prompt + completion, or messages; or a .txt"),
         FLAG_TEXT(args, eval_dataset, "the same for evaluation"),
@@ -161,7 +173,6 @@ int main(int argc, char **argv) {
         FLAG(args, adam_beta2, 0, 0.999999999, "decay of the mean of their squares"),
         FLAG(args, adam_epsilon, 1e-30, 1, "added to the root of that"),
         FLAG(args, max_grad_norm, 0, 1e9, "clip the gradient to this norm (0: never)"),
-        FLAG_SWITCH(args, gradient_checkpointing, "less memory, a quarter more time"),
         FLAG(args, seed, 0, 9e15, "of weights, order of rows, split and samples"),
         FLAG_HEADING("output"),
         FLAG_TEXT(args, output_dir, "gets final/, checkpoint-N/, metrics.jsonl, run.json"),
@@ -247,6 +258,7 @@ int main(int argc, char **argv) {
     // place in the data. MATCH_ values must be the same in the run that resumes.
     int64_t step = 0, tokens_seen = 0, batch_rows = rows_per_step, shuffle = args.shuffle_dataset;
     uint64_t data_hash = dataset_hash(&train);
+    uint64_t training_hash = flags_hash(flags, COUNT(flags), "training");
     Window window = {0};
     const StateField state[] = {
         STATE_I64("step", &step),
@@ -263,6 +275,8 @@ int main(int argc, char **argv) {
         MATCH_I64("shuffle_dataset", &shuffle, "--shuffle_dataset"),
         MATCH_U64("data_hash", &data_hash, "--dataset, --max_length and what else makes the rows"),
         MATCH_F64("learning_rate", &args.learning_rate, "--learning_rate"),
+        MATCH_U64("training", &training_hash,
+                  "the flags under `training` in --help; run.json has their earlier values"),
     };
     Text run_json = {0};
     flags_json(&run_json, flags, COUNT(flags));
@@ -279,12 +293,7 @@ int main(int argc, char **argv) {
     stop_on_signals();
 
     const Dataset *shown = eval.n ? &eval : &train; // rows whose beginnings the samples continue
-    HeadStats eval_stats;
-    double eval_loss = 0;
-    if (eval.n && !resume) {
-        eval_loss = evaluate(&model, &eval, args.per_device_eval_batch_size, &eval_stats);
-        printf("before training: eval_loss %.4f, perplexity %.2f\n", eval_loss, exp(eval_loss));
-    }
+    if (eval.n && !resume) evaluate(&model, &eval, args.per_device_eval_batch_size, &log, 0, 0);
     const SampleOptions sampling = {.max_new_tokens = args.max_new_tokens,
                                     .temperature = 1,
                                     .top_p = 1,
@@ -368,20 +377,9 @@ int main(int argc, char **argv) {
                    step, total, mean, exp(mean), norm, lr, speed, left);
             window = (Window){0};
         }
-        if (eval.n && ((args.eval_steps && step % args.eval_steps == 0) || last)) {
-            eval_loss = evaluate(&model, &eval, args.per_device_eval_batch_size, &eval_stats);
-            const double count = (double)eval_stats.count;
-            log_number(&log, "step", (double)step);
-            log_number(&log, "epoch", (double)step / (double)steps_per_epoch);
-            log_number(&log, "eval_loss", eval_loss);
-            log_number(&log, "eval_perplexity", exp(eval_loss));
-            log_number(&log, "eval_entropy", eval_stats.entropy / count);
-            log_number(&log, "eval_mean_token_accuracy", (double)eval_stats.correct / count);
-            log_write(&log);
-            progress_clear();
-            printf("step %5" PRId64 "/%" PRId64 "  eval_loss %.4f  eval_perplexity %.2f\n", step,
-                   total, eval_loss, exp(eval_loss));
-        }
+        if (eval.n && ((args.eval_steps && step % args.eval_steps == 0) || last))
+            evaluate(&model, &eval, args.per_device_eval_batch_size, &log, step,
+                     (double)step / (double)steps_per_epoch);
         if (args.save_steps && step % args.save_steps == 0 && !last) {
             checkpoint_save(&output, &model, &tokenizer, step, state, COUNT(state));
             saved_step = step;
@@ -392,13 +390,15 @@ int main(int argc, char **argv) {
 
     // ---- save ----------------------------------------------------------------------------------
     if (stop_signal) {
-        if (argc == 1) die(128 + stop_signal, "stopped; the default run is not kept half done");
-        if (saved_step != step)
-            checkpoint_save(&output, &model, &tokenizer, step, state, COUNT(state));
-        die(128 + stop_signal,
-            "stopped at step %" PRId64 " of %" PRId64 ", saved; go on with "
-            "--resume_from_checkpoint latest",
-            step, total);
+        if (argc == 1) printf("stopped at step %" PRId64 "; the default run keeps nothing\n", step);
+        else {
+            if (saved_step != step)
+                checkpoint_save(&output, &model, &tokenizer, step, state, COUNT(state));
+            printf("stopped at step %" PRId64 " of %" PRId64 " and saved; go on with "
+                   "--resume_from_checkpoint latest\n",
+                   step, total);
+        }
+        return 128 + stop_signal;
     }
     show_samples(&model, &tokenizer, shown, args.samples, &sampling, "after training");
     log_close(&log);
