@@ -9,8 +9,8 @@
 //     output_open(&out, ...);                       // refuse, or find the checkpoint to go on from
 //     model_load(&model, out.resume_dir ? out.resume_dir : args.model);
 //     ...                                           // data
-//     output_start(&out, run_json, config_path);    // from here on the disk is written
 //     if (out.resume_dir) checkpoint_resume(&out, &model, state, COUNT(state));
+//     output_start(&out, run_json, config_path);    // from here on the disk is written
 //     for (...) checkpoint_save(&out, &model, &tokenizer, step, state, COUNT(state));
 //     output_finish(&out, &model, &tokenizer);
 //
@@ -55,6 +55,7 @@ static void path_split(const char *path, char **parent, char **name) {
     *parent = base ? text_format("%.*s", (int)base, path) : text_copy(".");
 }
 
+// Release the memory; the directory is no longer the stage's business.
 static void stage_free(Stage *s) {
     for (int i = 0; i < s->n_files; i++) free(s->files[i].name);
     free(s->files), free(s->parent), free(s->name), free(s->dir);
@@ -85,6 +86,7 @@ static void stage_begin(Stage *s, const char *parent, const char *name, uint64_t
         die(EXIT_IO, "cannot create %s: %s; %s", s->dir, strerror(errno), kept);
 }
 
+// Begin a file; stage_write and stage_close follow.
 static void stage_open(Stage *s, const char *name) {
     char *path = path_join(s->dir, name);
     s->open = (StageFile){.name = text_copy(name)};
@@ -94,11 +96,13 @@ static void stage_open(Stage *s, const char *name) {
     free(path);
 }
 
+// Append bytes to the open file.
 static void stage_write(Stage *s, const void *bytes, size_t n) {
     disk_hash_add(&s->hash, bytes, n);
     if (disk_write(s->fd, bytes, n)) stage_fail(s, "write", s->open.name);
 }
 
+// The file is complete: make it durable and note its size and checksum for the manifest.
 static void stage_close(Stage *s) {
     if (disk_sync(s->fd)) stage_fail(s, "sync", s->open.name);
     int fd = s->fd;
@@ -241,6 +245,7 @@ typedef struct {
     int lock; // descriptor of target, -1 while it does not exist
 } Output;
 
+// True if s begins with `prefix`.
 static bool text_has_prefix(const char *s, const char *prefix) {
     return !strncmp(s, prefix, strlen(prefix));
 }
@@ -253,6 +258,7 @@ static int64_t checkpoint_step(const char *name) {
     return n == 0 || n > 15 || digits[n] ? -1 : strtoll(digits, NULL, 10);
 }
 
+// Ascending, for qsort.
 static int compare_steps(const void *a, const void *b) {
     const int64_t *x = a, *y = b;
     return *x < *y ? -1 : *x > *y;
@@ -430,14 +436,21 @@ static void output_open(Output *out, const char *dir, const char *resume, bool o
     if (inside && (overwrite || replace))
         die(EXIT_USAGE, "--overwrite_output_dir would delete %s, which is to be resumed",
             out->resume_dir);
+    char *run_json = path_join(out->target, "run.json");
+    bool made_by_run = path_is_file(run_json);
     DIR *d = opendir(out->target);
-    for (struct dirent *e; d && !inside && !overwrite && !replace && (e = readdir(d));)
-        if (output_is_ours(e->d_name))
+    for (struct dirent *e; d && !inside && !overwrite && (e = readdir(d));) {
+        if (replace && e->d_name[0] != '.' && !made_by_run)
+            die(EXIT_USAGE, "%s: would be replaced, but has %s and no run.json: not made by a run",
+                out->target, e->d_name);
+        if (!replace && output_is_ours(e->d_name))
             die(EXIT_USAGE,
                 "%s: already has %s; use --overwrite_output_dir, "
                 "--resume_from_checkpoint latest or another --output_dir",
                 out->target, e->d_name);
+    }
     if (d) closedir(d);
+    free(run_json);
 }
 
 // Rename to .trash-NAME-PID and delete: however long that takes, no half of it keeps the name.
@@ -449,13 +462,13 @@ static void output_trash(const char *dir, const char *name) {
     free(from), free(trash);
 }
 
-// mkdir -p
+// mkdir -p, each new entry synced: what is saved inside must be reachable after a power failure.
 static void output_make_dirs(const char *path) {
     if (path_is_dir(path)) return;
     char *parent, *name;
     path_split(path, &parent, &name);
     if (strcmp(parent, path)) output_make_dirs(parent);
-    if (disk_mkdir(path) && errno != EEXIST)
+    if ((disk_mkdir(path) && errno != EEXIST) || disk_sync_dir(parent))
         die(EXIT_IO, "%s: cannot create: %s", path, strerror(errno));
     free(parent), free(name);
 }
@@ -565,6 +578,7 @@ static const char *state_print(char s[40], const StateField *f) {
     return s;
 }
 
+// Take a value from its letters; false if they are none.
 static bool state_scan(const StateField *f, const char *s) {
     char *end;
     errno = 0;
@@ -663,8 +677,10 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
 
     // A log that is shorter than the state says, or in another directory, is appended to.
     struct stat st;
-    int64_t have = stat(out->metrics_path, &st) ? 0 : (int64_t)st.st_size;
+    char *log = path_join(out->target, "metrics.jsonl");
+    int64_t have = stat(log, &st) ? 0 : (int64_t)st.st_size;
     if (out->metrics_bytes > have) out->metrics_bytes = have;
+    free(log);
 
     SafeFile f;
     path = path_join(out->resume_dir, "trainer/optimizer.safetensors");

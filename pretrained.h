@@ -42,6 +42,7 @@ static int config_int(const char *path, const cJSON *json, const char *key, cons
     return (int)value;
 }
 
+// A number in [low, high].
 static float config_float(const char *path, const cJSON *json, const char *key, float missing,
                           double low, double high) {
     const cJSON *item = json_get(json, key);
@@ -78,9 +79,10 @@ static int config_token(const char *path, const cJSON *json, const char *key, in
 static bool config_has_score(const char *path, const cJSON *json, int pad) {
     const cJSON *item;
     bool score = false;
-    cJSON_ArrayForEach(item, json_get(json, "architectures")) score =
-        score ||
-        (cJSON_IsString(item) && !strcmp(item->valuestring, "GPT2ForSequenceClassification"));
+    cJSON_ArrayForEach(item, json_get(json, "architectures")) {
+        if (!cJSON_IsString(item)) continue;
+        score = score || !strcmp(item->valuestring, "GPT2ForSequenceClassification");
+    }
     if (!score) return false;
     const cJSON *labels = json_get(json, "id2label");
     int n = labels ? cJSON_GetArraySize(labels)
@@ -247,6 +249,7 @@ static void config_set_float(cJSON *json, const char *key, float x) {
     config_set(json, key, "%s%s", s, strpbrk(s, ".e") ? "" : ".0");
 }
 
+// A token id, null for none.
 static void config_set_token(cJSON *json, const char *key, int id) {
     if (id < 0) config_set(json, key, "null");
     else config_set(json, key, "%d", id);
@@ -304,6 +307,7 @@ static void config_write_generation(Text *out, const GPT2Config *c) {
 // Loading. Names come with "transformer." in front (GPT2LMHeadModel) or without (GPT2Model, and the
 // original gpt2).
 
+// True if s ends in `suffix`.
 static bool text_has_suffix(const char *s, const char *suffix) {
     size_t n = strlen(s), k = strlen(suffix);
     return n >= k && !strcmp(s + n - k, suffix);

@@ -11,6 +11,7 @@
 #define SAFETENSORS_H
 
 #include "common.h"
+#include "json.h"
 #include <dirent.h>
 #include <fcntl.h>
 #ifdef __linux__
@@ -40,6 +41,7 @@ static bool disk_fails(const char *call) {
     return fault > 0;
 }
 
+// open with the close-on-exec flag, so that a program that is started by a run inherits nothing.
 static int disk_open(const char *path, int flags) {
     int fd;
     do fd = disk_fails("open") ? -1 : open(path, flags | O_CLOEXEC, 0666);
@@ -96,6 +98,7 @@ static int disk_close(int fd) {
     return (fails || result) && errno != EINTR ? -1 : 0;
 }
 
+// mkdir and rename, with the hook.
 static int disk_mkdir(const char *path) { return disk_fails("mkdir") ? -1 : mkdir(path, 0777); }
 
 static int disk_rename(const char *from, const char *to) {
@@ -156,8 +159,10 @@ typedef struct {
     unsigned char tail[32]; // bytes that do not fill a block yet
 } DiskHash;
 
+// The hash of no bytes.
 static DiskHash disk_hash_begin(void) { return (DiskHash){.lane = {1, 2, 3, 4}}; }
 
+// Mix one block into the lanes. Each step can be undone, so no single change can get lost.
 static void disk_hash_block(uint64_t lane[4], const unsigned char block[32]) {
     uint64_t word[4];
     memcpy(word, block, 32);
@@ -167,6 +172,7 @@ static void disk_hash_block(uint64_t lane[4], const unsigned char block[32]) {
     }
 }
 
+// Add bytes, in pieces of any length.
 static void disk_hash_add(DiskHash *h, const void *bytes, size_t n) {
     const unsigned char *p = bytes;
     while (n > 0 && (h->size % 32 || n < 32)) { // by single bytes to or from a block's border
@@ -181,6 +187,7 @@ static void disk_hash_add(DiskHash *h, const void *bytes, size_t n) {
     if (n) disk_hash_add(h, p, n);
 }
 
+// The checksum of what was added so far; more may follow.
 static uint64_t disk_hash_end(const DiskHash *h) {
     unsigned char last[32] = {0};
     memcpy(last, h->tail, h->size % 32);
@@ -229,6 +236,7 @@ typedef struct {
 #define SAFE_MAX_HEADER 100000000u        // bytes, the reference's limit
 #define SAFE_MAX_INTEGER 281474976710655u // 2^48 - 1, from the format's schema
 
+// Close the file and forget its header; also after a failed open.
 static void safetensors_close(SafeFile *f) {
     if (f->fd >= 0) close(f->fd);
     cJSON_Delete(f->header);
@@ -386,8 +394,11 @@ static void safetensors_open(SafeFile *f, const char *path) {
             continue;
         }
         if (!cJSON_IsObject(entry)) die(EXIT_BAD_INPUT, "%s: __metadata__ is no object", path);
-        cJSON_ArrayForEach(value, entry) if (!cJSON_IsString(value)) die(
-            EXIT_BAD_INPUT, "%s: __metadata__ value \"%s\" is not a string", path, value->string);
+        cJSON_ArrayForEach(value, entry) {
+            if (!cJSON_IsString(value))
+                die(EXIT_BAD_INPUT, "%s: __metadata__ value \"%s\" is not a string", path,
+                    value->string);
+        }
     }
 
     // Each tensor begins where the one before it ends, and the last ends with the file: no
@@ -469,6 +480,7 @@ typedef struct {
     int n;
 } SafeSet;
 
+// Close all files of a set.
 static void safetensors_close_all(SafeSet *set) {
     for (int i = 0; i < set->n; i++) safetensors_close(&set->files[i]);
     free(set->files);
@@ -548,10 +560,12 @@ typedef struct {
     const float *data; // the product of dims floats
 } SafeEntry;
 
+// Byte order: h.10 comes before h.2.
 static int safe_compare_names(const void *a, const void *b) {
     return strcmp(((const SafeEntry *)a)->name, ((const SafeEntry *)b)->name);
 }
 
+// Number of elements.
 static uint64_t safe_entry_floats(const SafeEntry *e) {
     uint64_t count = 1;
     for (int i = 0; i < e->rank; i++) count *= e->dims[i];

@@ -5,7 +5,9 @@
 #define CHECKPOINT_FAULTS
 #include "test.h"
 #include "../checkpoint.h"
+#ifdef __linux__
 #include <sys/mount.h>
+#endif
 
 // ------------------------------------------------------------------------------------------------
 // Faults: call number `at` fails with `error`, or ends the process.
@@ -27,17 +29,19 @@ static int disk_fault(const char *call) {
 // Small things
 
 static char *root; // where the test writes, removed at the end
-static pid_t main_process;
-
-// Asked by the leak checker at exit: a child that dies on purpose need not free anything.
-int __lsan_is_turned_off(void);
-int __lsan_is_turned_off(void) { return getpid() != main_process; }
 
 static char *in_root(const char *name) { return path_join(root, name); }
 
 static void write_file(const char *path, const void *bytes, size_t n) {
     FILE *file = fopen(path, "wb");
     if (!file || fwrite(bytes, 1, n, file) != n || fclose(file)) die(EXIT_IO, "%s: write", path);
+}
+
+static bool exists(const char *dir, const char *name) {
+    char *path = path_join(dir, name);
+    bool yes = !access(path, F_OK);
+    free(path);
+    return yes;
 }
 
 // True if two files hold the same bytes.
@@ -347,6 +351,29 @@ static void test_golden(const char *name) {
     gpt2_free(&a), gpt2_free(&b);
     cJSON_Delete(pattern);
     free(from), free(to), free(config), free(saved), free(old), free(new);
+}
+
+// The tokenizer's four files lie beside the weights, and the two that came from disk are unchanged.
+static void test_tokenizer_files(void) {
+    char *from = text_copy("test/golden/tiny_vocab"), *to = in_root("with_tokenizer");
+    if (!path_is_dir(from)) {
+        test_skip("run me from the project's directory: no test/golden");
+        return;
+    }
+    Tokenizer t, again;
+    GPT2 m;
+    tokenizer_load(&t, from);
+    make_model(&m, 1, false, false);
+    model_save(&m, &t, NULL, to);
+    CHECK(same_file(from, to, "vocab.json") && same_file(from, to, "merges.txt"),
+          "tokenizer files");
+    CHECK(exists(to, "tokenizer.json") && exists(to, "tokenizer_config.json"), "made files");
+    tokenizer_load(&again, to);
+    CHECK(again.vocab_size == t.vocab_size && again.eos_id == t.eos_id, "tokenizer read back");
+    CHECK_DIES(EXIT_BAD_INPUT, "exists already", model_save(&m, NULL, NULL, to));
+    tokenizer_free(&t), tokenizer_free(&again);
+    gpt2_free(&m);
+    free(from), free(to);
 }
 
 // How the weights of make_model(1) are to be stored; a name takes part in one kind of change.
@@ -731,13 +758,6 @@ static int count_hidden(const char *dir) {
     return n;
 }
 
-static bool exists(const char *dir, const char *name) {
-    char *path = path_join(dir, name);
-    bool yes = !access(path, F_OK);
-    free(path);
-    return yes;
-}
-
 // Start in `dir` from the newest checkpoint as a fresh process would; its step, or what went wrong
 // as a negative number.
 static int restart(const char *dir) {
@@ -960,11 +980,25 @@ static void test_replace(void) {
     output_close(&out); // as if it had died
     replace_run(dir, 2);
     CHECK(final_seed(dir) == 2 && !exists(dir, "old") && count_hidden(parent) == 0, "replaced");
+    char *json = path_join(dir, "run.json");
+    unlink(json);
+    CHECK_DIES(EXIT_USAGE, "not made by a run", replace_run(dir, 1));
+    free(json);
     free(dir), free(parent), free(extra);
 }
 
 // ------------------------------------------------------------------------------------------------
 // Faults at every call
+
+// Every call; with sanitizers, which make a fork slow, every third.
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+enum { FAULT_STEP = 3 };
+#else
+enum { FAULT_STEP = 1 };
+#endif
 
 // The work whose calls fail: resume checkpoint-1, save checkpoint-2 in its place, finish.
 static void fault_work(const char *dir) {
@@ -1012,7 +1046,7 @@ static void test_faults(void) {
     int calls = 0, survived = 0;
     for (int k = 0; k < COUNT(kinds); k++) {
         bool done = false;
-        for (int at = 1; !done; at++, calls++) {
+        for (int at = 1; !done; at += FAULT_STEP, calls++) {
             char *dir = run_dir("faulty", 1, 1, 0);
             int code = fault_run(fault_work, dir, at, kinds[k].error, kinds[k].leave, &done);
             // A failing call is an error of I/O, or is dealt with; nothing else may happen.
@@ -1035,7 +1069,7 @@ static void test_faults(void) {
     char *parent = in_root("out"), *dir = path_join(parent, "sft");
     for (int k = 0; k < 2 * COUNT(kinds); k++) {
         bool done = false;
-        for (int at = 1; !done; at++, calls++) {
+        for (int at = 1; !done; at += FAULT_STEP, calls++) {
             disk_remove(parent);
             replace_run(dir, 1);
             faults.no_swap = k >= COUNT(kinds);
@@ -1103,7 +1137,24 @@ static void test_kills(void) {
     free(dir);
 }
 
-// A disk that is full: a file size limit, and a file system of 64 kB where we may mount one.
+// Mount a file system of 200 kB; nonzero where that is not possible or not allowed.
+static int mount_small(const char *path) {
+#ifdef __linux__
+    return mount("none", path, "tmpfs", 0, "size=200k");
+#else
+    return (void)path, -1;
+#endif
+}
+
+static void unmount_small(const char *path) {
+#ifdef __linux__
+    if (umount(path)) warn("%s: still mounted", path);
+#else
+    (void)path;
+#endif
+}
+
+// A disk that is full: a file size limit, and a small file system where we may mount one.
 static void test_full_disk(void) {
     char *dir = run_dir("full", 1, 1, 0);
     fflush(NULL);
@@ -1118,7 +1169,7 @@ static void test_full_disk(void) {
     free(dir);
 
     char *mount_point = in_root("tmpfs"), *in = path_join(mount_point, "run");
-    if (mkdir(mount_point, 0777) || mount("none", mount_point, "tmpfs", 0, "size=200k")) {
+    if (mkdir(mount_point, 0777) || mount_small(mount_point)) {
         test_skip("no right to mount a small file system");
         free(mount_point), free(in);
         return;
@@ -1139,7 +1190,7 @@ static void test_full_disk(void) {
                Output out; output_open(&out, in, "latest", false, false);
                output_start(&out, "{}\n", NULL); save_step(&out, 2));
     CHECK(count_hidden(in) == 0 && restart(in) == 1, "after a full disk");
-    umount(mount_point);
+    unmount_small(mount_point);
     free(zeros), free(ballast), free(mount_point), free(in);
 }
 
@@ -1147,7 +1198,6 @@ int main(void) {
     // Memory, where there is some: these tests sync thousands of files.
     const char *base = !access("/dev/shm", W_OK) ? "/dev/shm" : "/tmp";
     root = text_format("%s/align-test-XXXXXX", base);
-    main_process = getpid();
     if (!mkdtemp(root)) die(EXIT_IO, "%s: %s", root, strerror(errno));
     test_safetensors_accepts();
     test_safetensors_refuses();
@@ -1156,6 +1206,7 @@ int main(void) {
     test_hash();
     test_golden("tiny_gpt2");
     test_golden("tiny_score");
+    test_tokenizer_files();
     test_forms();
     test_shards();
     test_config();
