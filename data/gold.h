@@ -30,6 +30,7 @@ typedef enum {
     GOLD_DEGREE,
     GOLD_BUT,
     GOLD_ALTHOUGH,
+    GOLD_AND,
     GOLD_NUMBER,
     GOLD_STARS
 } GoldKind;
@@ -60,6 +61,7 @@ static const struct {
     {GOLD_DEGREE, 1.7, "utterly"},
     {GOLD_BUT, 0, "but"},
     {GOLD_ALTHOUGH, 0, "although"},
+    {GOLD_AND, 0, "and"},
     {GOLD_STARS, 0, "stars"},
     {GOLD_NUMBER, 1, "one"},
     {GOLD_NUMBER, 2, "two"},
@@ -192,6 +194,19 @@ static void gold_weigh_clauses(GoldText *t) {
     }
 }
 
+// The factor of the denial that governs word i, 1 if there is none. It must stand in the same
+// clause, not too far back, and no other opinion may come between, but for "not good and touching".
+static double gold_denial(const GoldText *t, int i) {
+    for (int j = i - 1; j >= 0 && j >= i - GOLD_DENIAL_REACH; j--) {
+        GoldKind kind = t->is[j].kind;
+        bool joined = t->is[j + 1].kind == GOLD_AND;
+        if (kind == GOLD_DENIAL) return t->is[j].value;
+        if (t->mark[j] || kind == GOLD_BUT || kind == GOLD_ALTHOUGH) break;
+        if (kind == GOLD_OPINION && !joined) break;
+    }
+    return 1;
+}
+
 // Sum of the opinions, each with its degree, denial, clause weight and repetition.
 static double gold_opinion(const GoldText *t) {
     double sum = 0;
@@ -201,15 +216,7 @@ static double gold_opinion(const GoldText *t) {
             value = 0.5 * (t->is[i - 1].value - 5.5);
         else if (t->is[i].kind != GOLD_OPINION) continue;
         if (i > 0 && t->is[i - 1].kind == GOLD_DEGREE) value *= t->is[i - 1].value;
-        for (int j = i - 1; j >= 0 && j >= i - GOLD_DENIAL_REACH; j--) {
-            GoldKind kind = t->is[j].kind;
-            if (t->mark[j] || kind == GOLD_OPINION || kind == GOLD_BUT || kind == GOLD_ALTHOUGH)
-                break;
-            if (kind == GOLD_DENIAL) {
-                value *= t->is[j].value;
-                break;
-            }
-        }
+        value *= gold_denial(t, i);
         for (int j = 0; j < i; j++)
             if (t->key[j] == t->key[i]) value *= 0.5;
         sum += value * t->weight[i];

@@ -6,6 +6,7 @@
 //   ./reviews --write_data data                  remake data/reviews_train.jsonl and _eval.jsonl
 //   ./reviews --count 1000 --seed 7 --output more.jsonl --form text
 //   ./reviews --check out/samples.jsonl          share that parses, entropy, gold score
+#include "../flags.h"
 #include "../tokenizer.h"
 #include "gold.h"
 

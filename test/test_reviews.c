@@ -325,16 +325,16 @@ static void test_gold_rule(const Gold *gold) {
         {0.6 + 1.0 + 1.3, "The plot is not bad. The acting is great. I loved it."},
         {0.9 + 1.0 + 1.3, "The plot is anything but bad. The acting is great. I loved it."},
         {0.48 + 1.0 + 1.3, "The plot is never slow. The acting is great. I loved it."},
-        {-0.81 - 0.81 + 1.0 + 1.3,
-         "The plot has no charm and no skill. The acting is great. I loved it."},
+        {-0.81 + 1.0 + 1.3, "The plot has no charm. The acting is great. I loved it."},
+        {-1.2 + 1.0 + 1.3, "The plot is not good and touching. The acting is great. I loved it."},
+        {-0.8 + 1.0 + 1.3, "The plot is never good. The acting is great. I loved it."},
+        {0.4 + 1.0 + 1.3, "The plot is hardly bad. The acting is great. I loved it."},
         {1.0 + 0.5 + 1.3, "The plot is good. The acting was good. I loved it."},
         {-0.6 + 0.5 + 1.3, "The plot is not good. The acting was good. I loved it."},
         {0.6 * 1.0 - 1.4 * 1.0 + 1.3, "The plot is good, but the acting is bad. I loved it."},
         {-0.6 * 1.0 + 1.4 * 1.0 + 1.3, "The plot is bad, but the acting is good. I loved it."},
         {0.6 * 1.0 - 1.4 * 1.0 + 1.3, "Although the acting is good, the plot is bad. I loved it."},
         {1.4 * 1.0 - 0.6 * 1.0 + 1.3, "The music is good, although the jokes are bad. I loved it."},
-        {0.6 * 0.6 + 1.4 + 1.0 + 1.3,
-         "The plot is not bad, but good. The acting is great. I loved it."},
         {1.0 + 1.0 + 0.5 * 4.5, "The plot is good. The acting is great. I give it ten stars."},
         {1.0 + 1.0 - 0.5 * 3.5, "The plot is good. The acting is great. I give it two stars."},
         {1.0 + 1.0, "The plot is good. The acting is great. It is neither a joy nor a mess."},
@@ -342,7 +342,7 @@ static void test_gold_rule(const Gold *gold) {
         {1.0 + 1.0 - 1.6, "The plot is good. The acting is great. Avoid it."},
         {1.0 + 1.0 - 0.78,
          "The plot is good. The acting is great. I would not recommend it to everyone."},
-        {-1.0 + 0.8, "I watched this film last night. After ten minutes I only yawned. The acting "
+        {-1.0 + 0.8, "I watched this film last night. After ten minutes I yawned. The acting "
                      "is quite good."},
     };
     for (int i = 0; i < COUNT(cases); i++) {
