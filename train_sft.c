@@ -278,16 +278,16 @@ int main(int argc, char **argv) {
         MATCH_U64("training", &training_hash,
                   "the flags under `training` in --help; run.json has their earlier values"),
     };
+    if (resume) {
+        checkpoint_resume(&output, &model, state, COUNT(state));
+        printf("resumed at step %" PRId64 " of %" PRId64 "\n", step, total);
+    }
     Text run_json = {0};
     flags_json(&run_json, flags, COUNT(flags));
     char *config_path =
         model_dir ? path_join(model_dir, "config.json") : text_copy(args.model_config);
     output_start(&output, run_json.data, config_path);
     free(config_path), text_free(&run_json);
-    if (resume) {
-        checkpoint_resume(&output, &model, state, COUNT(state));
-        printf("resumed at step %" PRId64 " of %" PRId64 "\n", step, total);
-    }
     MetricsLog log;
     log_open(&log, output.metrics_path, output.metrics_bytes);
     stop_on_signals();
@@ -346,9 +346,8 @@ int main(int argc, char **argv) {
         if (!isfinite(loss) || !isfinite(norm))
             die(EXIT_DIVERGED,
                 "step %" PRId64 ": loss is %g, gradient norm %g (learning rate %g); "
-                "last good checkpoint: %s",
-                step + 1, loss, norm, lr,
-                saved_step ? "the newest checkpoint-N of the output directory" : "none");
+                "last good checkpoint: %s%.0" PRId64, // .0: nothing for 0
+                step + 1, loss, norm, lr, saved_step ? "checkpoint-" : "none", saved_step);
         adamw_step(&model, &adamw, lr, clip_scale(norm, args.max_grad_norm));
         step++;
         window.loss += loss, window.steps++;
@@ -389,26 +388,28 @@ int main(int argc, char **argv) {
     progress_clear();
 
     // ---- save ----------------------------------------------------------------------------------
-    if (stop_signal) {
+    const int stopped = stop_signal; // one that comes later is too late: the rest takes a moment
+    if (stopped) {
         if (argc == 1) printf("stopped at step %" PRId64 "; the default run keeps nothing\n", step);
         else {
-            if (saved_step != step)
+            if (saved_step != step || step == 0)
                 checkpoint_save(&output, &model, &tokenizer, step, state, COUNT(state));
             printf("stopped at step %" PRId64 " of %" PRId64 " and saved; go on with "
                    "--resume_from_checkpoint latest\n",
                    step, total);
         }
-        return 128 + stop_signal;
+        output_close(&output);
+    } else {
+        show_samples(&model, &tokenizer, shown, args.samples, &sampling, "after training");
+        char spent[32];
+        printf("%s, peak memory %.0f MB\n", time_format(spent, seconds_now() - began),
+               memory_peak_mb());
+        printf("model: %s/final   metrics: %s/metrics.jsonl\n", args.output_dir, args.output_dir);
+        output_finish(&output, &model, &tokenizer);
     }
-    show_samples(&model, &tokenizer, shown, args.samples, &sampling, "after training");
     log_close(&log);
-    char spent[32];
-    printf("%s, peak memory %.0f MB\n", time_format(spent, seconds_now() - began),
-           memory_peak_mb());
-    printf("model: %s/final   metrics: %s/metrics.jsonl\n", args.output_dir, args.output_dir);
-    output_finish(&output, &model, &tokenizer);
 
     gpt2_free(&model), tokenizer_free(&tokenizer), dataset_free(&train), dataset_free(&eval);
     batch_free(&batch), free(logp), free(dlogp), free(order), flags_free(flags, COUNT(flags));
-    return 0;
+    return stopped ? 128 + stopped : 0;
 }
