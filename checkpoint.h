@@ -16,7 +16,15 @@
 //
 // so that a mistake in flags or data ends the program before anything on the disk has changed.
 // A checkpoint is a Hugging Face directory; the training state lies in its trainer/ folder, where
-// no loader of models looks.
+// no loader of models looks:
+//
+//     OUT/run.json                      all flags, what --config reads
+//     OUT/metrics.jsonl                 the log
+//     OUT/final/                        the model at the end
+//     OUT/checkpoint-100/               config.json, model.safetensors, the tokenizer's files
+//     OUT/checkpoint-100/trainer/       optimizer.safetensors (AdamW's two moments of each tensor),
+//                                       state.json (the program's values), and manifest.json, which
+//                                       is written last and lists every file, its size and checksum
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
 
@@ -76,8 +84,10 @@ __attribute__((noreturn)) static void stage_fail(const Stage *s, const char *wha
 // cannot fit.
 static void stage_begin(Stage *s, const char *parent, const char *name, uint64_t bytes,
                         const char *kept) {
+    // A directory of this name is of a dead process that had our number.
     *s = (Stage){.parent = text_copy(parent), .name = text_copy(name), .fd = -1, .kept = kept};
     s->dir = text_format("%s/.tmp-%s-%d", parent, name, (int)getpid());
+    // Cannot be relied on (others write, too), but it spares a minute of writing for nothing.
     struct statvfs fs;
     if (!statvfs(parent, &fs) && (double)fs.f_bavail * (double)fs.f_frsize < (double)bytes)
         die(EXIT_IO, "%s: saving %s needs %.1f MB, %.1f MB free; %s", parent, name,
@@ -133,7 +143,7 @@ static int dir_replace(const char *from, const char *parent, const char *name) {
     int result = disk_rename(from, to);
     if (result && (errno == ENOTEMPTY || errno == EEXIST)) {
         result = disk_swap(from, to);
-        old = from;
+        old = from; // the name that the old directory has now
         if (result && (errno == ENOSYS || errno == EINVAL || errno == ENOTSUP)) {
             old = aside;
             result = disk_rename(to, aside);
@@ -144,6 +154,7 @@ static int dir_replace(const char *from, const char *parent, const char *name) {
             }
         }
     }
+    // The old one must not be deleted before the new name is on the disk.
     if (!result && disk_sync_dir(parent))
         die(EXIT_IO, "%s: saved, but cannot sync %s: %s; a power failure might lose it", to, parent,
             strerror(errno));
@@ -241,8 +252,9 @@ typedef struct {
     int64_t metrics_bytes; // its length when it is opened: what comes after is to be cut off
     int save_total_limit;  // checkpoints to keep, 0 for all; set by the program
     cJSON *pattern;        // config.json of the model that the run began with, or NULL
-    bool overwrite, replace;
-    int lock; // descriptor of target, -1 while it does not exist
+    bool overwrite;        // delete what an earlier run left, when this one starts
+    bool replace;          // put the new directory in its place, when this one has ended well
+    int lock;              // descriptor of target, -1 while it does not exist
 } Output;
 
 // True if s begins with `prefix`.
@@ -299,6 +311,7 @@ static char *checkpoint_verify(const char *dir) {
         char sum[24];
         path = path_join(dir, item->string);
         int fd = disk_open(path, O_RDONLY);
+        // Read the whole file: its size alone says nothing of pages that never reached the disk.
         DiskHash h = disk_hash_begin();
         ssize_t got = fd < 0 ? -1 : 0;
         while (fd >= 0 && (got = disk_read(fd, block, 1 << 16, h.size)) > 0)
@@ -328,6 +341,7 @@ static char *checkpoint_find(const char *dir, const char *wanted) {
         if (reason) die(EXIT_BAD_INPUT, "%s: cannot resume: %s", wanted, reason);
         return text_copy(wanted);
     }
+    // By step, not by date: copying a directory changes the dates.
     int64_t *steps;
     int n = checkpoint_list(dir, &steps);
     char *found = NULL;
@@ -381,6 +395,7 @@ static void output_sweep(const Output *out, const char *dir, const char *only) {
         if (!dash || !dash[1] || dash[1 + strspn(dash + 1, "0123456789")]) continue;
         size_t n = (size_t)(dash - name);
         if (only && (strlen(only) != n || strncmp(only, name, n))) continue;
+        // Our own number is no sign of life: in a container every run may have the same.
         pid_t pid = (pid_t)strtol(dash + 1, NULL, 10);
         if (out->lock < 0 && pid != getpid() && (!kill(pid, 0) || errno == EPERM)) continue;
         char *path = path_join(dir, e->d_name), *back = text_format("%s/%.*s", dir, (int)n, name);
@@ -433,6 +448,7 @@ static void output_open(Output *out, const char *dir, const char *resume, bool o
             !stat(up, &a) && !stat(out->target, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
         free(up);
     }
+    // Contradictions first, then what is in the way.
     if (inside && (overwrite || replace))
         die(EXIT_USAGE, "--overwrite_output_dir would delete %s, which is to be resumed",
             out->resume_dir);
@@ -477,6 +493,7 @@ static void output_make_dirs(const char *path) {
 static void output_file(const Output *out, const char *name, const char *text) {
     char *tmp = text_format("%s/.tmp-%s-%d", out->dir, name, (int)getpid());
     char *path = path_join(out->dir, name);
+    // The first thing that fails decides what is said; the rest is only tidied up.
     int fd = disk_remove(tmp) ? -1 : disk_open(tmp, O_WRONLY | O_CREAT | O_EXCL);
     bool ok = fd >= 0 && !disk_write(fd, text, strlen(text)) && !disk_sync(fd);
     int error = errno;
@@ -635,6 +652,8 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
     stage_commit(&s);
     free(name), free(kept);
 
+    // Only now that the new one is safe may old ones go, the lowest steps first. The new one stays
+    // even if its step is the lowest, as after resuming from further back.
     n = checkpoint_list(out->dir, &steps);
     for (int i = 0, left = n; i < n && out->save_total_limit > 0; i++) {
         if (left <= out->save_total_limit || steps[i] == step) continue;
@@ -657,6 +676,7 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
         !json_integer(json_get(json, "metrics_bytes"), &out->metrics_bytes) ||
         !json_integer(json_get(json, "threads"), &threads))
         die(EXIT_BAD_INPUT, "%s: not a training state of format 1", path);
+    // A MATCH_ value is compared by its letters and left alone, the others are set.
     for (int i = 0; i < n_fields; i++) {
         const cJSON *item = json_get(json_get(json, "values"), fields[i].name);
         if (!cJSON_IsString(item))
@@ -668,6 +688,7 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
         if (!fields[i].flag && !state_scan(&fields[i], saved))
             die(EXIT_BAD_INPUT, "%s: \"%s\": bad value \"%s\"", path, fields[i].name, saved);
     }
+    // Sums are split among threads, so another number of them rounds differently.
     if (threads != omp_get_max_threads())
         warn("%s was saved with %" PRId64 " threads, this run has %d: it will not continue bit for "
              "bit",
@@ -682,6 +703,7 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
     if (out->metrics_bytes > have) out->metrics_bytes = have;
     free(log);
 
+    // The moments, with the same checks as weights: shape, type, no NaN.
     SafeFile f;
     path = path_join(out->resume_dir, "trainer/optimizer.safetensors");
     safetensors_open(&f, path);

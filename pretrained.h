@@ -99,6 +99,8 @@ static bool config_has_score(const char *path, const cJSON *json, int pad) {
 // The config of a parsed config.json.
 static GPT2Config config_parse(const char *path, const cJSON *json) {
     if (!cJSON_IsObject(json)) die(EXIT_BAD_INPUT, "%s: expected a JSON object", path);
+    // Switches that we have in one position only, transformers' default: attention scores are
+    // divided by sqrt(HS) and by nothing else, the output matrix is wte, there is no encoder.
     static const struct {
         const char *key;
         bool value;
@@ -113,6 +115,7 @@ static GPT2Config config_parse(const char *path, const cJSON *json) {
         char *value = cJSON_PrintUnformatted(item);
         die(EXIT_BAD_INPUT, "%s: model_type %s, only \"gpt2\" is supported", path, value);
     }
+    // GELU by tanh. "gelu" is the one by erf, near enough to load and to be wrong without notice.
     item = json_get(json, "activation_function");
     if (item && (!cJSON_IsString(item) || strcmp(item->valuestring, "gelu_new"))) {
         char *value = cJSON_PrintUnformatted(item);
@@ -144,6 +147,7 @@ static GPT2Config config_parse(const char *path, const cJSON *json) {
                     : config_int(path, json, "n_inner", NULL, 4 * c.n_embd, 1, 1 << 20);
     if (c.n_embd % c.n_head)
         die(EXIT_BAD_INPUT, "%s: n_embd %d not divisible by n_head %d", path, c.n_embd, c.n_head);
+    // A second name for the context length in old files, which must not contradict the first.
     int n_ctx = config_int(path, json, "n_ctx", NULL, c.n_positions, 1, 1 << 20);
     if (n_ctx != c.n_positions)
         die(EXIT_BAD_INPUT, "%s: n_ctx %d differs from n_positions %d", path, n_ctx, c.n_positions);
@@ -182,7 +186,9 @@ static void config_keep_numbers(cJSON *item, const char *text, size_t *at) {
         char *letters = text_format("%.*s", (int)length, text + *at);
         *at += length;
         cJSON *raw = cJSON_CreateRaw(letters);
-        if (child->string) { // the key moves over with its memory
+        // A raw item prints as it is. cJSON offers no way to make one with a key, so the key
+        // changes hands.
+        if (child->string) {
             raw->string = child->string;
             child->string = NULL;
         }
@@ -269,6 +275,7 @@ static void config_write(Text *out, const GPT2Config *c, const cJSON *pattern) {
     config_set(json, "activation_function", "\"gelu_new\"");
     config_set(json, "vocab_size", "%d", c->vocab_size);
     config_set(json, "n_positions", "%d", c->n_positions);
+    // The other names of these keys were deleted above: two that differ would be a trap.
     if (json_get(json, "n_ctx")) config_set(json, "n_ctx", "%d", c->n_positions);
     config_set(json, "n_embd", "%d", c->n_embd);
     config_set(json, "n_layer", "%d", c->n_layer);
@@ -392,10 +399,14 @@ static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
         const SafeFile *file;
         const SafeTensor *tensor;
     } Found;
+    // For each of the model's tensors, where it is stored.
     Found *found = mem_alloc((size_t)model->n_tensors, sizeof *found), head = {0};
     const char *with = NULL, *without = NULL; // a name of each form
     int n_found = 0, n_unused = 0;
     Text unused = {0};
+
+    // Every tensor of every file is one of ours, a mask, the output matrix, or to be complained of.
+    // Names and shapes come first, and numbers only when all are there.
     for (int i = 0; i < set->n; i++) {
         const SafeFile *f = &set->files[i];
         for (int k = 0; k < f->n; k++) {
@@ -404,6 +415,8 @@ static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
             const char *name = stored->name + (prefix ? 12 : 0);
             int at = 0;
             while (at < model->n_tensors && strcmp(model->tensors[at].name, name)) at++;
+            // Both forms in one file would mean two models, or half of each. (score.weight has no
+            // prefix in either form.)
             bool ours = at < model->n_tensors, mask = weight_is_mask(name);
             if ((ours || mask) && strcmp(name, "score.weight"))
                 *(prefix ? &with : &without) = stored->name;
@@ -449,6 +462,7 @@ static void model_load(GPT2 *model, const char *dir) {
             dir);
     char *path = path_join(dir, "config.json");
     if (!path_is_file(path)) die(EXIT_BAD_INPUT, "%s: no config.json", dir);
+    // The headers of the files are checked before memory for a model of that size is asked for.
     SafeSet set;
     GPT2Config config = config_read(path);
     safetensors_open_dir(&set, dir);

@@ -58,6 +58,8 @@ static int disk_write(int fd, const void *bytes, size_t n) {
         if (fault == DISK_SHORT) part = (part + 1) / 2;
         if (fault > 0) errno = fault;
         ssize_t done = fault > 0 ? -1 : write(fd, p, part);
+        // Interrupted before any byte went out: nothing happened, so ask again. A short write is
+        // no error; the rest goes out in the next turn, or tells why it cannot.
         if (done < 0 && errno == EINTR) continue;
         if (done == 0) errno = ENOSPC;
         if (done <= 0) return -1;
@@ -155,7 +157,7 @@ static int disk_remove(const char *path) {
 // rotate-xor-multiply over 8-byte words, 32 bytes a step, so that it runs at memory speed.
 
 typedef struct {
-    uint64_t lane[4], size;
+    uint64_t lane[4], size; // size: bytes so far
     unsigned char tail[32]; // bytes that do not fill a block yet
 } DiskHash;
 
@@ -217,9 +219,9 @@ static const SafeType safe_types[] = {
 };
 
 typedef struct {
-    const char *name;
-    const SafeType *type;
-    int rank;
+    const char *name;           // the header's own copy
+    const SafeType *type;       // into safe_types
+    int rank;                   // 0 for a scalar
     uint64_t dims[4];           // the first four of the shape
     uint64_t count, begin, end; // elements; bytes, counted from the start of the data
 } SafeTensor;
@@ -327,6 +329,7 @@ static SafeTensor safe_entry(const char *path, const cJSON *entry) {
         if (t.rank < 4) t.dims[t.rank] = fits ? d : (uint64_t)fmin(dim->valuedouble, 1.8e19);
         t.rank++;
     }
+    // Some types have 4 or 6 bits, so sizes are counted in bits and must come to whole bytes.
     uint64_t bits = 0;
     if (!fits || __builtin_mul_overflow(t.count, (uint64_t)t.type->bits, &bits))
         die(EXIT_BAD_INPUT, "%s: tensor \"%s\": shape %s overflows", path, t.name,
@@ -357,10 +360,14 @@ static int safe_compare(const void *a, const void *b) {
 // safetensors_close().
 static void safetensors_open(SafeFile *f, const char *path) {
     struct stat st;
+
+    // A regular file, so that its size means something (a pipe would also wait for ever).
     *f = (SafeFile){.path = text_copy(path), .fd = disk_open(path, O_RDONLY)};
     if (f->fd < 0 && errno == ENOENT) die(EXIT_BAD_INPUT, "%s: no such file", path);
     if (f->fd < 0 || fstat(f->fd, &st)) die(EXIT_IO, "%s: cannot open: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode)) die(EXIT_BAD_INPUT, "%s: is not a regular file", path);
+
+    // The header's length, against the limit and the file's size before memory is asked for.
     uint64_t size = (uint64_t)st.st_size, n;
     char first[32];
     ssize_t have = disk_read(f->fd, first, sizeof first, 0);
@@ -377,6 +384,8 @@ static void safetensors_open(SafeFile *f, const char *path) {
             "%s: header length %" PRIu64 " runs past end of file (%" PRIu64
             " bytes): truncated or not safetensors",
             path, n, size);
+
+    // The header: valid UTF-8, one JSON object, no key twice; blanks around it are allowed.
     char *text = mem_alloc((size_t)n + 1, 1), *label = text_format("%s: header", path);
     have = disk_read(f->fd, text, (size_t)n, 8);
     if (have != (ssize_t)n) die(EXIT_IO, "%s: cannot read the header", path);
@@ -385,6 +394,7 @@ static void safetensors_open(SafeFile *f, const char *path) {
     safe_check_integers(path, text, (size_t)n);
     free(text), free(label);
 
+    // Each entry by itself: type, shape, and that the bytes are as many as these two need.
     f->data = 8 + n;
     f->tensors = mem_alloc((size_t)cJSON_GetArraySize(f->header), sizeof *f->tensors);
     const cJSON *entry, *value;
@@ -500,7 +510,7 @@ static void safe_open_index(SafeSet *set, const char *dir, const char *path) {
         char *file = path_join(dir, name);
         int at = 0;
         while (at < set->n && strcmp(set->files[at].path, file)) at++;
-        if (at == set->n) {
+        if (at == set->n) { // named for the first time
             if (!path_is_file(file))
                 die(EXIT_BAD_INPUT, "%s: index names \"%s\", not found", path, name);
             set->files = mem_resize(set->files, (size_t)set->n + 1, sizeof *set->files);
@@ -511,6 +521,8 @@ static void safe_open_index(SafeSet *set, const char *dir, const char *path) {
                 item->string, name);
         free(file);
     }
+
+    // What may be wrong without harm: a tensor that the index forgot, and the sum of the sizes.
     uint64_t total = 0;
     for (int i = 0; i < set->n; i++) {
         const SafeFile *f = &set->files[i];
