@@ -1,6 +1,8 @@
-// Tests of common.h: text, UTF-8, strict JSON, flags, random numbers, batches, the log.
+// Tests of common.h, json.h and flags.h: text, UTF-8, strict JSON, flags, random numbers, batches,
+// the log.
 #include "test.h"
 #include "../flags.h"
+#include "../json.h"
 #include <fcntl.h>
 
 static char root[] = "/tmp/align_common_XXXXXX"; // a directory for this run's files
@@ -596,7 +598,7 @@ static const Args defaults = {.count = 3,
                               .name = "out",
                               .kind = "linear"};
 
-enum { N_FLAGS = 11 };
+enum { N_FLAGS = 12 };
 
 // Parse a command line, words with one blank between them; "~" stands for an empty word.
 static void parse(Args *args, Flag flags[N_FLAGS], const char *line, const char *preset) {
@@ -608,6 +610,7 @@ static void parse(Args *args, Flag flags[N_FLAGS], const char *line, const char 
         FLAG(*args, seed, 0, 9e15, "an int64_t"),
         FLAG(*args, rate, 0, 10, "a double"),
         FLAG(*args, other, -1e300, 1e300, "a big double"),
+        FLAG_HEADING("others"),
         FLAG_SWITCH(*args, on, "a switch that is on"),
         FLAG_SWITCH(*args, off, "a switch that is off"),
         FLAG_TEXT(*args, name, "a string"),
@@ -627,12 +630,6 @@ static void parse(Args *args, Flag flags[N_FLAGS], const char *line, const char 
     CHECK_DIES(code, part, dup2(STDERR_FILENO, STDOUT_FILENO); parse(&a, flags, line, preset);     \
                fflush(NULL))
 
-static void strings_free(Args *a) {
-    if (a->name != defaults.name) free((char *)a->name);
-    if (a->kind != defaults.kind) free((char *)a->kind);
-    free((char *)a->unset);
-}
-
 static void test_flags(void) {
     Args a;
     Flag flags[N_FLAGS];
@@ -649,12 +646,12 @@ static void test_flags(void) {
     CHECK(!a.on && a.off, "switches");
     CHECK(!strcmp(a.name, "a=b") && !strcmp(a.unset, "x") && !strcmp(a.kind, "cosine"), "strings");
     CHECK(flag_given(flags, N_FLAGS, "count") && flag_given(flags, N_FLAGS, "off"), "given");
-    strings_free(&a);
+    flags_free(flags, N_FLAGS);
 
     parse(&a, flags, "--off --count +7 --on 0 --off=1 --count 8 --rate .5 --name -x", NULL);
     CHECK(a.count == 8 && a.off && !a.on && a.rate == 0.5, "the last of two wins");
     CHECK(!strcmp(a.name, "-x"), "a value may begin with one dash");
-    strings_free(&a);
+    flags_free(flags, N_FLAGS);
     parse(&a, flags, "--unset x --unset ~ --rate 1e-400", NULL);
     CHECK(!a.unset, "an empty string unsets");
     CHECK(a.rate == 0, "what is too small for a double is 0");
@@ -750,6 +747,18 @@ static void test_flags(void) {
     CHECK(a.count == 50 && a.off && flag_given(flags, N_FLAGS, "count"), "a preset is taken");
     CHECK_DIES(EXIT_USAGE, "unknown flag --x", close(STDOUT_FILENO); parse(&a, flags, "", "--x 1"));
 
+    // A hash of the flags below one heading: it changes with any of them and with no others.
+    parse(&a, flags, "--count 4 --name x", NULL);
+    uint64_t numbers = flags_hash(flags, N_FLAGS, "numbers"),
+             others = flags_hash(flags, N_FLAGS, "others");
+    a.rate = nextafter(a.rate, 1);
+    CHECK(flags_hash(flags, N_FLAGS, "numbers") != numbers, "another last digit, another hash");
+    CHECK(flags_hash(flags, N_FLAGS, "others") == others, "the hash of the other heading stays");
+    a.rate = nextafter(a.rate, 0), a.off = !a.off;
+    CHECK(flags_hash(flags, N_FLAGS, "numbers") == numbers, "the hash comes back");
+    CHECK(flags_hash(flags, N_FLAGS, "others") != others, "a switch changes its hash");
+    flags_free(flags, N_FLAGS);
+
     // More words than any fixed list would hold.
     char *words[2001] = {"program"};
     for (int i = 1; i < 2001; i++) words[i] = i % 2 ? "--last" : "17";
@@ -798,9 +807,9 @@ static void test_config(void) {
         flags_json(&again, more, N_FLAGS);
         CHECK(!strcmp(again.data, t.data), "written again, it is the same text");
         text_free(&t), text_free(&again);
-        strings_free(&b);
+        flags_free(more, N_FLAGS);
     }
-    strings_free(&a);
+    flags_free(flags, N_FLAGS);
 
     // The shortest text that reads back the same.
     static const struct {
