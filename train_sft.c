@@ -67,6 +67,15 @@ static void evaluate(GPT2 *model, const Dataset *data, int B, MetricsLog *log, i
     printf("step %5" PRId64 "  eval_loss %.4f  eval_perplexity %.2f\n", step, loss, exp(loss));
 }
 
+// Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
+// epoch's last update may have fewer.
+static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches_per_epoch,
+                          int accumulation) {
+    if (step % steps_per_epoch == 0) return (double)(step / steps_per_epoch);
+    return (double)(step / steps_per_epoch) +
+           (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
+}
+
 // Let the model continue the beginnings of a few rows, so that one sees what the numbers mean: the
 // tokens before the first one in the loss, or the first four of a row that is learned whole.
 static void show_samples(const GPT2 *model, const Tokenizer *tokenizer, const Dataset *data,
@@ -250,6 +259,7 @@ int main(int argc, char **argv) {
     const int B = args.per_device_train_batch_size;
     const int64_t rows_per_step = (int64_t)B * args.gradient_accumulation_steps;
     const int64_t steps_per_epoch = (train.n + rows_per_step - 1) / rows_per_step;
+    const int64_t batches_per_epoch = (train.n + B - 1) / B;
     int64_t total = (int64_t)ceil(args.num_train_epochs * (double)steps_per_epoch);
     if (args.max_steps > 0) total = args.max_steps;
 
@@ -354,6 +364,8 @@ int main(int argc, char **argv) {
 
         // log
         const bool last = step == total;
+        const double epochs =
+            epochs_done(step, steps_per_epoch, batches_per_epoch, args.gradient_accumulation_steps);
         if (step % args.logging_steps == 0 || last) {
             const double mean = window.loss / (double)window.steps;
             const double seconds = seconds_now() - began;
@@ -361,7 +373,7 @@ int main(int argc, char **argv) {
             char left[32];
             time_format(left, seconds / (double)(step - first_step) * (double)(total - step));
             log_number(&log, "step", (double)step);
-            log_number(&log, "epoch", (double)step / (double)steps_per_epoch);
+            log_number(&log, "epoch", epochs);
             log_number(&log, "loss", mean);
             log_number(&log, "perplexity", exp(mean));
             log_number(&log, "grad_norm", norm);
@@ -377,8 +389,7 @@ int main(int argc, char **argv) {
             window = (Window){0};
         }
         if (eval.n && ((args.eval_steps && step % args.eval_steps == 0) || last))
-            evaluate(&model, &eval, args.per_device_eval_batch_size, &log, step,
-                     (double)step / (double)steps_per_epoch);
+            evaluate(&model, &eval, args.per_device_eval_batch_size, &log, step, epochs);
         if (args.save_steps && step % args.save_steps == 0 && !last) {
             checkpoint_save(&output, &model, &tokenizer, step, state, COUNT(state));
             saved_step = step;
