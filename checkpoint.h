@@ -524,6 +524,10 @@ static void output_start(Output *out, const char *run_json, const char *config_p
     for (struct dirent *e; d && (e = readdir(d));)
         if (output_is_ours(e->d_name)) output_trash(out->dir, e->d_name);
     if (d) closedir(d);
+    // A log that is shorter than the resumed state says, or in another directory, is appended to.
+    struct stat st;
+    int64_t have = stat(out->metrics_path, &st) ? 0 : (int64_t)st.st_size;
+    if (out->metrics_bytes > have) out->metrics_bytes = have;
     output_file(out, "run.json", run_json);
 }
 
@@ -695,13 +699,6 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
              out->resume_dir, threads, omp_get_max_threads());
     cJSON_Delete(json);
     free(path);
-
-    // A log that is shorter than the state says, or in another directory, is appended to.
-    struct stat st;
-    char *log = path_join(out->target, "metrics.jsonl");
-    int64_t have = stat(log, &st) ? 0 : (int64_t)st.st_size;
-    if (out->metrics_bytes > have) out->metrics_bytes = have;
-    free(log);
 
     // The moments, with the same checks as weights: shape, type, no NaN.
     SafeFile f;

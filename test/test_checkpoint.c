@@ -778,8 +778,8 @@ static int restart(const char *dir) {
         faults.at = 0;
         if (!freopen("/dev/null", "w", stderr)) _exit(101);
         output_open(&out, dir, "latest", false, false);
-        output_start(&out, "{}\n", NULL);
         int step = resume_step(&out);
+        output_start(&out, "{}\n", NULL);
         if (count_hidden(dir)) _exit(102);
         _exit(step < 0 ? 103 : step);
     }
@@ -801,7 +801,6 @@ static void resume_with(const char *dir, double seed, int threads) {
     StateField fields[] = FIELDS(v);
     omp_set_num_threads(threads);
     output_open(&out, dir, "latest", false, false);
-    output_start(&out, "{}\n", NULL);
     model_load(&m, out.resume_dir);
     gpt2_train_begin(&m, false);
     checkpoint_resume(&out, &m, fields, COUNT(fields));
@@ -857,8 +856,9 @@ static void test_checkpoints(void) {
     Output out;
     char *ten = path_join(dir, "checkpoint-10");
     output_open(&out, dir, ten, false, false);
+    int resumed = resume_step(&out);
     output_start(&out, "{}\n", NULL);
-    CHECK(resume_step(&out) == 10 && out.metrics_bytes == 30, "resume a named directory: %d bytes",
+    CHECK(resumed == 10 && out.metrics_bytes == 30, "resume a named directory: %d bytes",
           (int)out.metrics_bytes);
     save_step(&out, 12); // a name that exists is replaced
     CHECK(count_hidden(dir) == 0, "replaced checkpoint left something");
@@ -925,9 +925,19 @@ static void test_output(void) {
     char *other = run_dir("other", 1, 1, 0), *from = path_join(other, "checkpoint-1");
     CHECK_DIES(EXIT_USAGE, "already has", open_output(dir, from, false));
     output_open(&out, up = in_root("deep/er/new/"), from, false, false);
+    int resumed = resume_step(&out);
     output_start(&out, "{}", NULL);
-    CHECK(resume_step(&out) == 1 && out.metrics_bytes == 0, "resume into another directory");
+    CHECK(resumed == 1 && out.metrics_bytes == 0, "resume into another directory");
     output_close(&out);
+    char *log = path_join(up, "metrics.jsonl"); // its log goes with the rest when overwritten
+    write_file(log, "0123456789012345", 16);
+    output_open(&out, up, from, true, false);
+    resumed = resume_step(&out);
+    output_start(&out, "{}", NULL);
+    CHECK(resumed == 1 && out.metrics_bytes == 0 && !exists(up, "metrics.jsonl"),
+          "overwrite another directory, resuming from elsewhere");
+    output_close(&out);
+    free(log);
     // Stale names of dead runs go, other hidden files stay.
     const char *stale[] = {".tmp-checkpoint-5-99", ".trash-checkpoint-4-1", ".tmp-run.json-1"};
     for (int i = 0; i < 3; i++) {
@@ -1014,8 +1024,8 @@ static void fault_work(const char *dir) {
     Output out;
     GPT2 m;
     output_open(&out, dir, "latest", false, false);
-    output_start(&out, "{}\n", NULL);
     if (resume_step(&out) != 1) _exit(105);
+    output_start(&out, "{}\n", NULL);
     out.save_total_limit = 1;
     save_step(&out, 2);
     make_model(&m, 2, false, true);
@@ -1115,8 +1125,8 @@ static void test_kills(void) {
         if (child == 0) {
             Output out;
             output_open(&out, dir, "latest", false, false);
-            output_start(&out, "{}\n", NULL);
             int step = resume_step(&out);
+            output_start(&out, "{}\n", NULL);
             if (step < 0 || write(ready[1], "!", 1) != 1) _exit(1);
             out.save_total_limit = 2;
             for (;;) save_step(&out, ++step);
@@ -1133,8 +1143,8 @@ static void test_kills(void) {
         // restart() gives steps up to 99 only; look at the directory for larger ones.
         Output out;
         output_open(&out, dir, "latest", false, false);
-        output_start(&out, "{}\n", NULL);
         int step = resume_step(&out);
+        output_start(&out, "{}\n", NULL);
         bad += step < at || count_hidden(dir) > 0;
         saves += step - at;
         at = step;
