@@ -4,8 +4,8 @@
 //   clang -g -O1 -fsanitize=fuzzer,address,undefined dev/fuzz_safetensors.c -o fuzz -lcjson -lm
 //   ./fuzz -max_total_time=300 -max_len=4096 -detect_leaks=0 CORPUS_DIR
 //
-// An input is a header's length (two bytes, the lower first), the header and the data. If the length
-// is even, the file claims no more than there is; if it is odd, just that. A seed:
+// An input is a header's length (two bytes, the lower first), the header and the data. If the
+// length is even, the file claims no more than there is; if it is odd, just that. A seed:
 //
 //   printf 'D\0{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}    1234' > CORPUS_DIR/a
 //
