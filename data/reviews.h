@@ -49,15 +49,15 @@ typedef struct {
 static const GrammarList grammar_lists[] = {
     // opinions that fit anything
     {"good", 1.0, "good great lovely charming clever funny fresh smart enjoyable memorable elegant "
-                  "witty impressive delightful lively thoughtful"},
+                  "witty impressive delightful"},
     {"superb", 1.8, "wonderful brilliant superb excellent perfect stunning magnificent outstanding "
-                    "marvellous masterful"},
+                    "marvellous"},
     {"nice", 0.6, "nice fine pleasant decent likeable solid watchable amusing"},
     {"touching", 1.0, "touching moving warm honest tender sincere graceful playful subtle bold"},
     {"bad", -1.0, "bad boring dull weak silly stale clumsy lazy shallow cheap hollow bland "
-                  "forgettable tedious messy pointless"},
+                  "forgettable tedious"},
     {"awful", -1.8, "terrible awful horrible dreadful unbearable pathetic atrocious painful "
-                    "disastrous ridiculous"},
+                    "disastrous"},
     {"slow", -0.6, "slow long loud plain thin uneven odd tame"},
     {"cold", -1.0, "cold empty lifeless tired heavy forced cynical vulgar joyless sloppy"},
     // opinions on story, people and craft first of all
@@ -71,7 +71,7 @@ static const GrammarList grammar_lists[] = {
     {"better", 0.9, "better funnier stronger smarter warmer sharper richer"},
     {"worse", -0.9, "worse weaker duller poorer slower sillier flatter"},
     {"charm", 0.9, "charm warmth wit energy humour grace passion imagination "
-                   "feeling skill depth style"},
+                   "skill style"},
     {"nonsense", -0.9, "nonsense mistakes noise boredom kitsch vanity"},
     {"joy", 1.4, "joy delight triumph treat pleasure gem masterpiece wonder"},
     {"mess", -1.4, "mess bore failure disaster disappointment chore nightmare letdown"},
@@ -98,15 +98,15 @@ static const GrammarList grammar_lists[] = {
     {"film", 0, "film movie comedy drama thriller romance western mystery musical adventure"},
     {"films", 0, "comedies dramas thrillers romances westerns mysteries musicals adventures"},
     {"person", 0, "detective widow sailor teacher farmer thief singer pilot soldier painter doctor "
-                  "lawyer boxer nurse writer chef spy clown orphan king queen"},
-    {"young", 0, "young old poor famous shy lonely retired stubborn"},
-    {"letter", 0, "letter map ring diary key portrait violin suitcase mask crown"},
-    {"small", 0, "small quiet distant frozen crowded forgotten strange sleepy hidden"},
-    {"town", 0, "town village forest city castle harbour hotel desert valley circus"},
-    {"storm", 0, "storm dragon gang ghost witch monster tyrant flood rival"},
-    {"dance", 0, "dance sing cook paint fly swim"},
+                  "lawyer boxer nurse writer chef king queen"},
+    {"young", 0, "young old poor famous shy lonely"},
+    {"letter", 0, "letter map ring diary key portrait violin"},
+    {"small", 0, "small quiet distant frozen crowded forgotten strange"},
+    {"town", 0, "town village forest city castle harbour hotel desert"},
+    {"storm", 0, "storm dragon gang ghost witch monster"},
+    {"dance", 0, "dance sing cook paint fly"},
     {"years", 0, "years months days weeks"},
-    {"my sister", 0, "sister brother mother father friend neighbour wife husband cousin daughter"},
+    {"my sister", 0, "sister brother mother father friend neighbour wife husband"},
     {"rainy", 0, "rainy sunny windy stormy snowy"},
     {"Sunday", 0, "Sunday Saturday Friday Monday Tuesday Wednesday Thursday"},
     {"ten", 0, "ten twenty thirty forty"},
@@ -141,6 +141,8 @@ static const GrammarRule grammar_rules[] = {
     {"review", 2, ANY, "<on story> <on craft> <verdict>"},
     {"review", 2, ANY, "<on people> <on craft> <verdict>"},
     {"review", 2, ANY, "<on story> <on people> <on craft> <verdict>"},
+    {"review", 1, ANY, "<opening> <on anything> <on anything>"},
+    {"review", 1, ANY, "<on anything> <on anything> <verdict>"},
     {"review", 3, ANY, "<opening> <contrast>"},
     {"review", 4, ANY, "<contrast> <verdict>"},
 
@@ -178,6 +180,9 @@ static const GrammarRule grammar_rules[] = {
     {"a town", 3, ANY, "a(n) <small> <town>"},
 
     // one aspect of the film: story, people, craft
+    {"on anything", 1, ANY, "<on story>"},
+    {"on anything", 1, ANY, "<on people>"},
+    {"on anything", 1, ANY, "<on craft>"},
     {"on story", 4, PRO, "The <plot> <does well>."},
     {"on story", 4, CON, "The <plot> <does badly>."},
     {"on story", 3, PRO, "The <jokes> <do well>."},
@@ -195,7 +200,7 @@ static const GrammarRule grammar_rules[] = {
     {"on people", 2, PRO, "The <actors> <are> <natural>."},
     {"on people", 2, CON, "The <actors> <are> <wooden>."},
     {"on people", 2, PRO, "The <actors> <are> <good word> and full of <charm>."},
-    {"on people", 2, CON, "The <actors> <are> <blaming> and have no <charm>."},
+    {"on people", 2, CON, "The <actors> <are> <bad word> and have no <charm>."},
     {"on people", 1, PRO, "The <acting> is never <wooden>."},
     {"on people", 1, CON, "The <acting> is hardly <natural>."},
     {"on people", 2, PRO, "The <person> is <well> played."},
@@ -711,15 +716,17 @@ static void belief_step(const Grammar *g, Belief *next, const Belief *b, int wor
     if (word == NO_WORD) return;
     const GrammarSay *says = g->word_says + g->word_first[word];
     int n_says = g->word_first[word + 1] - g->word_first[word];
-    for (int i = 0; i < b->n; i++)
-        for (int a = g->state_first[b->state[i]]; a < g->state_first[b->state[i] + 1]; a++)
-            for (int k = 0; k < n_says; k++) {
-                const GrammarArc *arc = &g->arcs[a];
-                if (says[k].emission != arc->emission) continue;
-                int j = belief_place(next, arc->next);
-                for (int t = 0; t < TONES; t++)
-                    next->mass[j][t] += b->mass[i][t] * arc->p[t] * says[k].p;
-            }
+    for (int i = 0; i < b->n; i++) {
+        const GrammarArc *end = g->arcs + g->state_first[b->state[i] + 1];
+        for (const GrammarArc *arc = g->arcs + g->state_first[b->state[i]]; arc < end; arc++) {
+            int k = 0;
+            while (k < n_says && says[k].emission != arc->emission) k++;
+            if (k == n_says) continue;
+            int j = belief_place(next, arc->next);
+            for (int t = 0; t < TONES; t++)
+                next->mass[j][t] += b->mass[i][t] * arc->p[t] * says[k].p;
+        }
+    }
 }
 
 // p(words so far), whatever follows.

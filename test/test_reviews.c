@@ -270,7 +270,7 @@ static void test_broken(const Grammar *g) {
         "\xff\xfe",
         "The plot is \x80.",
     };
-    CHECK(review_parses(g, "The acting is good. The plot is good. I loved it.") == false, "order");
+    CHECK(!review_parses(g, "I loved it. The plot is good. The acting is good."), "order");
     CHECK(review_parses(g, "The plot is good. The acting is good. I loved it."), "a review");
     for (int i = 0; i < COUNT(bad); i++) CHECK(!review_parses(g, bad[i]), "parses: \"%s\"", bad[i]);
     int trials = 0, swapped = 0, replaced = 0, dropped = 0, shuffled = 0;
