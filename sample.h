@@ -113,8 +113,18 @@ static void row_product(float *partial, const float *x, const float *w, int K, i
         memset(y, 0, (size_t)N * sizeof(float));
         for (int k = K * part / K_PARTS; k < K * (part + 1) / K_PARTS; k++) {
             const float factor = x[k], *row = w + (size_t)k * N;
-#pragma omp simd
-            for (int j = 0; j < N; j++) y[j] += factor * row[j];
+            int j = 0;
+            for (; j + 64 <= N; j += 64) { // loads before stores: y and row may be a page apart
+                Vec16 sum[4];
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) {
+                    const Vec16 *to = (const Vec16 *)(y + j) + i,
+                                *from = (const Vec16 *)(row + j) + i;
+                    sum[i] = *to + factor * *from;
+                }
+                memcpy(y + j, sum, sizeof sum);
+            }
+            for (; j < N; j++) y[j] += factor * row[j];
         }
     }
 }
@@ -238,6 +248,7 @@ typedef struct {
     uint64_t seed;
     int max_new_tokens; // at most so many for each row
     int eos_id;         // this token ends a row; -1: none does
+    int vocab_size;     // draw only ids below this, as many as the tokenizer has; 0: any
 } SampleOptions;
 
 typedef struct {
@@ -538,6 +549,8 @@ static void norm_row(float *out, const float *x, const float *w, const float *b,
 static void sampler_pass(Sampler *s) {
     const GPT2Config *c = &s->model->config;
     const int M = s->M, C = c->n_embd, I_ = c->n_inner, NH = c->n_head, HS = C / NH;
+    const int known = s->options.vocab_size,
+              V = known > 0 && known < c->vocab_size ? known : c->vocab_size;
     const float eps = c->layer_norm_epsilon;
     const Weights *w = &s->model->w;
     const int ld = s->ld_c;
@@ -589,12 +602,12 @@ static void sampler_pass(Sampler *s) {
         norm_row(s->norm + (size_t)i * ld, s->x + (size_t)(run->first + run->count - 1) * ld,
                  w->ln_f_w, w->ln_f_b, C, eps);
     }
-    skinny_head(s->logits, s->ld_v, s->norm, ld, w->wte, s->turned, s->n_heads, C, c->vocab_size);
+    skinny_head(s->logits, s->ld_v, s->norm, ld, w->wte, s->turned, s->n_heads, C, V);
 #pragma omp for schedule(static, 1)
     for (int i = 0; i < s->n_heads; i++) {
         SampleRow *row = s->runs[s->heads[i]].row;
         row->logits = s->logits + (size_t)i * s->ld_v;
-        s->picked[i] = sample_token(row->logits, c->vocab_size, &s->options, &row->rng, scratch,
+        s->picked[i] = sample_token(row->logits, V, &s->options, &row->rng, scratch,
                                     (Candidate *)(void *)(scratch + s->ld_v));
     }
 }

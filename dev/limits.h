@@ -20,10 +20,10 @@ typedef float Wide __attribute__((vector_size(16)));
 #endif
 enum { WIDE = sizeof(Wide) / sizeof(float), CHAINS = 12 };
 
-// Floating-point operations a second (a fused multiply-add counts as two), over about 50 ms.
+// Floating-point operations a second (a fused multiply-add counts as two), over some 10 ms.
 // CHAINS sums that do not depend on each other keep all multipliers busy.
 static double fma_peak(void) {
-    const long rounds = 4000000;
+    const long rounds = 1000000;
     float sink = 0;
     double began = seconds_now();
 #pragma omp parallel reduction(+ : sink)

@@ -1,0 +1,388 @@
+// generate.c: let a GPT-2 write. Build it:
+//
+// cc -O3 -march=native -fno-math-errno -fopenmp generate.c -o generate -lopenblas -lcjson -lm
+//
+// Prompts come from the command line, from a file, or line by line from standard input:
+//
+//     ./generate --model DIR --prompt "The film"
+//     ./generate --model DIR --dataset prompts.jsonl --output completions.jsonl
+//     ./generate --model DIR --chat_format hh
+//
+// Without arguments the model that ships in data/sft completes a few film reviews.
+#include "common.h"
+#include "json.h"
+#include "flags.h"
+#include "tokenizer.h"
+#include "dataset.h"
+#include "model.h"
+#include "pretrained.h"
+#include "sample.h"
+
+static const char preset[] = "--model data/sft --dataset data/reviews_eval.jsonl --max_samples 8 "
+                             "--top_k 0";
+
+// What all ways of generating share.
+typedef struct {
+    GPT2 model;
+    Tokenizer tokenizer;
+    Sampler sampler;
+    SampleOptions options;
+    int return_sequences, batch_size;
+    bool chat; // prompts are what a user says
+    ChatFormat format;
+    // What the report tells:
+    int64_t tokens, cut, finished[4]; // sampled; prompts cut to the context; rows by Finish
+} Generator;
+
+// Append a prompt (n tokens) to a batch. One that leaves less room than max_new_tokens, but not
+// less than half of the context, loses its beginning. An empty one becomes the end of the text
+// before: that is how a model that was trained on whole texts is told to begin.
+static void prompt_add(Generator *g, Batch *prompts, const int *tokens, size_t n) {
+    const int P = g->model.config.n_positions, new = g->options.max_new_tokens;
+    const size_t keep = (size_t)(new < P / 2 ? P - new : P - P / 2);
+    g->cut += n > keep;
+    if (n > keep) tokens += n - keep, n = keep;
+    batch_add_row(prompts, n ? tokens : &g->tokenizer.eos_id, NULL, n ? (int)n : 1);
+}
+
+// Append what was sampled for a row as text, without EOS; a broken character becomes U+FFFD.
+static void completion_text(Text *out, Generator *g, const SampleRow *row) {
+    Text bytes = {0};
+    int n = row->n - row->n_prompt;
+    if (row->finish == FINISH_EOS) n--;
+    tokenizer_decode(&g->tokenizer, &bytes, row->tokens + row->n_prompt, (size_t)n, true);
+    text_append_repaired(out, bytes.size ? bytes.data : "", bytes.size);
+    text_free(&bytes);
+}
+
+// Sample all rows of a batch to their ends.
+static void batch_generate(Generator *g, const Batch *prompts, uint64_t first_row) {
+    sampler_begin(&g->sampler, &g->model, &g->options, prompts, first_row);
+    while (sampler_step(&g->sampler) > 0) continue;
+    for (int r = 0; r < g->sampler.R; r++) {
+        const SampleRow *row = &g->sampler.rows[r];
+        g->finished[row->finish]++;
+        g->tokens += row->n - row->n_prompt;
+    }
+}
+
+// Sample one row and print it while it grows; `reply`: without the blank that it begins with.
+static void stream_generate(Generator *g, const Batch *prompts, uint64_t first_row, bool reply) {
+    Text text = {0};
+    TokenStream stream = {0};
+    sampler_begin(&g->sampler, &g->model, &g->options, prompts, first_row);
+    const SampleRow *row = &g->sampler.rows[0];
+    while (!row->finish) {
+        sampler_step(&g->sampler);
+        if (row->finish != FINISH_EOS)
+            token_stream_add(&stream, &g->tokenizer, &text, row->tokens[row->n - 1]);
+        if (row->finish) token_stream_end(&stream, &text);
+        size_t skip = reply && text.size && text.data[0] == ' ';
+        if (text.size) reply = false, fwrite(text.data + skip, 1, text.size - skip, stdout);
+        fflush(stdout);
+        text.size = 0;
+    }
+    text_free(&text);
+}
+
+// ------------------------------------------------------------------------------------------------
+// From the command line
+
+static void generate_prompt(Generator *g, const char *prompt) {
+    size_t n = strlen(prompt), bad = utf8_check(prompt, n);
+    if (bad < n) die(EXIT_USAGE, "--prompt: invalid UTF-8 at byte %zu", bad + 1);
+    Text text = {0};
+    TokenList ids = {0};
+    if (g->chat) {
+        chat_turn(&text, g->format, "user", prompt);
+        chat_turn(&text, g->format, "assistant", NULL);
+    } else text_append(&text, prompt, n);
+    tokenizer_encode(&g->tokenizer, &ids, text.data, text.size, true);
+    Batch batch = {0};
+    prompt_add(g, &batch, ids.data, ids.n);
+    for (int i = 1; i < g->return_sequences; i++) prompt_add(g, &batch, ids.data, ids.n);
+    if (g->return_sequences == 1) {
+        if (!g->chat) printf("%s", prompt);
+        stream_generate(g, &batch, 0, g->chat);
+        printf("\n");
+    } else {
+        batch_generate(g, &batch, 0);
+        for (int i = 0; i < g->return_sequences; i++) {
+            text.size = 0;
+            completion_text(&text, g, &g->sampler.rows[i]);
+            printf("[%d] %s%s\n", i + 1, g->chat ? "" : prompt, text.size ? text.data : "");
+        }
+    }
+    text_free(&text), tokens_free(&ids), batch_free(&batch);
+}
+
+// ------------------------------------------------------------------------------------------------
+// As a talk
+
+// Answer every line of standard input until it ends. Without a chat format each line stands alone;
+// with one, the talk so far goes before it, as many of its turns as the context has room for.
+static void generate_talk(Generator *g) {
+    LineReader lines = {stdin, "standard input", 0, {0}};
+    Text text = {0};
+    TokenList ids = {0}, turns = {0}; // turns: where each turn of the user begins in ids
+    Batch batch = {0};
+    const bool terminal = isatty(STDIN_FILENO);
+    const int P = g->model.config.n_positions, new = g->options.max_new_tokens;
+    const size_t room = (size_t)(new < P / 2 ? P - new : P - P / 2);
+    for (uint64_t turn = 0;; turn++) {
+        if (terminal) printf("> ");
+        fflush(stdout);
+        if (!lines_next(&lines)) break;
+        const char *line = lines.line.data;
+        size_t n = lines.line.size, bad;
+        if (n && line[n - 1] == '\r') lines.line.data[--n] = 0;
+        if ((bad = utf8_check(line, n)) < n)
+            die(EXIT_BAD_INPUT, "%s:%ld:%zu: invalid UTF-8 byte 0x%02X", lines.path, lines.number,
+                bad + 1, (unsigned char)line[bad]);
+        if (memchr(line, 0, n))
+            die(EXIT_BAD_INPUT, "%s:%ld: contains a NUL byte", lines.path, lines.number);
+        text.size = 0;
+        size_t before = 0;
+        if (g->chat) {
+            if (ids.n)
+                text_append(&text, " ", before = 1); // tells chat_turn that others were before
+            tokens_append(&turns, (int)ids.n);
+            chat_turn(&text, g->format, "user", line);
+            chat_turn(&text, g->format, "assistant", NULL);
+        } else {
+            ids.n = turns.n = 0;
+            text_append(&text, line, n);
+        }
+        tokenizer_encode(&g->tokenizer, &ids, text.data + before, text.size - before, true);
+        size_t drop = 0; // turns that do not fit any more
+        while (drop + 1 < turns.n && ids.n - (size_t)turns.data[drop] > room) drop++;
+        if (drop) {
+            size_t cut = (size_t)turns.data[drop];
+            memmove(ids.data, ids.data + cut, (ids.n - cut) * sizeof(int));
+            memmove(turns.data, turns.data + drop, (turns.n - drop) * sizeof(int));
+            ids.n -= cut, turns.n -= drop;
+            for (size_t i = 0; i < turns.n; i++) turns.data[i] -= (int)cut;
+        }
+        batch_clear(&batch);
+        prompt_add(g, &batch, ids.data, ids.n);
+        if (!g->chat) printf("%s", line);
+        stream_generate(g, &batch, turn, g->chat);
+        printf("\n");
+        const SampleRow *row = &g->sampler.rows[0];
+        if (row->finish == FINISH_CONTEXT) warn("the context of %d tokens is full", P);
+        for (int i = row->n_prompt; i < row->n - (row->finish == FINISH_EOS); i++)
+            tokens_append(&ids, row->tokens[i]);
+    }
+    if (terminal) printf("\n");
+    text_free(&text), text_free(&lines.line);
+    tokens_free(&ids), tokens_free(&turns), batch_free(&batch);
+}
+
+// ------------------------------------------------------------------------------------------------
+// From a file
+
+// Append the prompt of a record as text: its column `prompt`, a string or a list of messages.
+static void record_prompt(Text *out, Generator *g, const LineReader *r, const cJSON *record) {
+    const cJSON *prompt = json_get(record, "prompt");
+    Draft draft = {0};
+    const char *last = NULL;
+    draft_clear(&draft);
+    if (!prompt || cJSON_IsString(prompt)) {
+        const char *s = record_string(r, record, "prompt");
+        if (g->chat) {
+            chat_turn(&draft.text, g->format, "user", s);
+            chat_turn(&draft.text, g->format, "assistant", NULL);
+        } else text_append(&draft.text, s, strlen(s));
+    } else {
+        draft_messages(&draft, r, prompt, "prompt", g->format, false, &last);
+        bool open = last && !strcmp(last, "assistant"); // what it said so far is to be continued
+        if (!open) chat_turn(&draft.text, g->format, "assistant", NULL);
+    }
+    text_append(out, draft.text.data, draft.text.size);
+    draft_free(&draft);
+}
+
+// Append a record's members as the beginning of a JSON object, all but those that we add. Numbers
+// keep the digits that they have in the line.
+static void record_head(Text *out, const LineReader *r, cJSON *record) {
+    size_t at = 0;
+    config_keep_numbers(record, r->line.data, &at);
+    text_append(out, "{", 1);
+    for (cJSON *item = record->child; item; item = item->next) {
+        if (!strcmp(item->string, "completion") || !strcmp(item->string, "finish_reason")) continue;
+        char *value = cJSON_PrintUnformatted(item);
+        if (!value) die(EXIT_IO, "out of memory");
+        text_json(out, item->string, strlen(item->string));
+        text_print(out, ": %s, ", value);
+        free(value);
+    }
+}
+
+// Read the whole file once, so that a mistake in its last line is found before hours of sampling.
+// Returns the number of records, at most max_samples of them if that is above 0.
+static int64_t records_check(Generator *g, const char *path, int64_t max_samples) {
+    LineReader lines;
+    Text text = {0};
+    int64_t n = 0;
+    lines_open(&lines, path);
+    for (cJSON *record; (record = record_next(&lines)); cJSON_Delete(record)) {
+        text.size = 0;
+        record_prompt(&text, g, &lines, record);
+        n++;
+    }
+    lines_close(&lines), text_free(&text);
+    if (n == 0) die(EXIT_BAD_INPUT, "%s: contains no records", path);
+    return max_samples > 0 && max_samples < n ? max_samples : n;
+}
+
+// Complete the records of a JSONL file, batch_size at a time. With `output` each record is written
+// there with the columns `completion` and `finish_reason` (once for every sequence that is asked
+// for), else prompt and completion are printed. The output gets its name when it is complete.
+static void generate_file(Generator *g, const char *path, const char *output, int64_t max_samples) {
+    const int64_t total = records_check(g, path, max_samples);
+    char *temporary = output ? text_format("%s.tmp-%ld", output, (long)getpid()) : NULL;
+    FILE *file = output ? fopen(temporary, "wb") : stdout;
+    if (!file) die(EXIT_IO, "%s: cannot create: %s", temporary, strerror(errno));
+    const int per_record = g->return_sequences;
+    const int at_once = g->batch_size > per_record ? g->batch_size / per_record : 1; // records
+    Text *heads = mem_alloc((size_t)at_once, sizeof *heads), out = {0}, text = {0};
+    TokenList ids = {0};
+    Batch batch = {0};
+    LineReader lines;
+    lines_open(&lines, path);
+    const double began = seconds_now();
+    bool written = true;
+    for (int64_t done = 0; done < total && written;) {
+        int n = 0;
+        batch_clear(&batch);
+        for (; n < at_once && done + n < total; n++) {
+            cJSON *record = record_next(&lines);
+            if (!record) die(EXIT_BAD_INPUT, "%s: has become shorter while it was read", path);
+            text.size = heads[n].size = ids.n = 0;
+            record_prompt(&text, g, &lines, record);
+            tokenizer_encode(&g->tokenizer, &ids, text.data, text.size, true);
+            for (int k = 0; k < per_record; k++) prompt_add(g, &batch, ids.data, ids.n);
+            if (output) record_head(&heads[n], &lines, record);
+            else text_append(&heads[n], text.data, text.size);
+            cJSON_Delete(record);
+        }
+        batch_generate(g, &batch, (uint64_t)done * (uint64_t)per_record);
+        out.size = 0;
+        for (int r = 0; r < batch.R; r++) {
+            const SampleRow *row = &g->sampler.rows[r];
+            text.size = 0;
+            text_append(&text, "", 0);
+            completion_text(&text, g, row);
+            if (output) {
+                text_print(&out, "%s\"completion\": ", heads[r / per_record].data);
+                text_json(&out, text.data, text.size);
+                text_print(&out, ", \"finish_reason\": \"%s\"}\n", finish_name(row->finish));
+            } else text_print(&out, "%s |%s\n", heads[r / per_record].data, text.data);
+        }
+        written = fwrite(out.data, 1, out.size, file) == out.size;
+        done += n;
+        if (output)
+            progress_show("%" PRId64 " of %" PRId64 " records  %.0f tokens/s", done, total,
+                          (double)g->tokens / (seconds_now() - began));
+    }
+    written = written && !fflush(file);
+    if (output) {
+        written = written && !fsync(fileno(file));
+        written = !fclose(file) && written && !rename(temporary, output);
+        int reason = errno;
+        if (!written) unlink(temporary);
+        if (!written) die(EXIT_IO, "%s: cannot write: %s", output, strerror(reason));
+    } else if (!written) die(EXIT_IO, "cannot write to standard output: %s", strerror(errno));
+    progress_clear();
+    printf("%s%" PRId64 " prompts, %" PRId64 " tokens, %.0f tokens/s; ended by eos %" PRId64
+           ", length %" PRId64 ", context %" PRId64 "\n",
+           output ? "" : "\n", total, g->tokens, (double)g->tokens / (seconds_now() - began),
+           g->finished[FINISH_EOS], g->finished[FINISH_LENGTH], g->finished[FINISH_CONTEXT]);
+    if (g->cut) warn("%" PRId64 " prompts were too long and lost their beginning", g->cut);
+    if (output) printf("completions: %s\n", output);
+    for (int i = 0; i < at_once; i++) text_free(&heads[i]);
+    free(heads), free(temporary), text_free(&out), text_free(&text);
+    tokens_free(&ids), batch_free(&batch), lines_close(&lines);
+}
+
+// ------------------------------------------------------------------------------------------------
+
+int main(int argc, char **argv) {
+    // Names and defaults are transformers', but for max_new_tokens (20 there).
+    struct {
+        const char *model, *prompt, *dataset, *output, *chat_format;
+        double temperature, top_p;
+        int top_k, max_new_tokens, num_return_sequences, batch_size;
+        int64_t seed, max_samples;
+        bool overwrite_output;
+    } args = {
+        .model = "data/sft",
+        .chat_format = "none",
+        .temperature = 1,
+        .top_p = 1,
+        .top_k = 50,
+        .max_new_tokens = 100,
+        .num_return_sequences = 1,
+        .batch_size = 32,
+        .seed = 42,
+    };
+    Flag flags[] = {
+        FLAG_HEADING("model and prompts (without --prompt and --dataset: lines of standard input)"),
+        FLAG_TEXT(args, model, "directory in Hugging Face format"),
+        FLAG_TEXT(args, prompt, "one prompt"),
+        FLAG_TEXT(args, dataset, "JSONL with a column prompt: text or messages"),
+        FLAG(args, max_samples, 0, 1e15, "read no more records than this (0: all)"),
+        FLAG_CHOICE(args, chat_format, "none|hh|simple",
+                    "a prompt is what a user says, and the model answers (none: it continues)"),
+        FLAG_HEADING("sampling"),
+        FLAG(args, max_new_tokens, 1, 1 << 20, "tokens to sample for each prompt at most"),
+        FLAG(args, temperature, 0, 100, "divides the logits (0: always the most probable token)"),
+        FLAG(args, top_k, 0, 1 << 30, "draw from so many most probable tokens (0: all)"),
+        FLAG(args, top_p, 0, 1, "draw from the fewest that have this share (1: all)"),
+        FLAG(args, num_return_sequences, 1, 1 << 16, "completions of each prompt"),
+        FLAG(args, seed, 0, 9e15, "of the random numbers"),
+        FLAG(args, batch_size, 1, 1 << 16, "completions to sample at once"),
+        FLAG_HEADING("output"),
+        FLAG_TEXT(args, output,
+                  "JSONL: the records of --dataset with completion and finish_reason"),
+        FLAG_SWITCH(args, overwrite_output, "replace that file if it is there"),
+    };
+    flags_parse(argc, argv, flags, COUNT(flags), "sample text from a GPT-2", preset);
+    const bool prompt = flag_given(flags, COUNT(flags), "prompt");
+    if (prompt && args.dataset) die(EXIT_USAGE, "give either --prompt or --dataset");
+    if (args.output && !args.dataset) die(EXIT_USAGE, "--output needs --dataset");
+    const bool talk = !prompt && !args.dataset;
+    if (talk && args.num_return_sequences > 1)
+        die(EXIT_USAGE, "--num_return_sequences needs --prompt or --dataset");
+    if (args.output && path_is_dir(args.output))
+        die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
+    if (args.output && !access(args.output, F_OK) && !args.overwrite_output)
+        die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
+
+    Generator g = {
+        .options = {.temperature = args.temperature,
+                    .top_k = args.top_k,
+                    .top_p = args.top_p,
+                    .seed = (uint64_t)args.seed,
+                    .max_new_tokens = args.max_new_tokens},
+        .return_sequences = args.num_return_sequences,
+        .batch_size = args.batch_size,
+        .chat = strcmp(args.chat_format, "none") != 0,
+        .format = strcmp(args.chat_format, "simple") ? CHAT_HH : CHAT_SIMPLE,
+    };
+    model_load(&g.model, args.model);
+    tokenizer_load(&g.tokenizer, args.model);
+    if (g.tokenizer.vocab_size > g.model.config.vocab_size)
+        die(EXIT_BAD_INPUT, "%s: the tokenizer has %d tokens, the model's vocabulary only %d",
+            args.model, g.tokenizer.vocab_size, g.model.config.vocab_size);
+    g.options.eos_id = g.tokenizer.eos_id;
+    g.options.vocab_size = g.tokenizer.vocab_size;
+
+    if (prompt) generate_prompt(&g, args.prompt ? args.prompt : "");
+    else if (args.dataset) generate_file(&g, args.dataset, args.output, args.max_samples);
+    else generate_talk(&g);
+
+    sampler_free(&g.sampler), gpt2_free(&g.model), tokenizer_free(&g.tokenizer);
+    flags_free(flags, COUNT(flags));
+    return 0;
+}
