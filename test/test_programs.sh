@@ -7,7 +7,9 @@ set -u
 export OMP_WAIT_POLICY=passive LC_ALL=C
 unset OMP_NUM_THREADS
 T=$(mktemp -d)
-trap 'chmod -R u+w "$T"; rm -rf "$T"' EXIT
+child= # a run in the background
+trap '[ -z "$child" ] || kill -9 "$child"; umount "$T/disk" 2>"$T/said"; rm -rf "$T"' EXIT
+trap 'exit 1' HUP INT TERM
 chmod 755 "$T" # for what runs as another user
 passed=0 failed=0 skipped=0
 
@@ -118,11 +120,11 @@ until_rows() {
     done
 }
 
-# random N: 0 to N-1, another one each time
+# random N: sets $drawn to one of 0 .. N-1
 seed=${ALIGN_TEST_SEED:-$$}
 random() {
     seed=$(((seed * 1103515245 + 12345) % 2147483648))
-    echo $((seed / 65536 % $1))
+    drawn=$((seed / 65536 % $1))
 }
 
 cat >"$T/config.json" <<'END'
@@ -233,20 +235,20 @@ done
 # Rows of the log are written every 3 steps and an epoch has 15, so checkpoints 4 and 8 lie within
 # a window of the log and an epoch, 16 at the begin of the second epoch, 12 at the end of a window.
 
-# resumed WHAT DIR STEP [FLAG...]: a copy of DIR as it was at checkpoint STEP goes on to the end
+# resumed TITLE DIR STEP [FLAG...]: a copy of DIR as it was at checkpoint STEP goes on to the end
 resumed() {
-    what=$1 from=$2 at=$3
+    title=$1 from=$2 at=$3
     shift 3
     rm -rf "$T/resumed"
     mkdir "$T/resumed"
     cp -r "$from/checkpoint-$at" "$from/metrics.jsonl" "$from/run.json" "$T/resumed"
     printf '{"step": 7, "lo' >>"$T/resumed/metrics.jsonl" # a row that a kill has torn
-    check "$what" run "$T/resumed" --save_steps 4 --resume_from_checkpoint latest "$@"
-    check "$what: it says where it goes on" grep -q "resumed at step $at of 20" "$T/log"
-    same "$what: weights" "$from/final/model.safetensors" "$T/resumed/final/model.safetensors"
-    same "$what: log" "$from/metrics.jsonl" "$T/resumed/metrics.jsonl"
+    check "$title" run "$T/resumed" --save_steps 4 --resume_from_checkpoint latest "$@"
+    check "$title: it says where it goes on" grep -q "resumed at step $at of 20" "$T/log"
+    same "$title: weights" "$from/final/model.safetensors" "$T/resumed/final/model.safetensors"
+    same "$title: log" "$from/metrics.jsonl" "$T/resumed/metrics.jsonl"
     for file in trainer/optimizer.safetensors trainer/state.json model.safetensors; do
-        same "$what: $file of the last checkpoint" "$from/checkpoint-16/$file" \
+        same "$title: $file of the last checkpoint" "$from/checkpoint-16/$file" \
             "$T/resumed/checkpoint-16/$file"
     done
 }
@@ -289,10 +291,14 @@ stopped() {
     rm -rf "$T/stopped"
     "$BIN/train_sft" $TINY $LONG --save_steps "$3" --output_dir "$T/stopped" >"$T/log" 2>&1 &
     child=$!
-    until_rows $((3 + $(random 12))) "$T/stopped/metrics.jsonl"
+    random 12
+    until_rows $((3 + drawn)) "$T/stopped/metrics.jsonl"
+    random 10
+    sleep 0.0$drawn
     kill -s "$1" $child
     wait $child 2>/dev/null
     code=$?
+    child=
     check "SIG$1 ends the run with $2 (it was $code)" test $code -eq "$2"
     refuse "SIG$1 comes before the end" test -e "$T/stopped/final"
 }
@@ -361,7 +367,8 @@ for flag in "" --overwrite_output_dir "--resume_from_checkpoint latest"; do
 done
 check "the first run goes on" kill -s INT $child
 wait $child
-check "SIGINT saves, too" test $? -eq 130 -a -e "$T"/busy/checkpoint-*/trainer/manifest.json
+code=$? child=
+check "SIGINT saves, too" test $code -eq 130 -a -e "$T"/busy/checkpoint-*/trainer/manifest.json
 
 # ---- flags ---------------------------------------------------------------------------------------
 
