@@ -251,8 +251,8 @@ static void generate_file(Generator *g, const char *path, const char *output, in
     LineReader lines;
     lines_open(&lines, path);
     const double began = seconds_now();
-    bool written = true;
-    for (int64_t done = 0; done < total && written;) {
+    int failed = 0; // errno of the first write that failed
+    for (int64_t done = 0; done < total && !failed;) {
         int n = 0;
         batch_clear(&batch);
         for (; n < at_once && done + n < total; n++) {
@@ -279,20 +279,21 @@ static void generate_file(Generator *g, const char *path, const char *output, in
                 text_print(&out, ", \"finish_reason\": \"%s\"}\n", finish_name(row->finish));
             } else text_print(&out, "%s |%s\n", heads[r / per_record].data, text.data);
         }
-        written = fwrite(out.data, 1, out.size, file) == out.size;
+        if (fwrite(out.data, 1, out.size, file) != out.size) failed = errno;
         done += n;
         if (output)
             progress_show("%" PRId64 " of %" PRId64 " records  %.0f tokens/s", done, total,
                           (double)g->tokens / (seconds_now() - began));
     }
-    written = written && !fflush(file);
+    if (!failed && fflush(file)) failed = errno;
     if (output) {
-        written = written && !fsync(fileno(file));
-        written = !fclose(file) && written && !rename(temporary, output);
-        int reason = errno;
-        if (!written) unlink(temporary);
-        if (!written) die(EXIT_IO, "%s: cannot write: %s", output, strerror(reason));
-    } else if (!written) die(EXIT_IO, "cannot write to standard output: %s", strerror(errno));
+        if (!failed && fsync(fileno(file))) failed = errno;
+        if (fclose(file) && !failed) failed = errno;
+        if (!failed && rename(temporary, output)) failed = errno;
+        if (failed) unlink(temporary);
+    }
+    if (failed)
+        die(EXIT_IO, "%s: cannot write: %s", output ? output : "standard output", strerror(failed));
     progress_clear();
     printf("%s%" PRId64 " prompts, %" PRId64 " tokens, %.0f tokens/s; ended by eos %" PRId64
            ", length %" PRId64 ", context %" PRId64 "\n",
