@@ -285,16 +285,14 @@ same "and ends in the same place" "$S/final/model.safetensors" \
     "$T/resumed/final/model.safetensors"
 
 # stopped SIGNAL CODE SAVE_STEPS: a longer run into $T/stopped is interrupted at a random moment
-LONG="--max_steps 150 --logging_steps 5"
-check "a longer run" run "$T/long" $LONG --save_steps 7
+LONG="--max_steps 400 --logging_steps 5"
+check "a longer run" run "$T/long" $LONG --save_steps 13
 stopped() {
     rm -rf "$T/stopped"
     "$BIN/train_sft" $TINY $LONG --save_steps "$3" --output_dir "$T/stopped" >"$T/log" 2>&1 &
     child=$!
     random 12
     until_rows $((3 + drawn)) "$T/stopped/metrics.jsonl"
-    random 10
-    sleep 0.0$drawn
     kill -s "$1" $child
     wait $child 2>/dev/null
     code=$?
@@ -305,7 +303,7 @@ stopped() {
 for i in 1 2; do
     stopped TERM 143 0
     check "SIGTERM saves and says how to go on" \
-        grep -q '^stopped at step .* of 150 and saved; go on with --resume_from_checkpoint latest$' \
+        grep -q '^stopped at step .* of 400 and saved; go on with --resume_from_checkpoint latest$' \
         "$T/log"
     check "going on after SIGTERM" run "$T/stopped" $LONG --save_steps 0 \
         --resume_from_checkpoint latest
@@ -314,8 +312,8 @@ for i in 1 2; do
     same "after SIGTERM: log" "$T/long/metrics.jsonl" "$T/stopped/metrics.jsonl"
 done
 for i in 1 2 3; do
-    stopped KILL 137 7
-    check "going on after SIGKILL" run "$T/stopped" $LONG --save_steps 7 \
+    stopped KILL 137 13
+    check "going on after SIGKILL" run "$T/stopped" $LONG --save_steps 13 \
         --resume_from_checkpoint latest
     same "after SIGKILL: weights" "$T/long/final/model.safetensors" \
         "$T/stopped/final/model.safetensors"
