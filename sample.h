@@ -401,6 +401,19 @@ static void cache_put(float *keys, float *values, const float *key, const float 
     memcpy(values + (size_t)t * HS, value, (size_t)HS * sizeof(float));
 }
 
+// out (vecs * 16) = sum over t < T of p[t] times the first numbers of row t of values (T, HS). vecs
+// is a constant after inlining.
+ALWAYS_INLINE void values_sum(float *out, const float *p, const float *values, int T, int HS,
+                              const int vecs) {
+    Vec16 sum[4] = {{0}};
+    for (int t = 0; t < T; t++)
+#pragma GCC unroll 4
+        for (int j = 0; j < vecs; j++)
+            sum[j] += p[t] * *(const Vec16 *)(values + (size_t)t * HS + 16 * j);
+#pragma GCC unroll 4
+    for (int j = 0; j < vecs; j++) *(Vec16 *)(out + 16 * j) = sum[j];
+}
+
 // out (HS) = softmax(q K^T / sqrt(HS)) V over positions [0, T). scores (T rounded up to KEY_BLOCK)
 // is scratch.
 static void cache_attend(float *out, float *scores, const float *q, const float *keys,
@@ -416,20 +429,14 @@ static void cache_attend(float *out, float *scores, const float *q, const float 
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int t = 0; t < T; t++) sum += scores[t] = exp_poly(scores[t] - max);
-    for (int i = 0; i < HS; i++) out[i] = 0;
-    int t = 0;
-    for (; t + 8 <= T; t += 8) { // eight values at a time: out comes and goes less often
-        const float *v = values + (size_t)t * HS, *p = scores + t;
-#pragma omp simd
-        for (int i = 0; i < HS; i++) {
-            float a = p[0] * v[i] + p[1] * v[i + HS] + p[2] * v[i + 2 * HS] + p[3] * v[i + 3 * HS];
-            float b = p[4] * v[i + 4 * HS] + p[5] * v[i + 5 * HS];
-            out[i] += a + b + p[6] * v[i + 6 * HS] + p[7] * v[i + 7 * HS];
-        }
+    int i = 0;
+    for (; i + 64 <= HS; i += 64) values_sum(out + i, scores, values + i, T, HS, 4);
+    for (; i + 16 <= HS; i += 16) values_sum(out + i, scores, values + i, T, HS, 1);
+    for (; i < HS; i++) {
+        out[i] = 0;
+        for (int t = 0; t < T; t++) out[i] += scores[t] * values[(size_t)t * HS + i];
     }
-    for (; t < T; t++)
-        for (int i = 0; i < HS; i++) out[i] += scores[t] * values[(size_t)t * HS + i];
-    for (int i = 0; i < HS; i++) out[i] *= 1.0f / sum;
+    for (i = 0; i < HS; i++) out[i] *= 1.0f / sum;
 }
 
 // ------------------------------------------------------------------------------------------------
