@@ -15,7 +15,7 @@ LIBS = -lopenblas -lcjson -lm
 PROGRAMS = train_sft generate
 TOOLS = reviews gold
 TESTS = losses common tokenizer dataset model checkpoint sample reviews
-SCRIPTS = test/test_programs.sh test/test_generate.sh
+SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh
 HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
