@@ -61,6 +61,6 @@ int main(int argc, char **argv) {
     if (args.dataset) fclose(file);
     free(line);
     gold_free(gold);
-    free(gold);
+    free(gold), flags_free(flags, COUNT(flags));
     return 0;
 }

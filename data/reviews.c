@@ -183,6 +183,6 @@ int main(int argc, char **argv) {
                       args.first, args.count, min, max);
     else show_reviews(gold, args.seed, args.first, args.count, min, max);
     gold_free(gold);
-    free(gold);
+    free(gold), flags_free(flags, COUNT(flags));
     return 0;
 }
