@@ -40,8 +40,8 @@ $(foreach b,plain asan clang,$(eval $(call builds,$(b))))
 test: plain asan $(if $(shell command -v clang),clang)
 	@sh test/run.sh "$(TESTS)" "$(SCRIPTS)"
 
-bench: build/plain/bench
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE build/plain/bench
+bench: build/plain/bench build/plain/bench_decode
+	sh dev/bench.sh
 
 build/plain/bench: dev/bench.c $(HEADERS)
 	@mkdir -p $(@D) && $(plain) -DPROFILE $< -o $@ $(LIBS)
