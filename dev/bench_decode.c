@@ -46,7 +46,8 @@ int main(int argc, char **argv) {
     int *tokens = mem_alloc((size_t)args.context, sizeof *tokens);
     for (int t = 0; t < args.context; t++) tokens[t] = t * 31 % config.vocab_size;
     for (int b = 0; b < COUNT(sizes); b++) {
-        SampleOptions options = {1.0, 0, 1.0, 1, args.steps + 1, -1};
+        SampleOptions options = {
+            .temperature = 1, .top_p = 1, .max_new_tokens = args.steps + 1, .eos_id = -1};
         batch_clear(&prompts);
         for (int r = 0; r < sizes[b]; r++) batch_add_row(&prompts, tokens, NULL, args.context);
         sampler_begin(&sampler, &model, &options, &prompts, 0);
