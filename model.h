@@ -131,7 +131,7 @@ typedef struct {
     float *logits;           // (HEAD_CHUNK, VP)
     float *hidden, *dhidden; // (HEAD_CHUNK, C) rows gathered for a head
     float *head_stats;       // (HEAD_CHUNK, 4) mean, rstd, entropy, whether the arg max is right
-    int *targets;            // (HEAD_CHUNK)
+    int *targets, *sources;  // (HEAD_CHUNK) tokens to predict, tokens whose states predict them
     float *grads_memory;     // private gradients, NULL for the first shard
     Weights grads;
     HeadStats stats;
@@ -437,42 +437,81 @@ static void layernorm_backward(float *dinp, float *dw, float *db, float *out, co
 // Causal self-attention, per row and head: S = Q K^T / sqrt(HS), P = softmax(S), out = P V.
 // 64 queries at a time meet all keys to their left: the strip of scores (64, keys) stays in the
 // cache, the keys to the right are never touched and no T x T matrix is kept. The backward pass
-// makes P again from the log-sum-exp of each query (Dao et al. 2022).
+// makes P again from the log-sum-exp of each query (Dao et al. 2022). A child row sees its parent's
+// keys first, then its own: the strip has both, side by side.
 
-// Scores of the queries [q0, q0 + n) of one row and head against its keys [0, q0 + n):
-// strip (n, ld) = scale * Q K^T. q and k point at the row's first token; tokens are `stride` apart.
-static void attention_scores(float *strip, const float *q, const float *k, int q0, int n, int HS,
-                             int stride, int ld) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, q0 + n, HS, 1.0f / sqrtf((float)HS),
-                q + (size_t)q0 * stride, stride, k, stride, 0.0f, strip, ld);
+// One row and head: where its queries, keys and values lie.
+typedef struct {
+    int T, before;      // tokens of the row, and of its parent (0: none)
+    size_t own, parent; // offsets of their first q in qkv; k and v lie C and 2C behind
+    size_t token;       // the row's first token, counted in the shard
+    int HS, stride, ld; // head size; from token to token in qkv; from row to row in a strip
+} Heads;
+
+static Heads attention_locate(const Batch *b, int first_row, int r, int h, int C, int NH,
+                              int max_T) {
+    const int p = b->parent[r], first = b->row_start[first_row];
+    Heads a = {.T = b->row_start[r + 1] - b->row_start[r], .HS = C / NH, .stride = 3 * C};
+    a.token = (size_t)(b->row_start[r] - first);
+    a.own = a.token * 3 * C + (size_t)h * a.HS;
+    if (p >= 0) {
+        a.before = b->row_start[p + 1] - b->row_start[p];
+        a.parent = (size_t)(b->row_start[p] - first) * 3 * C + (size_t)h * a.HS;
+    }
+    a.ld = round_up(max_T, 16);
+    return a;
 }
 
-// out (N, C), lse (N, NH) from qkv (N, 3C). Tokens count from row_start[0] = token_begin.
+// Products of tiles, sgemm with most of its words left out. T after a matrix: transposed.
+// c (n, m) = alpha a (n, k) b^T (k, m) + beta c
+static void tile_nt(float *c, const float *a, const float *b, int n, int m, int k, float alpha,
+                    float beta, int lda, int ldb, int ldc) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, m, k, alpha, a, lda, b, ldb, beta, c,
+                ldc);
+}
+// c (n, m) = a (n, k) b (k, m) + beta c
+static void tile_nn(float *c, const float *a, const float *b, int n, int m, int k, float beta,
+                    int lda, int ldb, int ldc) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, m, k, 1.0f, a, lda, b, ldb, beta, c,
+                ldc);
+}
+// c (n, m) = a^T (n, k) b (k, m) + beta c
+static void tile_tn(float *c, const float *a, const float *b, int n, int m, int k, float beta,
+                    int lda, int ldb, int ldc) {
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, m, k, 1.0f, a, lda, b, ldb, beta, c,
+                ldc);
+}
+
+// out (N, C), lse (N, NH) from qkv (N, 3C), for rows [row_begin, row_end) of the batch.
 static void attention_forward(float *out, float *lse, const float *qkv, float *strips, int max_T,
-                              const int *row_start, int R, int C, int NH) {
-    const int HS = C / NH, ld = round_up(max_T, 16), first = row_start[0];
+                              const Batch *b, int row_begin, int row_end, int C, int NH) {
 #pragma omp parallel for schedule(dynamic)
-    for (int task = 0; task < R * NH; task++) {
-        int r = task / NH, h = task % NH;
-        size_t t0 = (size_t)(row_start[r] - first);
-        int T = row_start[r + 1] - row_start[r];
-        const float *q = qkv + t0 * 3 * C + h * HS, *k = q + C, *v = k + C;
-        float *strip = strips + (size_t)omp_get_thread_num() * 2 * QUERY_TILE * ld;
-        for (int q0 = 0; q0 < T; q0 += QUERY_TILE) {
-            int n = T - q0 < QUERY_TILE ? T - q0 : QUERY_TILE;
-            attention_scores(strip, q, k, q0, n, HS, 3 * C, ld);
+    for (int task = row_begin * NH; task < row_end * NH; task++) {
+        const int h = task % NH;
+        const Heads a = attention_locate(b, row_begin, task / NH, h, C, NH, max_T);
+        const int HS = a.HS, ld = a.ld, st = a.stride, before = a.before;
+        const float *q = qkv + a.own, *k = q + C, *v = k + C;
+        const float *pk = qkv + a.parent + C, *pv = pk + C; // the parent's
+        const float scale = 1.0f / sqrtf((float)HS);
+        float *S = strips + (size_t)omp_get_thread_num() * 2 * QUERY_TILE * ld;
+        for (int q0 = 0; q0 < a.T; q0 += QUERY_TILE) {
+            const int n = a.T - q0 < QUERY_TILE ? a.T - q0 : QUERY_TILE, keys = q0 + n;
+            const float *qt = q + (size_t)q0 * st;
+            float *o = out + (a.token + q0) * C + h * HS;
+            if (before) tile_nt(S, qt, pk, n, before, HS, scale, 0, st, st, ld);
+            tile_nt(S + before, qt, k, n, keys, HS, scale, 0, st, st, ld);
             for (int i = 0; i < n; i++) {
-                float *s = strip + (size_t)i * ld, sum = 0;
-                int keys = q0 + i + 1;
-                float max = max_of(s, keys);
+                float *s = S + (size_t)i * ld, sum = 0;
+                const int seen = before + q0 + i + 1;
+                const float max = max_of(s, seen);
 #pragma omp simd reduction(+ : sum)
-                for (int j = 0; j < keys; j++) sum += s[j] = exp_poly(s[j] - max);
-                for (int j = 0; j < keys; j++) s[j] *= 1.0f / sum;
-                for (int j = keys; j < q0 + n; j++) s[j] = 0.0f; // the future
-                lse[(t0 + q0 + i) * NH + h] = max + logf(sum);
+                for (int j = 0; j < seen; j++) sum += s[j] = exp_poly(s[j] - max);
+                for (int j = 0; j < seen; j++) s[j] *= 1.0f / sum;
+                for (int j = seen; j < before + keys; j++) s[j] = 0.0f; // the future
+                lse[(a.token + q0 + i) * NH + h] = max + logf(sum);
             }
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, HS, q0 + n, 1.0f, strip, ld,
-                        v, 3 * C, 0.0f, out + (t0 + q0) * C + h * HS, C);
+            tile_nn(o, S + before, v, n, HS, keys, 0, ld, st, C);
+            if (before) tile_nn(o, S, pv, n, HS, before, 1, ld, st, C);
         }
     }
 }
@@ -480,47 +519,56 @@ static void attention_forward(float *out, float *lse, const float *qkv, float *s
 // dqkv (N, 3C) from dout (N, C) and what the forward pass left. Line by line:
 //   P = exp(S - lse)      dV += P^T dout      dP = dout V^T
 //   dS = scale * P * (dP - sum_j P dP)        dQ = dS K        dK += dS^T Q
-// and sum_j P dP = dout . out. Query tiles go from right to left: the first covers all keys and
-// writes dK and dV (beta 0), the others add.
+// and sum_j P dP = dout . out. Query tiles go from right to left: the first covers all of the row's
+// keys and writes dK and dV (beta 0), the others add. A parent and its children are one task, so
+// that no two threads add to the same dK and dV; the parent comes first and writes them.
 static void attention_backward(float *dqkv, const float *dout, const float *qkv, const float *out,
-                               const float *lse, float *strips, int max_T, const int *row_start,
-                               int R, int C, int NH) {
-    const int HS = C / NH, ld = round_up(max_T, 16), first = row_start[0];
-    const float scale = 1.0f / sqrtf((float)HS);
+                               const float *lse, float *strips, int max_T, const Batch *b,
+                               int row_begin, int row_end, int C, int NH) {
 #pragma omp parallel for schedule(dynamic)
-    for (int task = 0; task < R * NH; task++) {
-        int r = task / NH, h = task % NH;
-        size_t t0 = (size_t)(row_start[r] - first);
-        int T = row_start[r + 1] - row_start[r];
-        const float *q = qkv + t0 * 3 * C + h * HS, *k = q + C, *v = k + C;
-        float *dq = dqkv + t0 * 3 * C + h * HS, *dk = dq + C, *dv = dk + C;
-        float *P = strips + (size_t)omp_get_thread_num() * 2 * QUERY_TILE * ld;
-        float *dP = P + (size_t)QUERY_TILE * ld;
-        int q0 = (T - 1) / QUERY_TILE * QUERY_TILE;
-        for (float beta = 0.0f; q0 >= 0; q0 -= QUERY_TILE, beta = 1.0f) {
-            int n = T - q0 < QUERY_TILE ? T - q0 : QUERY_TILE, keys = q0 + n;
-            const float *o = out + (t0 + q0) * C + h * HS, *d = dout + (t0 + q0) * C + h * HS;
-            attention_scores(P, q, k, q0, n, HS, 3 * C, ld);
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, keys, HS, 1.0f, d, C, v, 3 * C,
-                        0.0f, dP, ld);
-            for (int i = 0; i < n; i++) {
-                float *p = P + (size_t)i * ld, *dp = dP + (size_t)i * ld;
-                float l = lse[(t0 + q0 + i) * NH + h];
-                float D = dot(o + (size_t)i * C, d + (size_t)i * C, HS);
-                int seen = q0 + i + 1;
-                for (int j = 0; j < seen; j++) {
-                    p[j] = exp_poly(p[j] - l);
-                    dp[j] = scale * p[j] * (dp[j] - D);
+    for (int task = row_begin * NH; task < row_end * NH; task++) {
+        const int h = task % NH, root = task / NH;
+        if (b->parent[root] >= 0) continue;
+        int r = root;
+        do {
+            const Heads a = attention_locate(b, row_begin, r, h, C, NH, max_T);
+            const int HS = a.HS, ld = a.ld, st = a.stride, before = a.before;
+            const float *q = qkv + a.own, *k = q + C, *v = k + C;
+            const float *pk = qkv + a.parent + C, *pv = pk + C;
+            float *dq = dqkv + a.own, *dk = dq + C, *dv = dk + C;
+            float *dpk = dqkv + a.parent + C, *dpv = dpk + C;
+            const float scale = 1.0f / sqrtf((float)HS);
+            float *P = strips + (size_t)omp_get_thread_num() * 2 * QUERY_TILE * ld;
+            float *dP = P + (size_t)QUERY_TILE * ld;
+            int q0 = (a.T - 1) / QUERY_TILE * QUERY_TILE;
+            for (float beta = 0.0f; q0 >= 0; q0 -= QUERY_TILE, beta = 1.0f) {
+                const int n = a.T - q0 < QUERY_TILE ? a.T - q0 : QUERY_TILE, keys = q0 + n;
+                const float *o = out + (a.token + q0) * C + h * HS;
+                const float *d = dout + (a.token + q0) * C + h * HS, *qt = q + (size_t)q0 * st;
+                if (before) tile_nt(P, qt, pk, n, before, HS, scale, 0, st, st, ld);
+                tile_nt(P + before, qt, k, n, keys, HS, scale, 0, st, st, ld);
+                if (before) tile_nt(dP, d, pv, n, before, HS, 1, 0, C, st, ld);
+                tile_nt(dP + before, d, v, n, keys, HS, 1, 0, C, st, ld);
+                for (int i = 0; i < n; i++) {
+                    float *p = P + (size_t)i * ld, *dp = dP + (size_t)i * ld;
+                    const float l = lse[(a.token + q0 + i) * NH + h];
+                    const float D = dot(o + (size_t)i * C, d + (size_t)i * C, HS);
+                    const int seen = before + q0 + i + 1;
+                    for (int j = 0; j < seen; j++) {
+                        p[j] = exp_poly(p[j] - l);
+                        dp[j] = scale * p[j] * (dp[j] - D);
+                    }
+                    for (int j = seen; j < before + keys; j++) p[j] = dp[j] = 0.0f;
                 }
-                for (int j = seen; j < keys; j++) p[j] = dp[j] = 0.0f;
+                tile_tn(dv, P + before, d, keys, HS, n, beta, ld, C, st);
+                tile_nn(dq + (size_t)q0 * st, dP + before, k, n, HS, keys, 0, ld, st, st);
+                tile_tn(dk, dP + before, qt, keys, HS, n, beta, ld, st, st);
+                if (!before) continue;
+                tile_tn(dpv, P, d, before, HS, n, 1, ld, C, st);
+                tile_nn(dq + (size_t)q0 * st, dP, pk, n, HS, before, 1, ld, st, st);
+                tile_tn(dpk, dP, qt, before, HS, n, 1, ld, st, st);
             }
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, HS, n, 1.0f, P, ld, d, C,
-                        beta, dv, 3 * C);
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, HS, keys, 1.0f, dP, ld, k,
-                        3 * C, 0.0f, dq + (size_t)q0 * 3 * C, 3 * C);
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, HS, n, 1.0f, dP, ld,
-                        q + (size_t)q0 * 3 * C, 3 * C, beta, dk, 3 * C);
-        }
+        } while (++r < row_end && b->parent[r] == root);
     }
 }
 
@@ -552,34 +600,39 @@ static void gelu_backward(float *dinp, float *out, const float *inp, size_t n) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// Embedding: x = wte[token] + wpe[position in the row]
+// Embedding: x = wte[token] + wpe[position], the position counted from where the row begins, or its
+// parent
 
-// out (N, C) for the tokens of rows [0, R) of row_start
-static void embedding_forward(float *out, const int *tokens, const int *row_start, int R,
+// out (N, C) for rows [row_begin, row_end) of the batch
+static void embedding_forward(float *out, const Batch *b, int row_begin, int row_end,
                               const float *wte, const float *wpe, int C) {
-    const int first = row_start[0];
+    const int first = b->row_start[row_begin];
 #pragma omp parallel for schedule(static)
-    for (int r = 0; r < R; r++)
-        for (int t = row_start[r]; t < row_start[r + 1]; t++) {
-            const float *e = wte + (size_t)tokens[t] * C, *p = wpe + (size_t)(t - row_start[r]) * C;
+    for (int r = row_begin; r < row_end; r++) {
+        const int shift = batch_row_length(b, r) - b->row_start[r + 1]; // token to position
+        for (int t = b->row_start[r]; t < b->row_start[r + 1]; t++) {
+            const float *e = wte + (size_t)b->tokens[t] * C, *p = wpe + (size_t)(t + shift) * C;
             float *o = out + (size_t)(t - first) * C;
             for (int i = 0; i < C; i++) o[i] = e[i] + p[i];
         }
+    }
 }
 
 // dwte, dwpe += dout. Threads split the channels: a token may occur many times.
-static void embedding_backward(float *dwte, float *dwpe, const float *dout, const int *tokens,
-                               const int *row_start, int R, int C) {
-    const int first = row_start[0], block = 64;
+static void embedding_backward(float *dwte, float *dwpe, const float *dout, const Batch *b,
+                               int row_begin, int row_end, int C) {
+    const int first = b->row_start[row_begin], block = 64;
 #pragma omp parallel for schedule(static)
     for (int i0 = 0; i0 < C; i0 += block) {
-        int i1 = i0 + block < C ? i0 + block : C;
-        for (int r = 0; r < R; r++)
-            for (int t = row_start[r]; t < row_start[r + 1]; t++) {
-                float *e = dwte + (size_t)tokens[t] * C, *p = dwpe + (size_t)(t - row_start[r]) * C;
+        const int i1 = i0 + block < C ? i0 + block : C;
+        for (int r = row_begin; r < row_end; r++) {
+            const int shift = batch_row_length(b, r) - b->row_start[r + 1];
+            for (int t = b->row_start[r]; t < b->row_start[r + 1]; t++) {
+                float *e = dwte + (size_t)b->tokens[t] * C, *p = dwpe + (size_t)(t + shift) * C;
                 const float *d = dout + (size_t)(t - first) * C;
                 for (int i = i0; i < i1; i++) e[i] += d[i], p[i] += d[i];
             }
+        }
     }
 }
 
@@ -635,31 +688,34 @@ static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
     for (int i = 0; i < COUNT(parts); i++) total += (parts[i].size + 15) / 16 * 16;
     free(s->memory), free(s->targets);
     s->memory = mem_floats(total);
-    s->targets = mem_alloc(HEAD_CHUNK, sizeof(int));
+    s->targets = mem_alloc(2 * HEAD_CHUNK, sizeof(int));
+    s->sources = s->targets + HEAD_CHUNK;
     float *p = s->memory;
     for (int i = 0; i < COUNT(parts); p += (parts[i].size + 15) / 16 * 16, i++)
         *parts[i].field = parts[i].size ? p : NULL;
 }
 
-// Deal the rows out to the shards in order, each about the same number of tokens.
+// Deal the rows out to the shards in order, each about the same number of tokens. A parent and its
+// children stay together.
 static void shards_assign(GPT2 *model, const Batch *b) {
     int r = 0;
     for (int i = 0; i < model->n_shards; i++) {
         Shard *s = &model->shards[i];
-        int64_t share_end = (int64_t)b->N * (i + 1) / model->n_shards; // in tokens
+        const bool last = i == model->n_shards - 1;
+        const int64_t share_end = (int64_t)b->N * (i + 1) / model->n_shards; // in tokens
+        int T = 1;
         s->row_begin = r;
-        // A row belongs to the shard in whose share its middle lies.
-        while (r < b->R && (i == model->n_shards - 1 ||
-                            (b->row_start[r] + b->row_start[r + 1]) / 2 < share_end))
-            r++;
+        while (r < b->R) {
+            int end = r + 1;
+            while (end < b->R && b->parent[end] >= 0) end++;
+            // they belong to the shard in whose share their middle lies
+            if (!last && (b->row_start[r] + b->row_start[end]) / 2 >= share_end) break;
+            for (; r < end; r++)
+                if (batch_row_length(b, r) > T) T = batch_row_length(b, r);
+        }
         s->row_end = r;
         s->token_begin = b->row_start[s->row_begin];
         s->N = b->row_start[r] - s->token_begin;
-        int T = 1;
-        for (int k = s->row_begin; k < r; k++) {
-            int n = b->row_start[k + 1] - b->row_start[k];
-            T = n > T ? n : T;
-        }
         shard_reserve(model, s, s->N, T);
     }
 }
@@ -670,17 +726,16 @@ static void layer_forward(const GPT2 *model, Shard *s, int l, int k, const float
                           float *x_next) {
     const LayerWeights *w = &model->w.h[l];
     const int N = s->N, C = model->config.n_embd, I = model->config.n_inner;
-    const int NH = model->config.n_head, R = s->row_end - s->row_begin;
+    const int NH = model->config.n_head;
     const float eps = model->config.layer_norm_epsilon;
     const size_t n = (size_t)k * (size_t)round_up(s->max_N, 16);
-    const int *rows = model->batch->row_start + s->row_begin;
     float *qkv = s->qkv + n * 3 * C, *att = s->att + n * C, *mid = s->mid + n * C;
     float *fc = s->fc + n * I;
     TIMED(PART_NORM, layernorm_forward(s->norm, s->mean_1 + n, s->rstd_1 + n, x, w->ln_1_w,
                                        w->ln_1_b, N, C, eps));
     TIMED(PART_LINEAR, matmul_forward(qkv, s->norm, w->attn_w, w->attn_b, NULL, N, C, 3 * C));
-    TIMED(PART_ATT,
-          attention_forward(att, s->lse + n * NH, qkv, s->strips, s->max_T, rows, R, C, NH));
+    TIMED(PART_ATT, attention_forward(att, s->lse + n * NH, qkv, s->strips, s->max_T, model->batch,
+                                      s->row_begin, s->row_end, C, NH));
     TIMED(PART_LINEAR, matmul_forward(mid, att, w->attn_proj_w, w->attn_proj_b, x, N, C, C));
     TIMED(PART_NORM, layernorm_forward(s->norm, s->mean_2 + n, s->rstd_2 + n, mid, w->ln_2_w,
                                        w->ln_2_b, N, C, eps));
@@ -694,9 +749,8 @@ static void layer_forward(const GPT2 *model, Shard *s, int l, int k, const float
 static void layer_backward(const GPT2 *model, Shard *s, int l, int k, const float *x) {
     const LayerWeights *w = &model->w.h[l], *d = &s->grads.h[l];
     const int N = s->N, C = model->config.n_embd, I = model->config.n_inner;
-    const int NH = model->config.n_head, R = s->row_end - s->row_begin;
+    const int NH = model->config.n_head;
     const size_t n = (size_t)k * (size_t)round_up(s->max_N, 16);
-    const int *rows = model->batch->row_start + s->row_begin;
     const float *qkv = s->qkv + n * 3 * C, *att = s->att + n * C, *mid = s->mid + n * C;
     const float *fc = s->fc + n * I;
     // x_next = mid + fc_proj(gelu(fc(ln_2(mid))))
@@ -713,8 +767,9 @@ static void layer_backward(const GPT2 *model, Shard *s, int l, int k, const floa
     // mid = x + attn_proj(attention(attn(ln_1(x)))); dnorm is free again and holds datt
     TIMED(PART_LINEAR_BACK, matmul_backward(s->dnorm, d->attn_proj_w, d->attn_proj_b, s->dx, att,
                                             w->attn_proj_w, N, C, C));
-    TIMED(PART_ATT_BACK, attention_backward(s->dqkv, s->dnorm, qkv, att, s->lse + n * NH, s->strips,
-                                            s->max_T, rows, R, C, NH));
+    TIMED(PART_ATT_BACK,
+          attention_backward(s->dqkv, s->dnorm, qkv, att, s->lse + n * NH, s->strips, s->max_T,
+                             model->batch, s->row_begin, s->row_end, C, NH));
     TIMED(PART_LINEAR_BACK,
           matmul_backward(s->dnorm, NULL, NULL, s->dqkv, NULL, w->attn_w, N, C, 3 * C));
     TIMED(PART_NORM, layernorm_backward(s->dx, d->ln_1_w, d->ln_1_b, s->norm, s->dnorm, x,
@@ -732,9 +787,8 @@ static float *shard_x(const GPT2 *model, const Shard *s, int l) {
 static void shard_forward(const GPT2 *model, Shard *s) {
     const int L = model->config.n_layer, C = model->config.n_embd;
     const bool keep = kept_layers(model) > 1;
-    TIMED(PART_EMBED, embedding_forward(shard_x(model, s, 0), model->batch->tokens,
-                                        model->batch->row_start + s->row_begin,
-                                        s->row_end - s->row_begin, model->w.wte, model->w.wpe, C));
+    TIMED(PART_EMBED, embedding_forward(shard_x(model, s, 0), model->batch, s->row_begin,
+                                        s->row_end, model->w.wte, model->w.wpe, C));
     for (int l = 0; l < L; l++)
         layer_forward(model, s, l, keep ? l : 0, shard_x(model, s, l), shard_x(model, s, l + 1));
     if (s->dx) memset(s->dx, 0, (size_t)s->N * C * sizeof(float)); // the heads add to it
@@ -748,9 +802,8 @@ static void shard_backward(const GPT2 *model, Shard *s) {
         if (!keep) layer_forward(model, s, l, 0, x, shard_x(model, s, l + 1));
         layer_backward(model, s, l, keep ? l : 0, x);
     }
-    TIMED(PART_EMBED,
-          embedding_backward(s->grads.wte, s->grads.wpe, s->dx, model->batch->tokens,
-                             model->batch->row_start + s->row_begin, s->row_end - s->row_begin, C));
+    TIMED(PART_EMBED, embedding_backward(s->grads.wte, s->grads.wpe, s->dx, model->batch,
+                                         s->row_begin, s->row_end, C));
 }
 
 // Run a statement for every shard that has rows: in parallel when there are several (inside, sgemm
@@ -778,10 +831,14 @@ static void gpt2_forward(GPT2 *model, const Batch *batch) {
         if (batch->tokens[t] < 0 || batch->tokens[t] >= model->config.vocab_size)
             die(EXIT_BAD_INPUT, "token id %d is outside the model's vocabulary of %d",
                 batch->tokens[t], model->config.vocab_size);
-    for (int r = 0; r < batch->R; r++)
-        if (batch->row_start[r + 1] - batch->row_start[r] > model->config.n_positions)
-            die(EXIT_BAD_INPUT, "a row of %d tokens is longer than the model's %d positions",
-                batch->row_start[r + 1] - batch->row_start[r], model->config.n_positions);
+    for (int r = 0; r < batch->R; r++) {
+        const int T = batch_row_length(batch, r), p = batch->parent[r];
+        if (T > model->config.n_positions)
+            die(EXIT_BAD_INPUT, "a row of %d tokens is longer than the model's %d positions", T,
+                model->config.n_positions);
+        if (p >= 0 && (batch->parent[p] >= 0 || (p != r - 1 && p != batch->parent[r - 1])))
+            die(EXIT_BAD_INPUT, "row %d does not stand behind its parent, row %d", r, p);
+    }
     model->batch = batch;
     shards_assign(model, batch);
     FOR_SHARDS(model, s, shard_forward(model, s));
@@ -799,8 +856,8 @@ static void gpt2_backward(GPT2 *model) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// Language-model head: log p(token t | its row before t) for every t whose mask is set, read from
-// the hidden state of token t - 1. Tokens without mask cost nothing here, and the logits exist for
+// Language-model head: log p(token t | all before it) for every t whose mask is set, read from the
+// hidden state of the token before: t - 1, or the last of the parent for a child's first token. Tokens without mask cost nothing here, and the logits exist for
 // HEAD_CHUNK tokens at a time only.
 
 // logits (one token's, V) -> its log-probability, entropy and arg max; with `seed` (dlogp), the
@@ -837,16 +894,21 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
     float *mean = s->head_stats, *rstd = mean + HEAD_CHUNK, *entropy = rstd + HEAD_CHUNK;
     float *correct = entropy + HEAD_CHUNK;
     HeadStats stats = {0};
-    int t = s->token_begin, end = s->token_begin + s->N;
+    int t = s->token_begin, end = s->token_begin + s->N, r = s->row_begin;
     while (t < end) {
         int n = 0;
-        for (; t < end && n < HEAD_CHUNK; t++)
-            if (b->mask[t]) s->targets[n++] = t;
+        for (; t < end && n < HEAD_CHUNK; t++) {
+            while (t == b->row_start[r + 1]) r++;
+            if (!b->mask[t]) continue;
+            const bool child_begins = t == b->row_start[r] && b->parent[r] >= 0;
+            s->sources[n] = child_begins ? b->row_start[b->parent[r] + 1] - 1 : t - 1;
+            s->targets[n++] = t;
+        }
         if (n == 0) break;
         // gather the hidden states that predict them
         float *raw = s->norm; // (n, C), free between forward and backward
         for (int i = 0; i < n; i++)
-            memcpy(raw + (size_t)i * C, x + (size_t)(s->targets[i] - 1 - s->token_begin) * C,
+            memcpy(raw + (size_t)i * C, x + (size_t)(s->sources[i] - s->token_begin) * C,
                    (size_t)C * sizeof(float));
         layernorm_forward(s->hidden, mean, rstd, raw, model->w.ln_f_w, model->w.ln_f_b, n, C,
                           model->config.layer_norm_epsilon);
@@ -868,7 +930,7 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
         layernorm_backward(draw, s->grads.ln_f_w, s->grads.ln_f_b, s->hidden, s->dhidden, raw, mean,
                            rstd, model->w.ln_f_w, model->w.ln_f_b, n, C);
         for (int i = 0; i < n; i++) {
-            float *to = s->dx + (size_t)(s->targets[i] - 1 - s->token_begin) * C;
+            float *to = s->dx + (size_t)(s->sources[i] - s->token_begin) * C;
             for (int c = 0; c < C; c++) to[c] += draw[(size_t)i * C + c];
         }
     }

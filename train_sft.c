@@ -308,6 +308,7 @@ int main(int argc, char **argv) {
                                     .temperature = 1,
                                     .top_p = 1,
                                     .eos_id = tokenizer.eos_id,
+                                    .vocab_size = tokenizer.vocab_size,
                                     .seed = (uint64_t)args.seed};
     if (!resume)
         show_samples(&model, &tokenizer, shown, args.samples, &sampling, "before training");

@@ -5,6 +5,7 @@
 //
 //     ./bench gemm              sgemm at the shapes of GPT-2 small
 //     ./bench train B T [tiny]  one training step of B rows of T tokens, best of several
+//     ./bench tokenize DIR FILE encoding a text file with the vocabulary in DIR, one thread
 //
 // The floor of a step is 6 P flop a token (P weights: 2 P forward, 4 P backward) plus causal
 // attention (6 C T L flop a token: half of the T x T square, forward and backward) at the FMA peak,
@@ -12,6 +13,7 @@
 // limits are measured before and after the steps, and the better figure counts. Weights and tokens
 // are random; the time of a step depends on neither.
 #include "../common.h"
+#include "../tokenizer.h"
 #include "../model.h"
 #include "limits.h"
 
@@ -109,12 +111,31 @@ static void bench_train(int B, int T, bool tiny) {
     printf("\n");
 }
 
+static void bench_tokenize(const char *dir, const char *path) {
+    Tokenizer tokenizer;
+    TokenList ids = {0};
+    size_t n;
+    double began = seconds_now();
+    tokenizer_load(&tokenizer, dir);
+    double loaded = seconds_now();
+    char *text = file_read(path, &n);
+    for (int pass = 1; pass <= 3; pass++) { // the first pass finds the caches cold
+        double start = seconds_now();
+        ids.n = 0;
+        tokenizer_encode(&tokenizer, &ids, text, n, true);
+        printf("tokenize %s, pass %d: %.1f MB/s, %zu tokens (loading took %.3f s)\n", path, pass,
+               1e-6 * (double)n / (seconds_now() - start), ids.n, loaded - began);
+    }
+    free(text), tokens_free(&ids), tokenizer_free(&tokenizer);
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     blas_report();
     if (argc == 2 && !strcmp(argv[1], "gemm")) bench_gemm();
     else if (argc >= 4 && !strcmp(argv[1], "train"))
         bench_train(atoi(argv[2]), atoi(argv[3]), argc == 5);
-    else die(EXIT_USAGE, "usage: bench gemm | bench train B T [tiny]");
+    else if (argc == 4 && !strcmp(argv[1], "tokenize")) bench_tokenize(argv[2], argv[3]);
+    else die(EXIT_USAGE, "usage: bench gemm | train B T [tiny] | tokenize DIR FILE");
     return 0;
 }

@@ -177,43 +177,55 @@ static void test_gelu(void) {
 #undef LOSS
 }
 
-// Rows of 1, 2, 64, 65 and 130 tokens: below, at and above one and two query tiles.
+// Rows of 1, 2, 64, 65 and 130 tokens: below, at and above one and two query tiles; then a parent
+// of 70 with children of 3 and 66, and one of 2 with a child of 1.
 static void test_attention(void) {
-    enum { R = 5, C = 12, NH = 3, HS = C / NH, N = 262, T = 130 };
-    const int rows[R + 1] = {0, 1, 3, 67, 132, 262};
+    enum { R = 10, C = 12, NH = 3, HS = C / NH, N = 404, T = 136 };
+    const int lengths[R] = {1, 2, 64, 65, 130, 70, 3, 66, 2, 1};
+    const int parents[R] = {-1, -1, -1, -1, -1, -1, 5, 5, -1, 8};
     static float qkv[N * 3 * C], out[N * C], lse[N * NH], r[N * C], dqkv[N * 3 * C];
+    const int zeros[130] = {0};
+    Batch b = {0};
+    for (int k = 0; k < R; k++) batch_add_child(&b, parents[k], zeros, NULL, lengths[k]);
+    CHECK(b.N == N && batch_row_length(&b, 7) == T, "the batch is laid out");
     float *strips = mem_floats((size_t)omp_get_max_threads() * 2 * QUERY_TILE * round_up(T, 16));
     Rng rng = rng_make(4, 1);
     fill(qkv, N * 3 * C, &rng), fill(r, N * C, &rng);
-    attention_forward(out, lse, qkv, strips, T, rows, R, C, NH);
+    attention_forward(out, lse, qkv, strips, T, &b, 0, R, C, NH);
     double worst = 0;
     for (int k = 0; k < R; k++)
         for (int h = 0; h < NH; h++)
-            for (int t = rows[k]; t < rows[k + 1]; t++) {
-                double p[T], sum = 0, want[HS] = {0};
-                for (int j = rows[k]; j <= t; j++) {
-                    double s = 0;
+            for (int t = b.row_start[k]; t < b.row_start[k + 1]; t++) {
+                double sum = 0, want[HS] = {0};
+                for (int j = 0; j <= t; j++) {
+                    const int p = b.parent[k];
+                    bool in_row = j >= b.row_start[k];
+                    bool in_parent = p >= 0 && j >= b.row_start[p] && j < b.row_start[p + 1];
+                    if (!in_row && !in_parent) continue;
+                    double score = 0;
                     for (int i = 0; i < HS; i++)
-                        s += (double)qkv[t * 3 * C + h * HS + i] * qkv[j * 3 * C + C + h * HS + i];
-                    sum += p[j - rows[k]] = exp(s / sqrt(HS));
+                        score +=
+                            (double)qkv[t * 3 * C + h * HS + i] * qkv[j * 3 * C + C + h * HS + i];
+                    sum += score = exp(score / sqrt(HS));
+                    for (int i = 0; i < HS; i++)
+                        want[i] += score * qkv[j * 3 * C + 2 * C + h * HS + i];
                 }
-                for (int j = rows[k]; j <= t; j++)
-                    for (int i = 0; i < HS; i++)
-                        want[i] += p[j - rows[k]] / sum * qkv[j * 3 * C + 2 * C + h * HS + i];
                 for (int i = 0; i < HS; i++) {
-                    double e = fabs(want[i] - out[t * C + h * HS + i]);
+                    double e = fabs(want[i] / sum - out[t * C + h * HS + i]);
                     if (!(e <= worst)) worst = e;
                 }
             }
     CHECK(worst < 2e-6, "attention differs from the naive loop by %g", worst);
-    attention_backward(dqkv, r, qkv, out, lse, strips, T, rows, R, C, NH);
-#define LOSS (attention_forward(out, lse, qkv, strips, T, rows, R, C, NH), weighted(r, out, N * C))
+    attention_backward(dqkv, r, qkv, out, lse, strips, T, &b, 0, R, C, NH);
+#define LOSS (attention_forward(out, lse, qkv, strips, T, &b, 0, R, C, NH), weighted(r, out, N * C))
     CHECK_GRADIENT(qkv, dqkv, N * 3 * C, LOSS, "attention, all rows");
-    float *last = qkv + 131 * 3 * C; // the row of three tiles, entry by entry at its start
-    float *dlast = dqkv + 131 * 3 * C;
-    CHECK_GRADIENT(last, dlast, 150, LOSS, "attention, a row of three tiles");
+    const int rows[] = {4, 5, 7, 8}; // three tiles, a parent, a child of two tiles, a small parent
+    for (int i = 0; i < COUNT(rows); i++) { // entry by entry at the row's start
+        size_t at = (size_t)b.row_start[rows[i]] * 3 * C;
+        CHECK_GRADIENT(qkv + at, dqkv + at, 36, LOSS, "attention, begin of a row");
+    }
 #undef LOSS
-    free(strips);
+    free(strips), batch_free(&b);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -353,6 +365,58 @@ static void test_golden_score(void) {
     batch_free(&b), gpt2_free(&m);
 }
 
+// Sum of r[t] logp[t] (or of r[t] value[t]) of the batch: what the differences below differ.
+static double head_loss(GPT2 *m, const Batch *b, const float *r, float *out, bool scalar) {
+    gpt2_forward(m, b);
+    if (scalar) value_head_forward(m, out);
+    else lm_head_forward(m, out);
+    return weighted(r, out, (size_t)b->N);
+}
+
+// Both heads and the embedding through the whole model, tensor by tensor.
+static void test_heads(void) {
+    GPT2 m;
+    GPT2Config c = {.vocab_size = 37,
+                    .n_positions = 12,
+                    .n_embd = 12,
+                    .n_layer = 1,
+                    .n_head = 3,
+                    .n_inner = 20,
+                    .layer_norm_epsilon = 1e-5f,
+                    .initializer_range = 0.4f,
+                    .score_head = true};
+    omp_set_num_threads(2);
+    gpt2_create(&m, c);
+    gpt2_init_random(&m, 3);
+    gpt2_train_begin(&m, false);
+    Batch b = {0};
+    Rng rng = rng_make(9, 9);
+    for (int k = 0; k < 3; k++) {
+        int tokens[12];
+        for (int t = 0; t < 12; t++) tokens[t] = (int)rng_below(&rng, 37);
+        batch_add_row(&b, tokens, NULL, 12 - 5 * k);
+    }
+    b.mask[3] = b.mask[4] = 0;
+    float *r = mem_floats((size_t)b.N), *out = mem_floats((size_t)b.N);
+    fill(r, (size_t)b.N, &rng);
+    for (int scalar = 0; scalar < 2; scalar++) {
+        for (int t = 0; t < b.N; t++)
+            if (!scalar && !b.mask[t]) r[t] = 0;
+        memset(m.grads, 0, m.n_floats * sizeof(float));
+        head_loss(&m, &b, r, out, scalar);
+        if (scalar) value_head_backward(&m, r);
+        else lm_head_backward(&m, r);
+        gpt2_backward(&m);
+        for (int i = 0; i < m.n_tensors; i++) {
+            const Tensor *t = &m.tensors[i];
+            if (!scalar && !strcmp(t->name, "score.weight")) continue;
+            float *x = m.params + t->offset, *dx = m.grads + t->offset;
+            CHECK_GRADIENT(x, dx, t->size, head_loss(&m, &b, r, out, scalar), t->name);
+        }
+    }
+    free(r), free(out), batch_free(&b), gpt2_free(&m);
+}
+
 // ------------------------------------------------------------------------------------------------
 // What must not matter
 
@@ -440,6 +504,76 @@ static void test_invariance(void) {
     CHECK(tensor_error(logp, want, (size_t)b.N) < 1e-5, "forward only");
     gpt2_free(&frozen), gpt2_free(&m);
     free(logp), free(dlogp), free(want), free(grads), free(bits), batch_free(&b);
+}
+
+// Completions that share their prompt give what they give as rows of their own: log-probs, the
+// gradients of all weights, and the values of the scalar head.
+static void test_shared_prompts(int C, int threads) {
+    omp_set_num_threads(threads);
+    GPT2Config config = odd_config(C);
+    config.score_head = true;
+    // 0.3 at 39 channels; at any width sums of the same size, so that the bounds mean the same
+    config.initializer_range *= sqrtf(39.0f / (float)C);
+    GPT2 m;
+    gpt2_create(&m, config);
+    gpt2_init_random(&m, 5);
+    gpt2_train_begin(&m, false);
+    Batch shared = {0}, alone = {0};
+    const int sizes[][3] = {{7, 3, 12}, {1, 1, 1}, {70, 20, 30}, {64, 1, 2}, {5, 80, 66}};
+    int of_alone[400], n = 0; // for each masked token of `shared` in order, its place in `alone`
+    Rng rng = rng_make(11, 11);
+    for (int k = 0; k < COUNT(sizes); k++) {
+        int tokens[200], prompt = sizes[k][0], root = shared.R;
+        unsigned char mask[200] = {0};
+        for (int t = 0; t < prompt; t++) tokens[t] = (int)rng_below(&rng, 83);
+        batch_add_row(&shared, tokens, mask, prompt);
+        for (int side = 1; side <= 2; side++) {
+            for (int t = 0; t < sizes[k][side]; t++)
+                tokens[prompt + t] = (int)rng_below(&rng, 83), mask[prompt + t] = t % 3 != 1;
+            batch_add_child(&shared, root, tokens + prompt, mask + prompt, sizes[k][side]);
+            batch_add_row(&alone, tokens, mask, prompt + sizes[k][side]);
+            memset(mask, 0, sizeof mask);
+        }
+    }
+    for (int t = 0; t < alone.N; t++)
+        if (alone.mask[t]) of_alone[n++] = t;
+    CHECK(n == batch_count_mask(&shared), "the same tokens");
+    float *logp[2], *dlogp[2], *value[2], *dvalue[2];
+    double *grads = mem_alloc(m.n_floats, sizeof *grads), *want = mem_alloc(400, sizeof *want);
+    for (int i = 0; i < 2; i++) {
+        logp[i] = mem_floats(2000), dlogp[i] = mem_floats(2000);
+        value[i] = mem_floats(2000), dvalue[i] = mem_floats(2000);
+    }
+    for (int t = 0, k = 0; t < shared.N; t++) {
+        if (!shared.mask[t]) continue;
+        dlogp[0][of_alone[k]] = dlogp[1][t] = (float)rng_normal(&rng);
+        dvalue[0][of_alone[k]] = dvalue[1][t] = (float)rng_normal(&rng);
+        k++;
+    }
+    for (int i = 0; i < 2; i++) {
+        memset(m.grads, 0, m.n_floats * sizeof(float));
+        gpt2_forward(&m, i ? &shared : &alone);
+        lm_head_forward(&m, logp[i]);
+        value_head_forward(&m, value[i]);
+        lm_head_backward(&m, dlogp[i]);
+        value_head_backward(&m, dvalue[i]);
+        gpt2_backward(&m);
+        if (i == 0) copy_floats(grads, m.grads, m.n_floats);
+    }
+    float got[400], got_value[400];
+    double want_value[400];
+    for (int t = 0, k = 0; t < shared.N; t++)
+        if (shared.mask[t]) {
+            got[k] = logp[1][t], want[k] = logp[0][of_alone[k]];
+            got_value[k] = value[1][t], want_value[k] = value[0][of_alone[k]], k++;
+        }
+    // 1e-5: the same sums in another order
+    CHECK(tensor_error(got, want, (size_t)n) < 1e-5, "log-probs with shared prompts");
+    CHECK(tensor_error(got_value, want_value, (size_t)n) < 1e-5, "values with shared prompts");
+    CHECK(tensor_error(m.grads, grads, m.n_floats) < 1e-5, "gradients with shared prompts: %g",
+          tensor_error(m.grads, grads, m.n_floats));
+    for (int i = 0; i < 2; i++) free(logp[i]), free(dlogp[i]), free(value[i]), free(dvalue[i]);
+    free(grads), free(want), batch_free(&shared), batch_free(&alone), gpt2_free(&m);
 }
 
 // A wide model runs as one shard: the other half of the code's threading.
@@ -543,6 +677,13 @@ static void test_bad_batches(void) {
     batch_clear(&b), tokens[0] = 0;
     batch_add_row(&b, tokens, NULL, 101);
     CHECK_DIES(EXIT_BAD_INPUT, "longer than the model's 100 positions", gpt2_forward(&m, &b));
+    batch_clear(&b);
+    batch_add_row(&b, tokens + 1, NULL, 60);
+    batch_add_child(&b, 0, tokens + 1, NULL, 41);
+    CHECK_DIES(EXIT_BAD_INPUT, "a row of 101 tokens is longer", gpt2_forward(&m, &b));
+    batch_clear(&b);
+    for (int r = 0; r < 3; r++) batch_add_child(&b, r - 1, tokens + 1, NULL, 2);
+    CHECK_DIES(EXIT_BAD_INPUT, "row 2 does not stand behind its parent", gpt2_forward(&m, &b));
     batch_free(&b), gpt2_free(&m);
 }
 
@@ -557,8 +698,12 @@ int main(void) {
     test_golden(2, false);
     test_golden(2, true);
     test_golden_score();
+    test_heads();
     test_invariance();
     test_wide();
+    test_shared_prompts(39, 1);
+    test_shared_prompts(39, 2);
+    test_shared_prompts(264, 2);
     test_optimizer();
     test_init();
     return test_end("model");
