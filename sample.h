@@ -44,6 +44,8 @@ typedef float Vec8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+// Inner loops stay in functions of their own: inside a large one registers run out.
+#define NEVER_INLINE static __attribute__((noinline))
 // The compiler may not move loads across this: without it GCC loads all factors first, has no
 // registers left and keeps the sums in memory (1.4 times slower).
 #define KEEP_LOADS_HERE() __asm__ volatile("" ::: "memory")
@@ -80,8 +82,8 @@ ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x
 }
 
 // The same for any number of rows up to TILE_ROWS and of columns up to TILE_COLS.
-static void tile_product_any(float *out, int ld_out, const float *x, int ld_x, const float *w,
-                             int N, int K, const float *next, int rows, int cols) {
+NEVER_INLINE void tile_product_any(float *out, int ld_out, const float *x, int ld_x, const float *w,
+                                   int N, int K, const float *next, int rows, int cols) {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
         if (n > TILE_ROWS) break;                                                                  \
@@ -180,19 +182,25 @@ enum { HEAD_ROWS = 6 };
 
 // logits (lanes, ld)^T for HEAD_ROWS rows of wte; h (C, lanes).
 #define DEFINE_HEAD_TILE(NAME, TYPE, VECS)                                                         \
-    static void NAME(float *logits, int ld, const float *h, const float *wte, int C, int M) {      \
+    NEVER_INLINE void NAME(float *logits, int ld, const float *h, const float *wte, int C,         \
+                           int M) {                                                                \
         enum { WIDTH = sizeof(TYPE) / 4, ALL = WIDTH * VECS };                                     \
         TYPE sum[HEAD_ROWS][VECS];                                                                 \
         _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++)                               \
             _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) sum[v][j] = (TYPE){0};          \
-        for (int c = 0; c < C; c++) {                                                              \
-            /* the next HEAD_ROWS rows are one stretch of memory: fetch it evenly */               \
-            __builtin_prefetch(wte + (size_t)HEAD_ROWS * (C + c), 0, 2);                           \
+        /* every third row: an x86 address can add C or 2C */                                      \
+        const float *r0 = wte, *r3 = r0 + (size_t)3 * C, *r6 = r3, *r9 = r3;                       \
+        if (HEAD_ROWS > 6) r6 = r3 + (size_t)3 * C, r9 = r6 + (size_t)3 * C;                       \
+        /* the next HEAD_ROWS rows are one stretch of memory: fetch it evenly */                   \
+        const float *ahead = wte + (size_t)HEAD_ROWS * C;                                          \
+        for (int c = 0; c < C; c++, r0++, r3++, r6++, r9++, ahead += HEAD_ROWS) {                  \
+            __builtin_prefetch(ahead, 0, 2);                                                       \
             TYPE x[VECS];                                                                          \
             _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) x[j] =                          \
                 *(const TYPE *)(h + (size_t)c * ALL + j * WIDTH);                                  \
             _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++) {                         \
-                float w = wte[(size_t)v * C + c];                                                  \
+                const float *row = v < 3 ? r0 : v < 6 ? r3 : v < 9 ? r6 : r9;                      \
+                float w = row[(size_t)(v % 3) * C];                                                \
                 _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) sum[v][j] += w * x[j];      \
                 KEEP_LOADS_HERE();                                                                 \
             }                                                                                      \
@@ -416,8 +424,8 @@ ALWAYS_INLINE void values_sum(float *out, const float *p, const float *values, i
 
 // out (HS) = softmax(q K^T / sqrt(HS)) V over positions [0, T). scores (T rounded up to KEY_BLOCK)
 // is scratch.
-static void cache_attend(float *out, float *scores, const float *q, const float *keys,
-                         const float *values, int T, int HS) {
+NEVER_INLINE void cache_attend(float *out, float *scores, const float *q, const float *keys,
+                               const float *values, int T, int HS) {
     const float scale = 1.0f / sqrtf((float)HS);
     for (int t = 0; t < T; t += KEY_BLOCK) {
         const float *block = keys + (size_t)t * HS;
@@ -578,8 +586,9 @@ static void sampler_pass(Sampler *s) {
             norm_row(s->norm + (size_t)m * ld, s->x + (size_t)m * ld, h->ln_1_w, h->ln_1_b, C, eps);
         skinny_linear(s->qkv, s->ld_qkv, s->norm, ld, h->attn_w, h->attn_b, s->partial, M, C, 3 * C,
                       THEN_NOTHING);
-        // Heads of one run go to different threads: rows may be of very different lengths.
-#pragma omp for schedule(static, 1)
+        // Rows may be of very different lengths: each thread takes some heads of every row.
+        const int share = (NH + omp_get_num_threads() - 1) / omp_get_num_threads();
+#pragma omp for schedule(static, share)
         for (int task = 0; task < s->n_runs * NH; task++) {
             const Run *run = &s->runs[task / NH];
             const int head = task % NH, room = round_up(run->row->limit, KEY_BLOCK);

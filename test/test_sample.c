@@ -230,7 +230,7 @@ static GPT2 random_model(GPT2Config config, uint64_t seed) {
 
 // R rows of the given lengths, random tokens.
 static void random_prompts(Batch *b, const int *lengths, int R, int V, uint64_t seed) {
-    int tokens[512];
+    int tokens[512] = {0};
     Rng r = rng_make(seed, RNG_DATA);
     batch_clear(b);
     for (int i = 0; i < R; i++) {
