@@ -44,7 +44,7 @@ typedef float Vec8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-// Inner loops stay in functions of their own: inside a large one registers run out.
+// Inner loops stay in functions that are not too large: else GCC or Clang runs out of registers.
 #define NEVER_INLINE static __attribute__((noinline))
 // The compiler may not move loads across this: without it GCC loads all factors first, has no
 // registers left and keeps the sums in memory (1.4 times slower).
@@ -82,8 +82,9 @@ ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x
 }
 
 // The same for any number of rows up to TILE_ROWS and of columns up to TILE_COLS.
-NEVER_INLINE void tile_product_any(float *out, int ld_out, const float *x, int ld_x, const float *w,
-                                   int N, int K, const float *next, int rows, int cols) {
+ALWAYS_INLINE void tile_product_any(float *out, int ld_out, const float *x, int ld_x,
+                                    const float *w, int N, int K, const float *next, int rows,
+                                    int cols) {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
         if (n > TILE_ROWS) break;                                                                  \
@@ -135,8 +136,9 @@ typedef enum { THEN_NOTHING, THEN_GELU, ADD_TO_OUT } LinearEnd;
 
 // out (M, N) = x (M, K) W (K, N) + bias (N), then GELU; or the sum is added to what is in out.
 // partial (K_PARTS, N) is scratch. Rows of x and out are ld_x and ld_out floats apart.
-static void skinny_linear(float *out, int ld_out, const float *x, int ld_x, const float *w,
-                          const float *bias, float *partial, int M, int K, int N, LinearEnd end) {
+NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x, const float *w,
+                                const float *bias, float *partial, int M, int K, int N,
+                                LinearEnd end) {
     if (M == 1) {
         row_product(partial, x, w, K, N);
 #pragma omp for simd schedule(static)
@@ -219,8 +221,8 @@ DEFINE_HEAD_TILE(head_tile_32, Vec16, 2)
 enum { HEAD_FEW = 3, HEAD_LANES = LANES == 16 ? 32 : 16 };
 
 // logits (M, ld) = h (M, ld_h) wte (V, C) transposed. `turned` (C, HEAD_LANES) is scratch.
-static void skinny_head(float *logits, int ld, const float *h, int ld_h, const float *wte,
-                        float *turned, int M, int C, int V) {
+NEVER_INLINE void skinny_head(float *logits, int ld, const float *h, int ld_h, const float *wte,
+                              float *turned, int M, int C, int V) {
     for (int m0 = 0; m0 < M; m0 += HEAD_LANES) {
         const int n = M - m0 < HEAD_LANES ? M - m0 : HEAD_LANES;
         const int lanes = n <= HEAD_FEW ? 0 : n <= 8 ? 8 : n <= 16 ? 16 : 32;
