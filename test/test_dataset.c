@@ -1,5 +1,5 @@
-// test_dataset.c: every form of data with its mask, truncation, counts, and what each kind of bad
-// file is told.
+// test_dataset.c: every form of data with its mask or pieces, truncation, counts, batches, and what
+// each kind of bad file is told.
 #include "test.h"
 
 #include "../dataset.h"
@@ -10,21 +10,40 @@ static void file_write(const char *path, const char *data, size_t n) {
         die(EXIT_IO, "%s: cannot write", path);
 }
 
-// Rows as text: what counts in the loss stands in [brackets], <|endoftext|> is $, and a / ends each
-// row.
+// A row as text: what counts in the loss stands in [brackets], <|endoftext|> is $.
+static void row_print(Text *out, const Tokenizer *t, const int *tokens, const unsigned char *mask,
+                      size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        bool on = mask && mask[i];
+        if (on && !(i && mask[i - 1])) text_append(out, "[", 1);
+        if (tokens[i] == t->eos_id) text_append(out, "$", 1);
+        else tokenizer_decode(t, out, &tokens[i], 1, false);
+        if (on && !(i + 1 < n && mask[i + 1])) text_append(out, "]", 1);
+    }
+}
+
+// All rows as text, each with a / behind it.
 static Text rows_print(const Dataset *d, const Tokenizer *t) {
     Text out = {0};
     for (int r = 0; r < d->n; r++) {
-        for (size_t i = d->start[r]; i < d->start[r + 1]; i++) {
-            bool before = i > d->start[r] && d->mask[i - 1], after = i + 1 < d->start[r + 1];
-            if (d->mask[i] && !before) text_append(&out, "[", 1);
-            if (d->tokens[i] == t->eos_id) text_append(&out, "$", 1);
-            else tokenizer_decode(t, &out, &d->tokens[i], 1, false);
-            if (d->mask[i] && !(after && d->mask[i + 1])) text_append(&out, "]", 1);
-        }
+        size_t at = d->start[r];
+        row_print(&out, t, d->tokens + at, d->mask + at, d->start[r + 1] - at);
         text_append(&out, "/", 1);
     }
     return out;
+}
+
+// Send stderr to nowhere, for warnings that are not for the log of the tests, and back again.
+static int stderr_mute(void) {
+    int saved = dup(STDERR_FILENO);
+    if (!freopen("/dev/null", "w", stderr)) die(EXIT_IO, "cannot open /dev/null");
+    return saved;
+}
+
+static void stderr_back(int saved) {
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
 }
 
 // Load `text` as a file and compare its rows as rows_print shows them.
@@ -172,16 +191,14 @@ static void test_faults(const Tokenizer *t, const char *path) {
     Dataset d;
     CHECK_DIES(0, ":2: \"completion\" is empty: skipped\n", dataset_load(&d, t, path, &o));
     CHECK_DIES(0, ":4: \"text\" is empty: skipped\n", dataset_load(&d, t, path, &o));
-    int saved = dup(STDERR_FILENO); // the three warnings are not for the log of the tests
-    if (!freopen("/dev/null", "w", stderr)) die(EXIT_IO, "cannot open /dev/null");
+    int saved = stderr_mute();
     dataset_load(&d, t, path, &o);
-    fflush(stderr);
-    dup2(saved, STDERR_FILENO);
-    close(saved);
-    CHECK(d.records == 11 && d.skipped == 7 && d.n == 4 && d.truncated == 1 && d.boundary == 1 &&
-              d.special == 1,
-          "%ld records, %ld skipped, %d rows, %ld truncated, %ld boundary, %ld special", d.records,
-          d.skipped, d.n, d.truncated, d.boundary, d.special);
+    stderr_back(saved);
+    const DataCounts *c = &d.counts;
+    CHECK(c->records == 11 && c->skipped == 7 && d.n == 4 && c->truncated == 1 &&
+              c->boundary == 1 && c->special == 1,
+          "%ld records, %ld skipped, %d rows, %ld truncated, %ld boundary, %ld special", c->records,
+          c->skipped, d.n, c->truncated, c->boundary, c->special);
     Text rows = rows_print(&d, t), report = {0};
     CHECK(!strcmp(rows.data, "Q:[ yes$]/th[e$]/z[$q$]/z[qzqzqzq]/"), "rows %s", rows.data);
     dataset_report(&report, &d, "x");
@@ -355,6 +372,419 @@ static void test_use(const Tokenizer *t, const char *path) {
     for (int k = 0; k < 2; k++) dataset_free(&train[k]), dataset_free(&eval[k]);
 }
 
+// Write a file of preferences: `text` has ' where JSON has ".
+static void prefs_write(const char *path, const char *text) {
+    char *json = text_copy(text);
+    for (char *c = json; *c; c++)
+        if (*c == '\'') *c = '"';
+    file_write(path, json, strlen(json));
+    free(json);
+}
+
+// Examples as text: their pieces with | between and / behind, labels of a LabelSet as + and -.
+static Text pieces_print(const PieceSet *d, const Tokenizer *t) {
+    Text out = {0};
+    for (int i = 0; i < d->n; i++) {
+        if (d->pieces == 2) text_append(&out, d->label[i] ? "+" : "-", 1);
+        for (int p = 0; p < d->pieces; p++) {
+            const size_t *start = d->start + (size_t)d->pieces * (size_t)i + p;
+            row_print(&out, t, d->tokens + start[0], NULL, start[1] - start[0]);
+            text_append(&out, p + 1 < d->pieces ? "|" : "/", 1);
+        }
+    }
+    return out;
+}
+
+// Load `text` as a file of pairs (or of labels) and compare the pieces.
+static void check_pieces(const Tokenizer *t, const char *path, const char *text,
+                         const DataOptions *o, bool labels, const char *want) {
+    prefs_write(path, text);
+    PieceSet d;
+    if (labels) labels_load(&d, t, path, o);
+    else pairs_load(&d, t, path, o);
+    Text got = pieces_print(&d, t);
+    CHECK(!strcmp(got.data, want), "%s: got \"%s\", want \"%s\"", text, got.data, want);
+    text_free(&got);
+    pieces_free(&d);
+}
+
+#define USER(x) "{'role': 'user', 'content': '" x "'}"
+#define BOT(x) "{'role': 'assistant', 'content': '" x "'}"
+#define TURNS(a, b) "\\n\\nHuman: " a "\\n\\nAssistant:" b // as HH-RLHF has it, in JSON
+
+static void test_pair_forms(const Tokenizer *t, const char *path) {
+    DataOptions hh = {.max_length = 128};
+    DataOptions simple = {.max_length = 128, .chat_format = CHAT_SIMPLE};
+    const struct {
+        const char *text;
+        const DataOptions *o;
+        const char *want;
+    } cases[] = {
+        // explicit prompt
+        {"{'prompt': 'Q:', 'chosen': ' yes', 'rejected': ' no'}", &hh, "Q:| yes$| no$/"},
+        {"{'prompt': 'Q:', 'chosen': ' yes<|endoftext|>', 'rejected': ' no'}", &hh,
+         "Q:| yes$| no$/"},
+        {"{'prompt': 'Q:', 'chosen': ' no<|endoftext|>no', 'rejected': ' no'}", &hh,
+         "Q:| no$no$| no$/"},
+        {"{'prompt': '', 'chosen': 'xy', 'rejected': 'xz'}", &hh, "$|xy$|xz$/"},
+        {"{'prompt': 'Q:', 'chosen': '<|endoftext|>', 'rejected': 'x', 'id': 7}", &hh, "Q:|$|x$/"},
+        {"{'prompt': 'xy', 'chosen': 'xy z', 'rejected': 'xy q'}", &hh, "xy|xy z$|xy q$/"},
+        // HH-RLHF: the last "Assistant:" of the common prefix
+        {"{'chosen': '" TURNS("a", " b") "', 'rejected': '" TURNS("a", " c") "'}", &hh,
+         "\n\nHuman: a\n\nAssistant:| b$| c$/"},
+        {"{'chosen': '" TURNS("a", " b") TURNS("c", " dx") "', 'rejected': '" TURNS("a", " b")
+             TURNS("c", " dy") "'}",
+         &hh, "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:| dx$| dy$/"},
+        {"{'chosen': '" TURNS("a", " b") "', 'rejected': '" TURNS("a", " b c") "'}", &hh,
+         "\n\nHuman: a\n\nAssistant:| b$| b c$/"},
+        {"{'chosen': '" TURNS("a", " b") "', 'rejected': '" TURNS("a", " c\\n\\nAssistant: d") "'}",
+         &hh, "\n\nHuman: a\n\nAssistant:| b$| c\n\nAssistant: d$/"},
+        {"{'chosen': '" TURNS("a", "\xC3\xA9") "', 'rejected': '" TURNS("a", "\xC3\xA8") "'}", &hh,
+         "\n\nHuman: a\n\nAssistant:|\xC3\xA9$|\xC3\xA8$/"},
+        // elsewhere: where the last white space begins
+        {"{'chosen': 'It is blue', 'rejected': 'It is black'}", &hh, "It is| blue$| black$/"},
+        {"{'chosen': 'It is', 'rejected': 'It is blue'}", &hh, "It| is$| is blue$/"},
+        {"{'chosen': 'a \\n b', 'rejected': 'a \\n c'}", &hh, "a| \n b$| \n c$/"},
+        {"{'chosen': 'it is\\nx', 'rejected': 'it is y'}", &hh, "it is|\nx$| y$/"},
+        {"{'chosen': 'x \xC3\xA9', 'rejected': 'x \xC3\xA8'}", &hh, "x| \xC3\xA9$| \xC3\xA8$/"},
+        {"{'chosen': 'x y ', 'rejected': 'x y'}", &hh, "x| y $| y$/"},
+        {"{'chosen': ' x y', 'rejected': ' x z'}", &hh, " x| y$| z$/"},
+        // messages
+        {"{'prompt': [" USER("a") "], 'chosen': [" BOT("b") "], 'rejected': [" BOT("c") "]}", &hh,
+         "\n\nHuman: a\n\nAssistant:| b$| c$/"},
+        {"{'chosen': [" USER("a") ", " BOT("b") "], 'rejected': [" USER("a") ", " BOT("c") "]}",
+         &simple, "User: a\n\nAssistant:| b$| c$/"},
+        {"{'chosen': [" USER("a") ", " BOT("b") ", " USER("c") ", " BOT(
+             "d") "], 'rejected': [" USER("a") ", " BOT("b") ", " USER("c") ", " BOT("e") "]}",
+         &hh, "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:| d$| e$/"},
+    };
+    for (int i = 0; i < COUNT(cases); i++)
+        check_pieces(t, path, cases[i].text, cases[i].o, false, cases[i].want);
+    // Labels: rows of their own, and pairs in two.
+    check_pieces(t, path,
+                 "{'prompt': 'Q:', 'completion': ' yes', 'label': true}\n"
+                 "{'prompt': '', 'completion': 'x', 'label': false}\n"
+                 "{'prompt': [" USER("a") "], 'completion': [" BOT(
+                     "b") "], 'label': true}\n"
+                          "{'chosen': 'It is blue', 'rejected': 'It is black'}\n",
+                 &hh, true,
+                 "+Q:| yes$/-$|x$/+\n\nHuman: a\n\nAssistant:| b$/+It is| blue$/-It is| black$/");
+}
+
+// The prompt is cut once for both sides, a completion keeps at least one token. Every letter below
+// is a token.
+static void test_pair_truncation(const Tokenizer *t, const char *path) {
+    const char *pair = "{'prompt': 'qzxqzx', 'chosen': 'kjq', 'rejected': 'j'}";
+    const char *both = "{'prompt': 'qzxqzx', 'chosen': 'jjj', 'rejected': 'kjqkjqkjq'}";
+    const char *most = "{'prompt': 'qz', 'chosen': 'kjqkjqkjq', 'rejected': 'jkkkkkkkk'}";
+    const struct {
+        const char *text;
+        int max_length;
+        bool keep_start;
+        const char *want;
+    } cases[] = {
+        {pair, 10, false, "qzxqzx|kjq$|j$/"},
+        {pair, 9, false, "zxqzx|kjq$|j$/"},
+        {pair, 7, false, "qzx|kjq$|j$/"},
+        {pair, 9, true, "qzxqzx|kjq|j$/"},
+        {pair, 7, true, "qzxqzx|k|j/"},
+        {both, 12, false, "qzxqzx|jjj$|kjqkjq/"}, // the prompt is within its half
+        {both, 11, false, "zxqzx|jjj$|kjqkjq/"},  // the prompt is cut to half, then the end
+        {both, 7, false, "qzx|jjj$|kjqk/"},
+        {both, 7, true, "qzxqzx|j|k/"},
+        {most, 3, false, "z|kj|jk/"},
+        {most, 3, true, "qz|k|j/"},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        DataOptions o = {.max_length = cases[i].max_length, .keep_start = cases[i].keep_start};
+        check_pieces(t, path, cases[i].text, &o, false, cases[i].want);
+    }
+    // A label's prompt is cut for its own completion, in a pair for the longer one.
+    DataOptions o = {.max_length = 7};
+    check_pieces(t, path,
+                 "{'prompt': 'qzxqzx', 'completion': 'kjqkjq', 'label': true}\n"
+                 "{'prompt': 'qzxqz', 'completion': 'j', 'label': false}\n"
+                 "{'prompt': 'qzxqzx', 'chosen': 'kjq', 'rejected': 'j'}\n",
+                 &o, true, "+qzx|kjqk/-qzxqz|j$/+qzx|kjq$/-qzx|j$/");
+}
+
+// Faults of content: each alone, then all in one file, counted.
+static void test_pair_faults(const Tokenizer *t, const char *path) {
+    const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"{'prompt': 'Q:', 'chosen': '', 'rejected': 'b'}", "\"chosen\" is empty"},
+        {"{'prompt': 'Q:', 'chosen': 'a', 'rejected': ' \\n'}", "\"rejected\" is empty"},
+        {"{'prompt': 'Q:', 'chosen': 'a', 'rejected': 'a'}", "chosen and rejected are identical"},
+        {"{'chosen': 'ab', 'rejected': 'ab'}", "chosen and rejected are identical"},
+        {"{'chosen': [" USER("a") ", " BOT("b") "], 'rejected': [" USER("a") ", " BOT("b") "]}",
+         "chosen and rejected are identical"},
+        {"{'prompt': 'Q:', 'chosen': 'a', 'rejected': 'a<|endoftext|>'}",
+         "chosen and rejected are identical in 2 tokens"},
+        {"{'prompt': 'Q:', 'chosen': 'zqzqzqzqzqx', 'rejected': 'zqzqzqzqzqz'}",
+         "chosen and rejected are identical in 6 tokens"},
+        {"{'chosen': 'Paris ', 'rejected': 'London'}", "chosen and rejected share no prompt"},
+        {"{'chosen': 'ab', 'rejected': 'abc'}", "chosen and rejected share no prompt"},
+        {"{'chosen': 'greet', 'rejected': 'green'}", "chosen and rejected share no prompt"},
+        {"{'chosen': ' ab', 'rejected': ' cd'}", "chosen and rejected share no prompt"},
+        {"{'chosen': 'blue x', 'rejected': 'bluer'}", "chosen and rejected share no prompt"},
+        {"{'chosen': '\xC3\xA9', 'rejected': '\xC3\xA8'}", "chosen and rejected share no prompt"},
+        {"{'chosen': '', 'rejected': 'x'}", "chosen and rejected share no prompt"},
+        {"{'chosen': '" TURNS("a b", " x") "', 'rejected': '" TURNS("a c", " x") "'}",
+         "chosen and rejected share no prompt"},
+        {"{'chosen': '" TURNS("a", " x") TURNS("b", " z") "', 'rejected': '" TURNS("a", " y") "'}",
+         "a completion goes on with \"Human:\""},
+        {"{'chosen': '" TURNS("a", "") "', 'rejected': '" TURNS("a", " y") "'}",
+         "\"chosen\" is empty"},
+        {"{'chosen': [" BOT("b") "], 'rejected': [" BOT("c") "]}",
+         "chosen and rejected share no prompt"},
+        {"{'chosen': [" USER("a") "], 'rejected': [" USER("a") ", " BOT("b") "]}",
+         "chosen and rejected share no prompt"},
+        {"{'chosen': [" USER("a") ", " USER("b") "], 'rejected': [" USER("a") ", " BOT("b") "]}",
+         "\"chosen\" is not one reply of the assistant"},
+        {"{'prompt': [" USER("a") "], 'chosen': [" BOT("b") "], 'rejected': [" BOT("b") ", " USER(
+             "c") "]}",
+         "\"rejected\" is not one reply of the assistant"},
+        {"{'prompt': [" USER("a") "], 'chosen': [" BOT("b") "], 'rejected': [" BOT(" ") "]}",
+         "\"rejected\" is empty"},
+        {"{'prompt': 'qzxqzxqz', 'chosen': 'a', 'rejected': 'b'}",
+         "prompt has 8 tokens, context is 8"},
+    };
+    DataOptions o = {.max_length = 8}, chat = {.max_length = 64};
+    PairSet d;
+    Text all = {0};
+    for (int i = 0; i < COUNT(cases); i++) {
+        bool lists = strstr(cases[i].text, "role") || strstr(cases[i].text, "Human");
+        char *message = text_format(":1: %s: skipped\n", cases[i].message);
+        prefs_write(path, cases[i].text);
+        CHECK_DIES(EXIT_BAD_INPUT, message, pairs_load(&d, t, path, lists ? &chat : &o));
+        text_print(&all, "%s\n", cases[i].text);
+        free(message);
+    }
+    text_print(&all, "{'prompt': 'th', 'chosen': 'e', 'rejected': 'qzqzqzqzq'}\n"
+                     "{'prompt': 'x', 'chosen': 'z<|endoftext|>q', 'rejected': 'y'}\n");
+    prefs_write(path, all.data);
+    int saved = stderr_mute();
+    pairs_load(&d, t, path, &o);
+    stderr_back(saved);
+    Text report = {0};
+    pairs_report(&report, &d, "x");
+    const char *want = "x: 2 pairs, 2 tokens of prompts, 6 chosen, 9 rejected; 23 of 25 records "
+                       "skipped, 5 for identical completions; 1 truncated; 1 would merge across "
+                       "the end of a part; <|endoftext|> parsed inside 1";
+    CHECK(!strcmp(report.data, want), "report \"%s\"", report.data);
+    pairs_free(&d);
+    prefs_write(path, "{'chosen': 'It is blue', 'rejected': 'It is black'}\n"
+                      "{'prompt': 'x', 'completion': 'q', 'label': true}\n");
+    labels_load(&d, t, path, &chat);
+    report.size = 0;
+    labels_report(&report, &d, "x");
+    Text sum = {0};
+    text_print(&sum, "x: 2 true and 1 false completions, %zu tokens of prompts, %zu to learn",
+               pieces_count(&d, 0), pieces_count(&d, 1));
+    CHECK(!strcmp(report.data, sum.data), "report \"%s\"", report.data);
+    labels_free(&d);
+    text_free(&all), text_free(&report), text_free(&sum);
+}
+
+// Faults of structure stop with file and line.
+static void test_pair_bad_files(const Tokenizer *t, const char *path) {
+    const struct {
+        bool labels;
+        const char *text, *message;
+    } cases[] = {
+        {false, "", "contains no records"},
+        {true, "\n", "contains no records"},
+        {false, "{'prompt': 'a', 'chosen': 'b'}",
+         ":1: missing \"rejected\" (keys: prompt, chosen)"},
+        {false, "{'prompt': 'a', 'rejected': 'b'}", ":1: missing \"chosen\" (keys: prompt, rej"},
+        {false, "{'text': 'a'}", ":1: missing \"chosen\" (keys: text)"},
+        {false, "{'chosen': 'a', 'rejected': 7}",
+         ":1: \"rejected\" is a number, expected a string"},
+        {false, "{'chosen': null, 'rejected': 'a'}", ":1: \"chosen\" is null, expected a string"},
+        {false, "{'prompt': 7, 'chosen': 'a', 'rejected': 'b'}", ":1: \"prompt\" is a number, exp"},
+        {false, "{'prompt': 'a', 'chosen': [" BOT("b") "], 'rejected': [" BOT("c") "]}",
+         ":1: \"prompt\" is a string, expected an array of messages"},
+        {false, "{'chosen': [" USER("a") ", " BOT("b") "], 'rejected': 'b'}",
+         ":1: \"rejected\" is a string, expected an array of messages"},
+        {false, "{'chosen': [], 'rejected': [" BOT("b") "]}", ":1: \"chosen\" has no messages"},
+        {false,
+         "{'chosen': [" USER("a") ", {'role': 'bot', 'content': 'b'}], 'rejected': [" USER(
+             "a") ", " BOT("c") "]}",
+         ":1: chosen[1].role \"bot\" (system, user or assistant expected)"},
+        {false, "{'chosen': [" USER("a") ", " BOT("b") "], 'rejected': [" USER("a") ", {}]}",
+         ":1: rejected[1] needs strings \"role\" and \"content\""},
+        {false,
+         "{'prompt': [" USER("a") ", " BOT("b") "], 'chosen': [" BOT("c") "], 'rejected': [" BOT(
+             "d") "]}",
+         ":1: chosen[0]: two assistant messages in a row"},
+        {true, "{'prompt': 'a', 'completion': 'b'}", ":1: missing \"label\" (keys: prompt, comple"},
+        {true, "{'completion': 'b', 'label': true}", ":1: missing \"prompt\" (keys: completion, l"},
+        {true, "{'prompt': 'b', 'label': true}",
+         ":1: missing \"completion\" (keys: prompt, label)"},
+        {true, "{'prompt': 'a', 'completion': 'b', 'label': 1}",
+         ":1: \"label\" must be true or false (found a number)"},
+        {true, "{'prompt': 'a', 'completion': 'b', 'label': 'true'}",
+         ":1: \"label\" must be true or false (found a string)"},
+        {true, "{'prompt': 'a', 'completion': 'b', 'label': null}",
+         ":1: \"label\" must be true or false (found null)"},
+        {true,
+         "{'prompt': 'a', 'completion': 'b', 'label': true}\n"
+         "{'prompt': 'a', 'completion': 'c', 'label': true}\n",
+         "all 2 labels are true: both are needed"},
+        {true, "{'prompt': 'a', 'completion': 'b', 'label': false}",
+         "all 1 labels are false: both are needed"},
+        {true, "{'chosen': 'a b'}", ":1: missing \"rejected\" (keys: chosen)"},
+    };
+    DataOptions o = {.max_length = 64};
+    PieceSet d;
+    for (int i = 0; i < COUNT(cases); i++) {
+        prefs_write(path, cases[i].text);
+        CHECK_DIES(EXIT_BAD_INPUT, cases[i].message,
+                   cases[i].labels ? labels_load(&d, t, path, &o) : pairs_load(&d, t, path, &o));
+    }
+}
+
+// A batch as text: rows as row_print shows them, each with / behind it; a child with <parent: before.
+static void check_batch(const Batch *b, const Tokenizer *t, const char *want) {
+    Text got = {0};
+    for (int r = 0; r < b->R; r++) {
+        const int at = b->row_start[r];
+        if (b->parent[r] >= 0) text_print(&got, "<%d:", b->parent[r]);
+        row_print(&got, t, b->tokens + at, b->mask + at, (size_t)(b->row_start[r + 1] - at));
+        text_append(&got, "/", 1);
+    }
+    CHECK(!strcmp(got.data, want), "batch: got \"%s\", want \"%s\"", got.data, want);
+    text_free(&got);
+}
+
+static void test_pair_batches(const Tokenizer *t, const char *path) {
+    DataOptions o = {.max_length = 6};
+    Batch b = {0};
+    PieceSet d;
+    prefs_write(path, "{'prompt': 'Q:', 'chosen': 'zq', 'rejected': 'q'}\n"
+                      "{'prompt': 'qz', 'chosen': 'kj', 'rejected': 'j'}\n"
+                      "{'prompt': '', 'chosen': 'x', 'rejected': 'zz'}\n");
+    pairs_load(&d, t, path, &o);
+    pairs_batch(&b, &d, (int[]){1, 0, 2}, 3, true);
+    check_batch(&b, t, "qz/<0:[kj$]/<0:[j$]/Q:/<3:[zq$]/<3:[q$]/$/<6:[x$]/<6:[zz$]/");
+    pairs_batch(&b, &d, (int[]){2, 1}, 2, false);
+    check_batch(&b, t, "$[x$]/$[zz$]/qz[kj$]/qz[j$]/");
+    for (int share = 0; share < 2; share++) { // the same tokens count in both
+        pairs_batch(&b, &d, (int[]){0, 1, 2}, 3, share);
+        int tokens = (int)(pieces_count(&d, 1) + pieces_count(&d, 2));
+        CHECK(batch_count_mask(&b) == tokens, "%d tokens count", batch_count_mask(&b));
+    }
+    pairs_free(&d);
+    prefs_write(path, "{'prompt': 'qz', 'completion': 'kjk', 'label': true}\n"
+                      "{'prompt': 'zqzq', 'completion': 'j', 'label': false}\n");
+    labels_load(&d, t, path, &o);
+    labels_batch(&b, &d, (int[]){1, 0}, (int[]){1, 0}, 2);
+    check_batch(&b, t, "zqzq[j$]/qz[kjk$]/");
+    labels_batch(&b, &d, (int[]){0, 1}, (int[]){1, 0}, 2); // the second is cut to 6 tokens
+    check_batch(&b, t, "qz[j$]/zqzq[kj]/");
+    batch_free(&b), labels_free(&d);
+}
+
+// Splitting and hashing of pairs and labels.
+static void test_pair_use(const Tokenizer *t, const char *path) {
+    Text text = {0}, flipped = {0};
+    for (int i = 0; i < 100; i++) {
+        text_print(&text, "{'prompt': '%d:', 'completion': ' %d', 'label': %s}\n", i, i * i,
+                   i % 3 ? "true" : "false");
+        text_print(&flipped, "{'prompt': '%d:', 'completion': ' %d', 'label': %s}\n", i, i * i,
+                   i % 3 && i != 50 ? "true" : "false");
+    }
+    DataOptions o = {.max_length = 32};
+    LabelSet d, again, other, train, eval;
+    prefs_write(path, text.data);
+    labels_load(&d, t, path, &o), labels_load(&again, t, path, &o);
+    prefs_write(path, flipped.data);
+    labels_load(&other, t, path, &o);
+    CHECK(labels_hash(&d) == labels_hash(&again), "the same file, the same hash");
+    CHECK(labels_hash(&d) != labels_hash(&other), "another label, another hash");
+    labels_split(&train, &eval, &d, 0.1, 7);
+    CHECK(d.good == 66 && train.n == 90 && eval.n == 10 && train.good + eval.good == 66,
+          "%d + %d rows, %d + %d good", train.n, eval.n, train.good, eval.good);
+    Text whole = pieces_print(&d, t), parts[] = {pieces_print(&train, t), pieces_print(&eval, t)};
+    int wrong = 0;
+    char *place[] = {parts[0].data, parts[1].data}; // both parts, merged in order, are the whole
+    for (char *row = strtok(whole.data, "/"); row; row = strtok(NULL, "/")) {
+        int k = strncmp(place[0], row, strlen(row)) ? 1 : 0;
+        wrong += strncmp(place[k], row, strlen(row)) != 0;
+        place[k] += strlen(row) + 1;
+    }
+    CHECK(!wrong && !*place[0] && !*place[1], "%d rows of the split are wrong", wrong);
+    labels_free(&train), labels_free(&eval), labels_free(&d);
+    labels_free(&again), labels_free(&other);
+    PairSet a, b; // the same tokens, cut elsewhere
+    prefs_write(path, "{'prompt': 'x', 'chosen': 'yz', 'rejected': 'q'}");
+    pairs_load(&a, t, path, &o);
+    prefs_write(path, "{'prompt': 'xy', 'chosen': 'z', 'rejected': 'q'}");
+    pairs_load(&b, t, path, &o);
+    CHECK(pairs_hash(&a) != pairs_hash(&b), "another border, another hash");
+    CHECK_DIES(EXIT_BAD_INPUT, "1 examples cannot be split",
+               pairs_split(&train, &eval, &a, 0.5, 0));
+    pairs_free(&a), pairs_free(&b);
+    text_free(&text), text_free(&flipped);
+    text_free(&whole), text_free(&parts[0]), text_free(&parts[1]);
+}
+
+// 1,024 pairs of HH-RLHF: how many there are of each kind, and that prompt and completions together
+// are the texts of the file.
+static void test_hh(void) {
+    char *path = test_data("data/hh_harmless_pairs.jsonl"), *dir = test_data("gpt2_tokenizer");
+    if (!path || !dir) {
+        test_skip("no ALIGN_TEST_DATA: HH-RLHF pairs");
+        free(path), free(dir);
+        return;
+    }
+    Tokenizer t;
+    tokenizer_load(&t, dir);
+    DataOptions o = {.max_length = 1024}, shorter = {.max_length = 256};
+    PairSet d, cut;
+    LabelSet labels;
+    int saved = stderr_mute();
+    pairs_load(&d, &t, path, &o);
+    pairs_load(&cut, &t, path, &shorter);
+    labels_load(&labels, &t, path, &o);
+    stderr_back(saved);
+    const DataCounts *c = &d.counts;
+    CHECK(c->records == 1024 && d.n == 1022 && c->skipped == 2 &&
+              c->identical == 0 && c->truncated == 0 && c->boundary == 0 &&
+              c->special == 0,
+          "%ld records, %d pairs, %ld skipped, %ld identical, %ld truncated, %ld boundary, "
+          "%ld special",
+          c->records, d.n, c->skipped, c->identical, c->truncated, c->boundary, c->special);
+    CHECK(cut.n == 902 && cut.counts.truncated == 114, "%d pairs, %ld truncated", cut.n,
+          cut.counts.truncated);
+    CHECK(labels.n == 2 * d.n && labels.good == d.n, "%d labels, %d good", labels.n, labels.good);
+    LineReader reader;
+    Draft draft = {0};
+    int at = 0, wrong = 0;
+    lines_open(&reader, path);
+    for (cJSON *record; (record = record_next(&reader)); cJSON_Delete(record)) {
+        draft_preference(&draft, &reader, record, 2, CHAT_HH);
+        if (draft.fault[0]) continue;
+        for (int side = 1; side <= 2; side++) {
+            Text text = {0};
+            const size_t *start = d.start + 3 * (size_t)at;
+            tokenizer_decode(&t, &text, d.tokens + start[0], start[1] - start[0], false);
+            wrong += text.size < 12 || strcmp(text.data + text.size - 12, "\n\nAssistant:");
+            tokenizer_decode(&t, &text, d.tokens + start[side], start[side + 1] - start[side] - 1,
+                             false);
+            wrong += strcmp(text.data,
+                            record_string(&reader, record, side == 1 ? "chosen" : "rejected")) != 0;
+            text_free(&text);
+        }
+        at++;
+    }
+    CHECK(at == d.n && !wrong, "%d of %d pairs, %d texts differ", at, d.n, wrong);
+    lines_close(&reader), draft_free(&draft);
+    pairs_free(&d), pairs_free(&cut), labels_free(&labels), tokenizer_free(&t);
+    free(path), free(dir);
+}
+
 int main(void) {
     char dir[] = "/tmp/test_dataset.XXXXXX";
     if (!mkdtemp(dir)) die(EXIT_IO, "cannot create %s", dir);
@@ -367,6 +797,13 @@ int main(void) {
     test_faults(&t, jsonl);
     test_bad_files(&t, jsonl);
     test_use(&t, jsonl);
+    test_pair_forms(&t, jsonl);
+    test_pair_truncation(&t, jsonl);
+    test_pair_faults(&t, jsonl);
+    test_pair_bad_files(&t, jsonl);
+    test_pair_batches(&t, jsonl);
+    test_pair_use(&t, jsonl);
+    test_hh();
     tokenizer_free(&t);
     unlink(jsonl), unlink(txt), rmdir(dir);
     free(jsonl), free(txt);
