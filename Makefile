@@ -14,7 +14,7 @@ SANITIZE = -O1 -g -march=native -fno-math-errno -fopenmp -fsanitize=address,unde
 LIBS = -lopenblas -lcjson -lm
 PROGRAMS = train_sft generate
 TOOLS = reviews gold
-TESTS = losses common tokenizer dataset model checkpoint sample reviews
+TESTS = losses exact common tokenizer dataset model checkpoint sample reviews
 SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh
 HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
 

@@ -6,7 +6,7 @@
 // splits, each call gets the size of the whole batch: losses and gradients of the splits add up.
 // What is not a number stays not a number: no loss turns NaN into something that looks well.
 //
-//   functions     log_sigmoid and others, without overflow and cancellation
+//   functions     sigmoid, its log, log(1 - e^x), at any argument
 //   row sums      from log-probs of tokens to log-probs of completions, and back
 //   SFT           Radford et al. 2018
 //   DPO, IPO ..   Rafailov et al. 2023, Azar et al. 2023: pairs, with a reference
@@ -24,20 +24,17 @@
 #include <stddef.h>
 
 // ------------------------------------------------------------------------------------------------
-// Functions. sigmoid(x) = 1 / (1 + e^-x), written so that no exponential overflows and that small
-// values keep their digits: near 0 it is e^x, never 1 minus something.
+// Functions. Small values keep their digits, and nothing becomes inf - inf or 0 * inf.
 
-static double sigmoid(double x) {
-    const double e = exp(-fabs(x));
-    return (x < 0 ? e : 1) / (1 + e);
-}
+// About e^x far below 0 (and 0 where e^-x is inf). 1 - sigmoid(x) is to be written sigmoid(-x).
+static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
 
 // log(sigmoid(x)): about x far below 0, about -e^-x far above it. Its derivative is sigmoid(-x).
 static double log_sigmoid(double x) { return (x < 0 ? x : 0) - log1p(exp(-fabs(x))); }
 
-// log(1 - e^x) for x < 0: the log-probability of what x does not mean. Two forms, as Maechler 2012
-// ("Accurately computing log(1 - exp(-|a|))"): near 0 e^x is nearly 1 and expm1 keeps the digits of
-// the difference, far from 0 e^x is small and log1p keeps them. -inf at 0.
+// log(1 - e^x) for x < 0: if x is the log-prob of something, that of anything else. Two forms, as
+// Maechler 2012 ("Accurately computing log(1 - exp(-|a|))"): near 0 e^x is nearly 1 and expm1 keeps
+// the digits of the difference, far from 0 e^x is small and log1p keeps them. -inf at 0.
 static double log1mexp(double x) { return x > -0.693147 ? log(-expm1(x)) : log1p(-exp(x)); }
 
 // ------------------------------------------------------------------------------------------------
@@ -136,7 +133,7 @@ typedef struct {
 
 // l(h) and *slope = l'(h) of one pair.
 static double dpo_point(double *slope, double h, DpoLoss type, double beta, double e) {
-    const double x = beta * h, gap = h - 0.5 / beta;
+    const double x = beta * h, gap = h - 0.5 / beta; // gap: IPO's distance from its goal
     switch (type) {
     case DPO_SIGMOID:
         *slope = beta * (e * sigmoid(x) - (1 - e) * sigmoid(-x));
@@ -147,11 +144,10 @@ static double dpo_point(double *slope, double h, DpoLoss type, double beta, doub
     case DPO_HINGE:
         *slope = x >= 1 ? 0 : -beta;
         return x >= 1 ? 0 : 1 - x;
-    case DPO_IPO:
-    case DPO_IPO_SUM: break;
+    default: // DPO_IPO and DPO_IPO_SUM: what differs is h
+        *slope = 2 * gap;
+        return gap * gap;
     }
-    *slope = 2 * gap;
-    return gap * gap;
 }
 
 // dchosen, drejected (B): gradients with respect to the sums chosen, rejected (B); ref_chosen,
@@ -193,7 +189,7 @@ static PairStats dpo_loss(float *dchosen, float *drejected, const float *chosen,
 // z estimates KL(pi || ref) and is a constant in the gradient. It comes from the whole batch, not
 // from a split. With s = +1 for desirable, -1 for undesirable, and u = s beta (r - z):
 //
-//     l = weight sigmoid(-u),   dl/dr = -s weight beta sigmoid(u) sigmoid(-u),
+//     l = weight sigmoid(-u),   dl/dr = -s weight beta (sigmoid(u) sigmoid(-u)),
 //
 // a bell around u = 0: what is hopelessly wrong is left alone like what is right long since (the
 // paper's proposition 4.1), where DPO would push on.
@@ -234,7 +230,7 @@ static KtoStats kto_loss(float *dlogp, const float *logp, const float *ref,
         const double s = desirable[i] ? 1 : -1, u = s * beta * (r - z);
         const double weight = desirable[i] ? desirable_weight : undesirable_weight;
         stats.loss += weight * sigmoid(-u) / total;
-        dlogp[i] = (float)(-s * weight * beta * sigmoid(u) * sigmoid(-u) / total);
+        dlogp[i] = (float)(-s * weight * beta * (sigmoid(u) * sigmoid(-u)) / total);
         if (desirable[i]) stats.chosen += beta * r, stats.n_chosen++;
         else stats.rejected += beta * r, stats.n_rejected++;
     }
