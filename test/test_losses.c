@@ -441,9 +441,10 @@ static void test_splits(void) {
     // Rewards are beta times the plain log-ratios under every loss, and no mean is taken of them.
     PairStats one = dpo_loss(da, db, a, b, ref_a, ref_b, T_a, T_b, B, B, DPO_SIGMOID, 0.3, 0);
     PairStats two = dpo_loss(da, db, a, b, ref_a, ref_b, T_a, T_b, B, 2 * B, DPO_IPO, 0.3, 0);
-    CHECK(one.chosen == two.chosen && one.rejected == two.rejected && one.margin == two.margin &&
-              one.correct == two.correct,
-          "rewards do not depend on loss and total");
+    CHECK_NEAR(two.chosen, one.chosen, 1e-13, 1e-14, "chosen reward");
+    CHECK_NEAR(two.rejected, one.rejected, 1e-13, 1e-14, "rejected reward");
+    CHECK_NEAR(two.margin, one.margin, 1e-13, 1e-14, "margin");
+    CHECK(two.correct == one.correct, "correct");
     CHECK_NEAR(one.margin, one.chosen - one.rejected, 1e-13, 1e-14, "the margin");
     for (int type = KTO_KTO; type <= KTO_APO_ZERO_UNPAIRED; type++) {
         KtoStats s = kto_loss(da, a, ref_a, label, B, B, 0.2, (KtoLoss)type, 0.3, 1.2, 0.9);
@@ -470,13 +471,13 @@ static void test_splits(void) {
     CHECK_NEAR(p.log_odds_chosen + q.log_odds_chosen, s.log_odds_chosen, 1e-13, 1e-14, "log odds");
     CHECK_NEAR(p.margin + q.margin, s.margin, 1e-13, 1e-14, "margin");
     CHECK(p.correct + q.correct == s.correct, "correct");
+    CHECK(!memcmp(da, split_a, sizeof da) && !memcmp(db, split_b, sizeof db), "gradients");
     p = orpo_loss(split_a, split_b, a, b, B, 2 * B, 0.3);
     CHECK_NEAR(2 * p.loss, s.loss, 1e-14, 0, "the loss is a mean");
-    CHECK(p.log_odds_chosen == s.log_odds_chosen && p.log_odds_ratio == s.log_odds_ratio &&
-              p.chosen == s.chosen && p.rejected == s.rejected && p.margin == s.margin,
-          "the statistics are sums");
-    orpo_loss(split_a, split_b, a, b, FIRST, B, 0.3);
-    CHECK(!memcmp(da, split_a, sizeof da) && !memcmp(db, split_b, sizeof db), "gradients");
+    CHECK_NEAR(p.log_odds_chosen, s.log_odds_chosen, 1e-13, 1e-14, "log odds are summed");
+    CHECK_NEAR(p.log_odds_ratio, s.log_odds_ratio, 1e-13, 1e-14, "log sigmoids are summed");
+    CHECK_NEAR(p.chosen, s.chosen, 1e-13, 1e-14, "rewards are summed");
+    CHECK_NEAR(p.margin, s.margin, 1e-13, 1e-14, "margins are summed");
 }
 
 static void test_kto_kl(void) {
