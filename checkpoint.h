@@ -23,6 +23,7 @@
 //     OUT/final/                        the model at the end
 //     OUT/checkpoint-100/               config.json, model.safetensors, the tokenizer's files
 //     OUT/checkpoint-100/trainer/       optimizer.safetensors (AdamW's two moments of each tensor),
+//                                       reference.safetensors where the reference changes,
 //                                       state.json (the program's values), and manifest.json, which
 //                                       is written last and lists every file, its size and checksum
 #ifndef CHECKPOINT_H
@@ -252,6 +253,8 @@ typedef struct {
     int64_t metrics_bytes; // its length when it is opened: what comes after is to be cut off
     int save_total_limit;  // checkpoints to keep, 0 for all; set by the program
     cJSON *pattern;        // config.json of the model that the run began with, or NULL
+    GPT2 *reference;       // a second model that changes in training and is saved, too, or NULL;
+                           // set by the program
     bool overwrite;        // delete what an earlier run left, when this one starts
     bool replace;          // put the new directory in its place, when this one has ended well
     int lock;              // descriptor of target, -1 while it does not exist
@@ -629,13 +632,17 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
     if (log >= 0) metrics_bytes = st.st_size, close(log);
 
     Stage s;
-    stage_begin(&s, out->dir, name, stage_bytes(model, tokenizer, 3), kept);
+    stage_begin(&s, out->dir, name, stage_bytes(model, tokenizer, out->reference ? 4 : 3), kept);
     char *trainer = path_join(s.dir, "trainer");
     if (disk_mkdir(trainer)) stage_fail(&s, "create", "trainer");
     free(trainer);
     stage_model(&s, model, tokenizer, out->pattern);
     stage_tensors(&s, "trainer/optimizer.safetensors", model, 2, prefixes,
                   (const float *const[]){model->adam_m, model->adam_v});
+    if (out->reference)
+        stage_tensors(&s, "trainer/reference.safetensors", out->reference, 1,
+                      (const char *const[]){"reference."},
+                      (const float *const[]){out->reference->params});
     Text state = {0}, manifest = {0};
     text_print(&state,
                "{\n  \"format\": 1,\n  \"adam_step\": %" PRId64 ",\n  \"metrics_bytes\": %" PRId64
@@ -667,6 +674,26 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
         left--;
     }
     free(steps);
+}
+
+// Read what stage_tensors wrote: from dir/file, prefix + name of every tensor of each array.
+static void state_tensors(const char *dir, const char *file, const GPT2 *model, int n_arrays,
+                          const char *const *prefixes, float *const *arrays) {
+    SafeFile f;
+    char *path = path_join(dir, file);
+    safetensors_open(&f, path);
+    for (int k = 0; k < n_arrays; k++)
+        for (int i = 0; i < model->n_tensors; i++) {
+            const Tensor *t = &model->tensors[i];
+            char *name = text_format("%s%s", prefixes[k], t->name);
+            const SafeTensor *stored = safetensors_find(&f, name);
+            if (!stored) die(EXIT_BAD_INPUT, "%s: missing tensor \"%s\"", path, name);
+            weight_check_shape(&model->config, t, &f, stored);
+            weight_read(&f, stored, arrays[k] + t->offset);
+            free(name);
+        }
+    safetensors_close(&f);
+    free(path);
 }
 
 // Bring back the moments and the state of out->resume_dir into a model that was loaded from there
@@ -701,20 +728,13 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
     free(path);
 
     // The moments, with the same checks as weights: shape, type, no NaN.
-    SafeFile f;
-    path = path_join(out->resume_dir, "trainer/optimizer.safetensors");
-    safetensors_open(&f, path);
-    for (int i = 0; i < 2 * model->n_tensors; i++) {
-        const Tensor *t = &model->tensors[i / 2];
-        char *name = text_format("%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", t->name);
-        const SafeTensor *stored = safetensors_find(&f, name);
-        if (!stored) die(EXIT_BAD_INPUT, "%s: missing tensor \"%s\"", path, name);
-        weight_check_shape(&model->config, t, &f, stored);
-        weight_read(&f, stored, (i % 2 ? model->adam_v : model->adam_m) + t->offset);
-        free(name);
-    }
-    safetensors_close(&f);
-    free(path);
+    state_tensors(out->resume_dir, "trainer/optimizer.safetensors", model, 2,
+                  (const char *const[]){"exp_avg.", "exp_avg_sq."},
+                  (float *const[]){model->adam_m, model->adam_v});
+    if (out->reference)
+        state_tensors(out->resume_dir, "trainer/reference.safetensors", out->reference, 1,
+                      (const char *const[]){"reference."},
+                      (float *const[]){out->reference->params});
 }
 
 #endif

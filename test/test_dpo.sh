@@ -1,0 +1,399 @@
+#!/bin/sh
+# Tests of train_dpo as a user runs it, on a few pairs and a model of one layer that train_sft makes:
+# first steps, equal ways to the same numbers, the file of reference log-probs, resuming, and the
+# mistakes that only this program knows (test_programs.sh has those of all). Run from the
+# repository's root with BIN set to a build (build/plain, build/asan, build/clang).
+set -u
+: "${BIN:?set it to build/plain, build/asan or build/clang}"
+export OMP_WAIT_POLICY=passive LC_ALL=C
+unset OMP_NUM_THREADS
+T=$(mktemp -d)
+child= # a run in the background
+trap '[ -z "$child" ] || kill -9 "$child"; rm -rf "$T"' EXIT
+trap 'exit 1' HUP INT TERM
+passed=0 failed=0 skipped=0
+
+# ---- helpers -------------------------------------------------------------------------------------
+
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
+
+# check WHAT COMMAND...: the command must succeed
+check() {
+    what=$1
+    shift
+    if "$@" >"$T/check" 2>&1; then pass; else fail "$what"; head -n 20 "$T/check"; fi
+}
+
+# refuse WHAT COMMAND...: the command must not succeed
+refuse() {
+    what=$1
+    shift
+    if "$@" >"$T/check" 2>&1; then fail "$what"; else pass; fi
+}
+
+# same WHAT FILE FILE: equal to the byte
+same() { check "$1" cmp "$2" "$3"; }
+
+# A run of the tiny model into the directory $1 with more flags; the log goes to $T/log.
+M=$T/model
+TINY="--model $M --dataset $T/train.jsonl --samples 0 --per_device_train_batch_size 4
+      --learning_rate 0.001 --logging_steps 1 --save_steps 0 --max_steps 6"
+dpo() { timeout 120 "$BIN/train_dpo" "$@"; }
+run() {
+    to=$1
+    shift
+    dpo $TINY --output_dir "$to" "$@" >"$T/log" 2>&1
+    code=$?
+    [ $code -eq 0 ] || { echo "exit code $code:"; tail -n 5 "$T/log"; }
+    return $code
+}
+
+# mistake CODE WORDS [FLAG...]: a run into $OUT with these flags must end with this exit code and
+# one line `error: ..` with these words (warnings may stand before it), and leave nothing behind.
+OUT=$T/out
+mistake() {
+    want=$1 words=$2
+    shift 2
+    dpo $TINY --output_dir "$OUT" "$@" >"$T/stdout" 2>"$T/stderr"
+    code=$?
+    errors=$(grep -v '^warning: ' "$T/stderr")
+    wrong=
+    [ $code -eq "$want" ] || wrong="exit code $code, expected $want"
+    [ "$(printf '%s\n' "$errors" | wc -l)" -eq 1 ] || wrong="$wrong; not one line"
+    case $errors in
+    "error: "*"$words"*) ;;
+    *) wrong="$wrong; expected \"error: ..$words\"" ;;
+    esac
+    [ ! -e "$OUT" ] || wrong="$wrong; there is an output directory"
+    if [ -z "$wrong" ]; then pass; else
+        fail "$wrong: $(echo "$*" | tail -c 200)"
+        head -n 20 "$T/stderr"
+        rm -rf "$OUT"
+    fi
+}
+
+# values KEY FILE: the values of a key in the rows that have it
+values() { sed -n "s|.*\"$1\": \([^,}]*\).*|\1|p" "$2"; }
+
+# first KEY FILE VALUE: the key's first value is this, within 1e-5 of it
+first() {
+    values "$1" "$2" | awk -v want="$3" '
+        function abs(x) { return x < 0 ? -x : x }
+        NR == 1 { print $1, want; bad = !(abs($1 - want) <= 1e-5 * abs(want)) }
+        END { exit bad || NR == 0 }'
+}
+
+# near FILE FILE KEY TOLERANCE: the key's values agree (relative, below 1 absolute)
+near() {
+    values "$3" "$1" >"$T/x"
+    values "$3" "$2" >"$T/y"
+    paste "$T/x" "$T/y" | awk -v tolerance="$4" '
+        function abs(x) { return x < 0 ? -x : x }
+        function scale(x) { return abs(x) > 1 ? abs(x) : 1 }
+        { n++; if (NF != 2 || !(abs($1 - $2) <= tolerance * scale($2))) { bad = 1; print } }
+        END { exit bad || !n }'
+}
+
+# near_all WHAT DIR DIR TOLERANCE: all that the step does agrees
+near_all() {
+    for key in loss rewards/chosen rewards/margins logps/rejected entropy grad_norm; do
+        check "$1: $key" near "$T/$2/metrics.jsonl" "$T/$3/metrics.jsonl" $key "$4"
+    done
+}
+
+# pairs FROM: 40 pairs of reviews; what is rejected is the end of another review
+pairs() {
+    sed -n "$1,$(($1 + 79))p" data/reviews_train.jsonl | awk -F '"completion": ' '
+        { sub(/}$/, "", $2) }
+        NR <= 40 { head[NR] = $1; chosen[NR] = $2 }
+        NR > 40 { i = NR - 40
+            print head[i] "\"chosen\": " chosen[i] ", \"rejected\": " $2 "}" }'
+}
+pairs 1 >"$T/train.jsonl"
+pairs 101 >"$T/eval.jsonl"
+cat >"$T/config.json" <<'END'
+{"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 64}
+END
+if ! timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data \
+    --dataset data/reviews_eval.jsonl --max_steps 40 --learning_rate 0.01 --samples 0 \
+    --save_steps 0 --output_dir "$T/sft" >"$T/log" 2>&1; then
+    cat "$T/log"
+    exit 1
+fi
+mv "$T/sft/final" "$M"
+
+# ---- one run -------------------------------------------------------------------------------------
+
+A=$T/a
+set -- --eval_dataset "$T/eval.jsonl" --eval_steps 4 --samples 2 --max_new_tokens 20 \
+    --eval_prompts 10 --gold
+check "a run with evaluation and samples" run "$A" "$@"
+for file in run.json metrics.jsonl final/config.json final/model.safetensors final/tokenizer.json; do
+    check "the run leaves $file" test -s "$A/$file"
+done
+check "the log tells what happened" sh -c "grep -q '^step     6/6  loss' '$T/log' &&
+    grep -q 'eval_loss' '$T/log' && grep -q 'model: $A/final' '$T/log' &&
+    grep -q '40 pairs' '$T/log' && grep -q '^gold score .* before, .* after' '$T/log' &&
+    grep -q '^10 samples: KL to the reference ' '$T/log' && grep -q 'after training' '$T/log'"
+check "rows of metrics.jsonl have TRL's keys" awk '
+    BEGIN {
+        n = split("loss rewards/chosen rewards/rejected rewards/margins rewards/accuracies " \
+                  "logps/chosen logps/rejected entropy", names, " ")
+        train = eval = "step epoch "
+        texts = "step epoch samples/kl samples/kl_error samples/gold samples/gold_error "
+        for (i = 1; i <= n; i++) { train = train names[i] " "; eval = eval "eval_" names[i] " " }
+        train = train "grad_norm learning_rate num_tokens "
+    }
+    {
+        keys = ""
+        n = split($0, parts, "\"")
+        for (i = 2; i <= n; i += 2) keys = keys parts[i] " "
+        if (keys == train) trains++
+        else if (keys == eval) evals++
+        else if (keys == texts) samples++
+        else { print "keys", keys; bad = 1 }
+    }
+    END { exit bad || trains != 6 || evals != 3 || samples != 2 }' "$A/metrics.jsonl"
+check "values of metrics.jsonl are sane" awk -F'[:,}]' '
+    function abs(x) { return x < 0 ? -x : x }
+    /"loss"/ {
+        step = $2; epoch = $4; loss = $6; chosen = $8; rejected = $10; margin = $12; right = $14
+        if (abs(epoch - step / 10) > 1e-6) bad = bad " epoch"
+        if (abs(chosen - rejected - margin) > 1e-6) bad = bad " margin"
+        if (right < 0 || right > 1) bad = bad " accuracy"
+        if (!($16 < 0 && $18 < 0)) bad = bad " logps"
+        if (!($20 > 0 && $20 < 8)) bad = bad " entropy"
+        if (abs($24 - 0.001 * (7 - step) / 6) > 1e-9) bad = bad " rate"
+        if ($26 <= seen) bad = bad " tokens"
+        seen = $26
+    }
+    END { print bad; exit bad != "" }' "$A/metrics.jsonl"
+for key in loss eval_loss; do
+    check "$key begins at ln 2" first $key "$A/metrics.jsonl" 0.69314718
+done
+check "rewards begin at 0" near "$A/metrics.jsonl" "$A/metrics.jsonl" rewards/margins 1e-5
+check "the same seed again" run "$T/again" "$@"
+same "the same seed gives the same log" "$A/metrics.jsonl" "$T/again/metrics.jsonl"
+same "and the same bits" "$A/final/model.safetensors" "$T/again/final/model.safetensors"
+check "run.json as --config" dpo --config "$A/run.json" --output_dir "$T/config"
+same "run.json makes the run again" "$A/metrics.jsonl" "$T/config/metrics.jsonl"
+
+# Training on few pairs for long separates them.
+check "a longer run" run "$T/long" --max_steps 60 --logging_steps 10
+check "margins and accuracies rise" sh -c "tail -n 1 '$T/long/metrics.jsonl' | awk -F'[:,}]' '
+    { exit !(\$6 < 0.6 && \$12 > 0.3 && \$14 > 0.8) }'"
+
+# ---- every loss ----------------------------------------------------------------------------------
+# What l(0) is; beta 0.25 makes IPO's 1 / (2 beta) = 2.
+
+# falls FILE: the second loss is below the first
+falls() { values loss "$1" | awk '{ x[NR] = $1 } END { exit !(NR == 2 && x[2] < x[1]) }'; }
+while read -r name want flags; do
+    check "$name" run "$T/loss_$name" --loss_type $flags --max_steps 2 --beta 0.25 \
+        --per_device_train_batch_size 40
+    check "$name: loss of the first step" first loss "$T/loss_$name/metrics.jsonl" "$want"
+    check "$name: the second is lower" falls "$T/loss_$name/metrics.jsonl"
+done <<'END'
+sigmoid 0.69314718 sigmoid
+ipo 4 ipo
+ipo_sum 4 ipo_sum
+hinge 1 hinge
+robust 0.69314718 robust --label_smoothing 0.1
+cdpo 0.69314718 sigmoid --label_smoothing 0.1
+END
+refuse "label smoothing changes DPO" cmp "$T/loss_sigmoid/metrics.jsonl" "$T/loss_cdpo/metrics.jsonl"
+refuse "ipo is not ipo_sum" cmp "$T/loss_ipo/metrics.jsonl" "$T/loss_ipo_sum/metrics.jsonl"
+
+check "sft_weight" run "$T/rpo" --sft_weight 0.5 --max_steps 2
+values nll_loss "$T/rpo/metrics.jsonl" | awk '{ print "{\"loss\": " 0.69314718 + 0.5 * $1 "}"; exit }' \
+    >"$T/sum.jsonl"
+head -n 1 "$T/rpo/metrics.jsonl" >"$T/first.jsonl"
+check "sft_weight adds the NLL" near "$T/first.jsonl" "$T/sum.jsonl" loss 1e-5
+
+# ---- equal ways ----------------------------------------------------------------------------------
+
+run "$T/one" --per_device_train_batch_size 8 --sft_weight 0.2
+run "$T/four" --per_device_train_batch_size 2 --gradient_accumulation_steps 4 --sft_weight 0.2
+run "$T/uneven" --per_device_train_batch_size 3 --gradient_accumulation_steps 3
+run "$T/nine" --per_device_train_batch_size 9
+run "$T/apart" --per_device_train_batch_size 8 --sft_weight 0.2 --share_prompt false
+run "$T/checkpointing" --per_device_train_batch_size 8 --sft_weight 0.2 --gradient_checkpointing
+run "$T/online" --per_device_train_batch_size 8 --sft_weight 0.2 --sync_ref_model
+run "$T/other" --per_device_train_batch_size 8 --sft_weight 0.2 --ref_model "$M"
+OMP_NUM_THREADS=1 run "$T/thread" --per_device_train_batch_size 8 --sft_weight 0.2
+near_all "8 pairs and 4 times 2" four one 1e-5
+near_all "9 pairs and 3 times 3, the last update of an epoch short" uneven nine 1e-5
+near_all "a shared prompt and two rows" apart one 1e-5
+near_all "recomputed activations" checkpointing one 1e-5
+near_all "a reference that is asked at each step" online one 1e-5
+near_all "one thread and two" thread one 1e-4
+same "the model's own directory as the reference" "$T/other/metrics.jsonl" "$T/one/metrics.jsonl"
+
+# TR-DPO: with alpha 1 after each step the reference is the policy, and the loss stays at l(0).
+check "sync_ref_model" run "$T/sync" --sync_ref_model --ref_model_sync_steps 1 \
+    --ref_model_mixup_alpha 1
+yes '{"loss": 0.69314718}' | head -n 6 >"$T/ln2.jsonl"
+check "a reference that follows at once" near "$T/sync/metrics.jsonl" "$T/ln2.jsonl" loss 1e-5
+
+# ---- the file of reference log-probs -------------------------------------------------------------
+
+C=$T/cache
+cached() { # cached WHAT WORDS [FLAG...]: a run with the cache $C says these words, and is the same
+    title=$1 words=$2
+    shift 2
+    rm -rf "$T/with"
+    check "$title" run "$T/with" --ref_cache_dir "$C" "$@"
+    check "$title: \"$words\"" grep -q "$words" "$T/log"
+    [ $# -gt 0 ] || same "$title: the same numbers" "$T/with/metrics.jsonl" "$T/plain/metrics.jsonl"
+}
+run "$T/plain"
+cached "no file yet" "reference log-probs of 40 pairs in .*, kept in $C/"
+check "it is one file" test "$(ls -A "$C" | wc -l)" -eq 1
+check "of 8 bytes a pair and 32 more" test "$(cat "$C"/*.ref | wc -c)" -eq 352
+F=$(echo "$C"/*.ref)
+cp "$F" "$T/good.ref"
+cached "a file that is there" "reference log-probs of 40 pairs from $F"
+same "it is left alone" "$F" "$T/good.ref"
+printf xyzzy | dd of="$F" bs=1 seek=100 conv=notrunc 2>/dev/null
+cached "a damaged file" "^warning: $F: is damaged; the reference log-probs are computed again"
+same "it is made again" "$F" "$T/good.ref"
+head -c 200 "$T/good.ref" >"$F"
+cached "a torn file" "^warning: $F: is damaged"
+same "it is made again" "$F" "$T/good.ref"
+cached "other data" "in .*, kept in" --dataset "$T/eval.jsonl"
+G=$(ls "$C"/*.ref | grep -v "$F")
+cp "$G" "$F"
+cached "the file of other data" "^warning: $F: belongs to another reference or other data"
+cached "another reference" "in .*, kept in" --ref_model "$A/final"
+cached "shorter rows" "in .*, kept in" --max_length 30
+touch "$C/.tmp-x.ref-999999"
+cached "all as before" "pairs from $F"
+check "four files" test "$(ls "$C" | wc -l)" -eq 4
+echo x >"$T/file"
+check "a cache that cannot be written" run "$T/with2" --ref_cache_dir "$T/file"
+check "costs a warning" grep -q "^warning: $T/file/.*: cannot keep the reference log-probs: Not a" \
+    "$T/log"
+same "and no more" "$T/with2/metrics.jsonl" "$T/plain/metrics.jsonl"
+check "without --ref_cache_dir it lies beside the output" test -d "$T/ref_logps"
+
+# ---- resuming: bit for bit the straight run ------------------------------------------------------
+# An epoch has 10 steps and the log a row each 3: step 4 and 8 lie within, 12 begins a second epoch.
+
+resumed() { # resumed TITLE STEP [FLAG...]
+    title=$1 at=$2
+    shift 2
+    rm -rf "$T/straight" "$T/resumed"
+    set -- --max_steps 14 --logging_steps 3 --save_steps 4 --eval_dataset "$T/eval.jsonl" \
+        --eval_steps 5 "$@"
+    check "$title: straight" run "$T/straight" "$@"
+    mkdir "$T/resumed"
+    cp -r "$T/straight/checkpoint-$at" "$T/straight/metrics.jsonl" "$T/resumed"
+    check "$title" run "$T/resumed" --resume_from_checkpoint latest "$@"
+    check "$title: it says where" grep -q "resumed at step $at of 14" "$T/log"
+    same "$title: weights" "$T/straight/final/model.safetensors" \
+        "$T/resumed/final/model.safetensors"
+    same "$title: log" "$T/straight/metrics.jsonl" "$T/resumed/metrics.jsonl"
+}
+resumed "from step 4" 4
+resumed "from step 8, RPO" 8 --sft_weight 0.3 --lr_scheduler_type cosine --warmup_steps 3
+resumed "from step 12, one thread" 12 --loss_type ipo
+resumed "from step 8, TR-DPO" 8 --sync_ref_model --ref_model_sync_steps 3
+rm -rf "$T/straight" "$T/resumed"
+check "a run to resume" run "$T/stop" --max_steps 14 --save_steps 4
+while read -r words flags; do
+    dpo $TINY --output_dir "$T/stop2" --max_steps 14 --save_steps 4 $flags \
+        --resume_from_checkpoint "$T/stop/checkpoint-8" >"$T/log" 2>&1
+    check "resuming with $flags is refused" test $? -eq 3
+    check "resuming with $flags: $words" grep -q "^error: .*cannot resume: .*see .*$words" "$T/log"
+done <<END
+--beta --beta 0.2
+preferences --loss_type hinge
+preferences --sft_weight 1
+--ref_model --ref_model $A/final
+--seed --seed 1
+--dataset --dataset $T/eval.jsonl
+END
+refuse "nothing was made there" test -e "$T/stop2"
+
+"$BIN/train_dpo" $TINY --max_steps 1000000 --output_dir "$T/term" >"$T/log" 2>&1 &
+child=$!
+tries=0
+until [ "$(cat "$T/term/metrics.jsonl" 2>/dev/null | wc -l)" -ge 3 ] || [ $tries -ge 600 ]; do
+    tries=$((tries + 1))
+    sleep 0.05
+done
+kill -s TERM $child
+wait $child
+code=$? child=
+check "SIGTERM ends the run with 143 (it was $code)" test $code -eq 143
+check "it saves and says how to go on" grep -q '^stopped at step .* and saved; go on with' "$T/log"
+check "there is a checkpoint" sh -c "ls '$T'/term/checkpoint-*/trainer/state.json"
+
+# ---- mistakes: flags -----------------------------------------------------------------------------
+
+mistake 2 "--loss_type kto: expected one of sigmoid|ipo|ipo_sum|hinge|robust" --loss_type kto
+for flag in sync_ref_model share_prompt gold; do
+    mistake 2 "--$flag yes: expected true or false" --$flag yes
+done
+while read -r flag low high; do
+    mistake 2 "--$flag $low: out of range (from" --$flag "$low"
+    mistake 2 "--$flag $high: out of range (from" --$flag "$high"
+    mistake 2 "--$flag nan: not a" --$flag nan
+    mistake 2 "--$flag 1x: not a" --$flag 1x
+    mistake 2 "--$flag needs a value" --$flag
+done <<'END'
+beta 0 1000001
+label_smoothing -0.1 0.5
+sft_weight -0.1 1000001
+ref_model_mixup_alpha -0.1 1.1
+ref_model_sync_steps 0 1000000001
+eval_prompts -1 1000001
+END
+mistake 2 "--beta -1: out of range" --beta -1
+for type in ipo ipo_sum hinge; do
+    mistake 2 "--label_smoothing is not used by --loss_type $type" --loss_type $type \
+        --label_smoothing 0.1
+done
+mistake 2 "--ref_model_mixup_alpha is not used without --sync_ref_model" --ref_model_mixup_alpha 0.5
+mistake 2 "--ref_model_sync_steps is not used without --sync_ref_model" --ref_model_sync_steps 5
+mistake 2 "--ref_cache_dir is not used with --sync_ref_model" --sync_ref_model --ref_cache_dir "$C"
+mistake 2 "--gold needs --eval_prompts" --gold
+mistake 2 "--model is needed" --model ""
+mistake 2 "--dataset is needed" --dataset ""
+mistake 2 "--output_dir is empty" --output_dir ""
+
+# ---- mistakes: files -----------------------------------------------------------------------------
+
+mistake 3 "no such directory" --model "$T/none" --tokenizer data
+mistake 3 "no such directory" --ref_model "$T/none"
+cp -r test/golden/tiny_gpt2 "$T/foreign"
+mistake 3 "the reference's vocabulary has" --ref_model "$T/foreign"
+timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data --dataset \
+    "$T/eval_sft.jsonl" --output_dir "$T/x" >"$T/log" 2>&1 # no such file: nothing is made
+sed 's/"n_head": 2/"n_head": 1/; s/"n_embd": 32/"n_embd": 16/' "$T/config.json" >"$T/thin.json"
+timeout 120 "$BIN/train_sft" --model_config "$T/thin.json" --tokenizer data --dataset \
+    data/reviews_eval.jsonl --max_steps 1 --samples 0 --output_dir "$T/thin" >"$T/log" 2>&1
+mistake 3 "--sync_ref_model needs a reference of the model's shape" --ref_model "$T/thin/final" \
+    --sync_ref_model
+check "another shape will do without" run "$T/thin_ref" --ref_model "$T/thin/final" --max_steps 1
+bad() { # bad WORDS TEXT: as the data set, and as that for evaluation
+    printf "$2" >"$T/bad.jsonl"
+    mistake 3 "$1" --dataset "$T/bad.jsonl"
+    mistake 3 "$1" --eval_dataset "$T/bad.jsonl"
+}
+mistake 3 "none.jsonl: no such file" --dataset "$T/none.jsonl"
+bad "contains no records" ''
+bad 'bad.jsonl:1: ' '{"prompt": "The film", "chosen": " is good."}\n'
+bad 'bad.jsonl:1: ' '{"prompt": "The film", "rejected": " is good."}\n'
+bad 'bad.jsonl:1: "chosen" is a number' '{"prompt": "The film", "chosen": 1, "rejected": " a"}\n'
+bad "all 1 records were skipped" '{"prompt": "The film", "chosen": "", "rejected": " is bad."}\n'
+
+# A step far too long: weights overflow.
+run "$T/wild" --max_steps 100 --learning_rate 10 --weight_decay 10 --max_grad_norm 0 \
+    --lr_scheduler_type constant >"$T/said" 2>&1
+check "a run that diverges ends with 5" test $? -eq 5
+check "with step and values" grep -q '^error: step [0-9]*: loss is .*, gradient norm' "$T/log"
+
+echo "dpo: $passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]

@@ -1,0 +1,802 @@
+// train_dpo.c: direct preference optimisation (DPO) of GPT-2, and its kin: IPO, cDPO, hinge, robust.
+//
+// cc -O3 -march=native -fno-math-errno -fopenmp train_dpo.c -o train_dpo -lopenblas -lcjson -lm
+//
+// Learns from pairs of completions of the same prompt, of which people chose one and rejected the
+// other. With log-ratios r = log pi(y | x) - log ref(y | x) to a frozen reference, the loss is
+//
+//     mean over pairs of -log sigmoid(beta (r_chosen - r_rejected))
+//
+// (Rafailov et al. 2023, eq. 7; losses.h has the others). Its minimum is the policy at which RLHF
+// would end: the reference times exp(reward / beta), for the reward that explains the choices. But
+// no reward model is trained, and nothing is sampled. main() below is the algorithm from top to
+// bottom:
+//
+//     flags -> policy and reference -> pairs -> reference log-probs -> for each step { batch,
+//     forward, loss, backward, clip, AdamW, log } -> save
+//
+// Without arguments it trains the model in data/sft on preferences between film reviews.
+#include "common.h"
+#include "flags.h"
+#include "losses.h"
+#include "tokenizer.h"
+#include "dataset.h"
+#include "model.h"
+#include "checkpoint.h"
+#include "sample.h"
+#include "before_after.h"
+
+// The run without arguments: a tiny model wants larger steps than GPT-2 does.
+static const char preset[] =
+    "--model data/sft --dataset data/prefs_train.jsonl --eval_dataset data/prefs_eval.jsonl "
+    "--output_dir out/dpo --num_train_epochs 1 --per_device_train_batch_size 32 "
+    "--per_device_eval_batch_size 64 --learning_rate 0.0003 --lr_scheduler_type cosine "
+    "--warmup_steps 20 --adam_beta2 0.98 --logging_steps 20 --eval_steps 100 --save_steps 0 "
+    "--eval_prompts 500 --gold";
+
+// ------------------------------------------------------------------------------------------------
+// Forward and backward: log pi(y | x) of pairs
+
+// What one pass over up to B pairs works on. R rows are three a pair, the prompt and both
+// completions as its children, or two, with the prompt in each.
+typedef struct {
+    Batch batch;
+    float *logp, *dlogp;                  // (N) of tokens
+    float *sum, *dsum;                    // (R) of rows
+    int *count;                           // (R) tokens of a row that count
+    int *row;                             // (B) of the chosen completion; the rejected one is next
+    float *chosen, *rejected;             // (B) log pi(y | x), the sum over y's tokens
+    float *ref_chosen, *ref_rejected;     // (B) log ref(y | x)
+    float *dchosen, *drejected;           // (B) gradients of the loss with respect to log pi
+    int *chosen_length, *rejected_length; // (B) tokens that count
+} Work;
+
+// Room for B pairs of at most max_length tokens a side.
+static void work_alloc(Work *w, int B, int max_length) {
+    const size_t n = (size_t)B, N = 2 * n * (size_t)max_length, R = 3 * n;
+    *w = (Work){0};
+    w->logp = mem_floats(N), w->dlogp = mem_floats(N);
+    w->sum = mem_floats(R), w->dsum = mem_floats(R);
+    w->count = mem_alloc(R, sizeof(int)), w->row = mem_alloc(n, sizeof(int));
+    w->chosen = mem_floats(n), w->rejected = mem_floats(n);
+    w->ref_chosen = mem_floats(n), w->ref_rejected = mem_floats(n);
+    w->dchosen = mem_floats(n), w->drejected = mem_floats(n);
+    w->chosen_length = mem_alloc(n, sizeof(int)), w->rejected_length = mem_alloc(n, sizeof(int));
+}
+
+static void work_free(Work *w) {
+    batch_free(&w->batch);
+    free(w->logp), free(w->dlogp), free(w->sum), free(w->dsum), free(w->count), free(w->row);
+    free(w->chosen), free(w->rejected), free(w->ref_chosen), free(w->ref_rejected);
+    free(w->dchosen), free(w->drejected), free(w->chosen_length), free(w->rejected_length);
+}
+
+// Fill the batch with the pairs of these indices (n).
+static void work_batch(Work *w, const PairSet *data, const int *indices, int n, bool share_prompt) {
+    pairs_batch(&w->batch, data, indices, n, share_prompt);
+    for (int i = 0; i < n; i++) w->row[i] = share_prompt ? 3 * i + 1 : 2 * i;
+}
+
+// chosen, rejected (n) = log p(y | x) under this model, of the n pairs in the batch.
+static HeadStats pairs_forward(Work *w, GPT2 *model, float *chosen, float *rejected, int n) {
+    const Batch *b = &w->batch;
+    gpt2_forward(model, b);
+    HeadStats stats = lm_head_forward(model, w->logp);
+    row_sum_forward(w->sum, w->count, w->logp, b->mask, b->row_start, b->R);
+    for (int i = 0; i < n; i++) {
+        const int r = w->row[i];
+        chosen[i] = w->sum[r], rejected[i] = w->sum[r + 1];
+        w->chosen_length[i] = w->count[r], w->rejected_length[i] = w->count[r + 1];
+    }
+    return stats;
+}
+
+// From dchosen, drejected (n) back through the model that saw the batch last. A sum hands its
+// gradient to each of its terms. The head makes its logits a second time here: dlogp is known only
+// when both sums of a pair are, and to keep the logits until then would take more memory than all
+// activations.
+static void pairs_backward(Work *w, GPT2 *model, int n) {
+    const Batch *b = &w->batch;
+    memset(w->dsum, 0, (size_t)b->R * sizeof(float)); // a prompt's own row has none
+    for (int i = 0; i < n; i++) {
+        w->dsum[w->row[i]] = w->dchosen[i];
+        w->dsum[w->row[i] + 1] = w->drejected[i];
+    }
+    row_sum_backward(w->dlogp, w->dsum, b->mask, b->row_start, b->R);
+    lm_head_backward(model, w->dlogp);
+    gpt2_backward(model);
+}
+
+// Tokens of pair i's prompt.
+static size_t pair_prompt_length(const PairSet *d, int i) {
+    return d->start[3 * (size_t)i + 1] - d->start[3 * (size_t)i];
+}
+
+// Tokens of pair i as TRL counts them: the prompt is in both rows.
+static int64_t pair_tokens(const PairSet *d, int i) {
+    const size_t all = d->start[3 * (size_t)i + 3] - d->start[3 * (size_t)i];
+    return (int64_t)(all + pair_prompt_length(d, i));
+}
+
+// Tokens of pair i's chosen completion. All are predicted: dataset.h leaves no prompt empty.
+static int64_t pair_chosen_tokens(const PairSet *d, int i) {
+    return (int64_t)(d->start[3 * (size_t)i + 2] - d->start[3 * (size_t)i + 1]);
+}
+
+// ------------------------------------------------------------------------------------------------
+// The reference's log-probs. They never change, so they are computed once for the whole data set
+// and kept in a file: the next run with the same reference and data starts at once. The file is
+//
+//     "alignref", key, n (8 bytes each); n times two floats, chosen and rejected; a checksum
+//
+// and is called after its key, a hash of all that its numbers depend on to the bit.
+
+typedef struct {
+    uint64_t magic, key, n;
+} ReferenceHeader;
+
+static const uint64_t reference_magic = 0x6665726E67696C61; // "alignref"
+enum { REF_PAIRS = 64, REF_TOKENS = 4096 }; // in one batch, at most
+
+// Hash of a model's weights and of what else makes its numbers.
+static uint64_t model_hash(const GPT2 *model) {
+    const GPT2Config *c = &model->config;
+    const int shape[] = {c->vocab_size, c->n_positions, c->n_embd,
+                         c->n_layer,    c->n_head,      c->n_inner};
+    DiskHash hash = disk_hash_begin();
+    disk_hash_add(&hash, shape, sizeof shape);
+    disk_hash_add(&hash, &c->layer_norm_epsilon, sizeof c->layer_norm_epsilon);
+    disk_hash_add(&hash, model->params, model->n_floats * sizeof(float));
+    return disk_hash_end(&hash);
+}
+
+// Read logps (n, 2) from the file; false if it is not there or, with a warning, not what it should
+// be.
+static bool reference_read(float *logps, const char *path, uint64_t key, int n) {
+    const size_t bytes = 2 * (size_t)n * sizeof(float), end = sizeof(ReferenceHeader) + bytes;
+    ReferenceHeader header;
+    uint64_t checksum;
+    DiskHash hash = disk_hash_begin();
+    struct stat st;
+    const int fd = disk_open(path, O_RDONLY);
+    if (fd < 0) return false;
+    bool sound = !fstat(fd, &st) && (size_t)st.st_size == end + sizeof checksum &&
+                 disk_read(fd, &header, sizeof header, 0) == (ssize_t)sizeof header &&
+                 disk_read(fd, logps, bytes, sizeof header) == (ssize_t)bytes &&
+                 disk_read(fd, &checksum, sizeof checksum, end) == (ssize_t)sizeof checksum;
+    disk_close(fd);
+    if (sound) {
+        disk_hash_add(&hash, &header, sizeof header), disk_hash_add(&hash, logps, bytes);
+        sound = checksum == disk_hash_end(&hash);
+    }
+    const bool ours = sound && header.magic == reference_magic && header.key == key &&
+                      header.n == (uint64_t)n;
+    if (!ours)
+        warn("%s: %s; the reference log-probs are computed again", path,
+             sound ? "belongs to another reference or other data" : "is damaged");
+    return ours;
+}
+
+// A file on its way to the disk, under a name of its own until it is whole. After a failure the
+// rest does nothing; `error` is the first failure's.
+typedef struct {
+    char *tmp;
+    int fd, error;
+    DiskHash hash;
+} ReferenceFile;
+
+static void reference_write(ReferenceFile *f, const void *bytes, size_t n) {
+    disk_hash_add(&f->hash, bytes, n);
+    if (!f->error && disk_write(f->fd, bytes, n)) f->error = errno;
+}
+
+static void reference_create(ReferenceFile *f, const char *dir, const ReferenceHeader *header) {
+    disk_mkdir(dir); // if that fails, so does the next call
+    output_sweep(&(Output){.lock = -1}, dir, NULL);
+    *f = (ReferenceFile){.hash = disk_hash_begin()};
+    f->tmp = text_format("%s/.tmp-%016" PRIx64 ".ref-%d", dir, header->key, (int)getpid());
+    f->fd = disk_open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC);
+    if (f->fd < 0) f->error = errno;
+    reference_write(f, header, sizeof *header);
+}
+
+// Give the file its name if it is `whole`; returns whether it has it now.
+static bool reference_close(ReferenceFile *f, const char *dir, const char *path, bool whole) {
+    const uint64_t checksum = disk_hash_end(&f->hash);
+    reference_write(f, &checksum, sizeof checksum);
+    if (!f->error && disk_sync(f->fd)) f->error = errno;
+    if (f->fd >= 0 && disk_close(f->fd) && !f->error) f->error = errno;
+    if (!f->error && whole && (disk_rename(f->tmp, path) || disk_sync_dir(dir))) f->error = errno;
+    if (f->error || !whole) disk_remove(f->tmp);
+    if (f->error) warn("%s: cannot keep the reference log-probs: %s", path, strerror(f->error));
+    free(f->tmp);
+    return !f->error && whole;
+}
+
+// logps (n, 2) = log ref(chosen | x), log ref(rejected | x) of every pair: from the file in `dir`,
+// or from the model and then into the file, batch by batch. A file that cannot be written costs the
+// next run time and this one a warning. Ends early when the program is asked to stop.
+static void reference_logps(float *logps, Work *w, GPT2 *reference, uint64_t reference_hash,
+                            const PairSet *data, const char *name, const char *dir, bool share) {
+    // The last bits of a log-prob depend on the batch's shape and on the number of threads. So the
+    // batches do not depend on those of the training, and the threads are in the key.
+    const uint64_t parts[] = {reference_hash, pairs_hash(data), (uint64_t)share,
+                              (uint64_t)omp_get_max_threads()};
+    DiskHash hash = disk_hash_begin();
+    disk_hash_add(&hash, parts, sizeof parts);
+    const ReferenceHeader header = {reference_magic, disk_hash_end(&hash), (uint64_t)data->n};
+    char *path = text_format("%s/%016" PRIx64 ".ref", dir, header.key), spent[32];
+    if (reference_read(logps, path, header.key, data->n)) {
+        printf("%s: reference log-probs of %d pairs from %s\n", name, data->n, path);
+        free(path);
+        return;
+    }
+    ReferenceFile file;
+    const double began = seconds_now();
+    reference_create(&file, dir, &header);
+    for (int first = 0, n; first < data->n && !stop_signal; first += n) {
+        int indices[REF_PAIRS];
+        int64_t tokens = 0;
+        for (n = 0; first + n < data->n && n < REF_PAIRS; n++) {
+            tokens += pair_tokens(data, first + n);
+            if (n > 0 && tokens > REF_TOKENS) break;
+            indices[n] = first + n;
+        }
+        work_batch(w, data, indices, n, share);
+        pairs_forward(w, reference, w->ref_chosen, w->ref_rejected, n);
+        float *to = logps + 2 * (size_t)first;
+        for (int i = 0; i < n; i++) {
+            to[2 * i] = w->ref_chosen[i], to[2 * i + 1] = w->ref_rejected[i];
+            if (!isfinite(to[2 * i]) || !isfinite(to[2 * i + 1]))
+                die(EXIT_DIVERGED, "%s: the reference's log-probs of pair %d are %g and %g", name,
+                    first + i + 1, (double)to[2 * i], (double)to[2 * i + 1]);
+        }
+        reference_write(&file, to, 2 * (size_t)n * sizeof(float));
+        progress_show("reference log-probs: %d of %d pairs", first + n, data->n);
+    }
+    progress_clear();
+    const bool kept = reference_close(&file, dir, path, !stop_signal);
+    if (!stop_signal)
+        printf("%s: reference log-probs of %d pairs in %s%s%s\n", name, data->n,
+               time_format(spent, seconds_now() - began), kept ? ", kept in " : "",
+               kept ? path : "");
+    free(path);
+}
+
+// log ref(y | x) of the n pairs in the batch, into w: from the table logps (pairs of the data set,
+// 2), or, where that is NULL, from the model.
+static void pairs_reference(Work *w, GPT2 *reference, const float *logps, const int *indices,
+                            int n) {
+    if (!logps) pairs_forward(w, reference, w->ref_chosen, w->ref_rejected, n);
+    for (int i = 0; logps && i < n; i++) {
+        w->ref_chosen[i] = logps[2 * (size_t)indices[i]];
+        w->ref_rejected[i] = logps[2 * (size_t)indices[i] + 1];
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// What is measured
+
+// Sums since the last line of the log, saved with a checkpoint so that a resumed run writes the
+// same lines. A reward is beta (log pi - log ref), whatever the loss.
+typedef struct {
+    double loss, nll;                    // over steps; nll: of a chosen token
+    double chosen, rejected, margin;     // over pairs: rewards
+    double logps_chosen, logps_rejected; // over pairs: log pi(y | x)
+    double entropy;                      // over the tokens of both completions
+    int64_t steps, pairs, correct, tokens; // correct: pairs whose chosen reward is the greater
+} Window;
+
+// Add a batch of n pairs. `loss` and `nll` are its parts of the step's.
+static void window_add(Window *window, const Work *w, int n, const PairStats *p,
+                       const HeadStats *head, double loss, double nll) {
+    window->loss += loss, window->nll += nll;
+    window->chosen += p->chosen, window->rejected += p->rejected, window->margin += p->margin;
+    window->correct += p->correct, window->pairs += n;
+    for (int i = 0; i < n; i++)
+        window->logps_chosen += w->chosen[i], window->logps_rejected += w->rejected[i];
+    window->entropy += head->entropy, window->tokens += head->count;
+}
+
+// Add the window's means to the row of the log, under TRL's names; nll_loss only where it counts.
+static void log_window(MetricsLog *log, const char *prefix, const Window *w, bool nll) {
+    const double steps = (double)w->steps, pairs = (double)w->pairs;
+    const struct {
+        const char *name;
+        double value;
+    } metrics[] = {
+        {"loss", w->loss / steps},
+        {"rewards/chosen", w->chosen / pairs},
+        {"rewards/rejected", w->rejected / pairs},
+        {"rewards/margins", w->margin / pairs},
+        {"rewards/accuracies", (double)w->correct / pairs},
+        {"logps/chosen", w->logps_chosen / pairs},
+        {"logps/rejected", w->logps_rejected / pairs},
+        {"entropy", w->entropy / (double)w->tokens},
+        {"nll_loss", w->nll / steps},
+    };
+    for (int i = 0; i < COUNT(metrics) - !nll; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "%s%s", prefix, metrics[i].name);
+        log_number(log, key, metrics[i].value);
+    }
+}
+
+// What is to be minimised.
+typedef struct {
+    DpoLoss type;
+    double beta, label_smoothing, sft_weight;
+    bool share_prompt;
+} Objective;
+
+// Loss and metrics over all pairs of a data set, B at a time; the reference as in pairs_reference.
+// Prints the main ones and adds a row to the log.
+static void evaluate(Work *w, GPT2 *model, GPT2 *reference, const float *ref_logps,
+                     const PairSet *data, const Objective *o, int B, MetricsLog *log, int64_t step,
+                     double epoch) {
+    Window window = {.steps = 1};
+    int64_t M = 0;
+    int *pairs = mem_alloc((size_t)B, sizeof *pairs);
+    for (int i = 0; i < data->n; i++) M += pair_chosen_tokens(data, i);
+    for (int first = 0; first < data->n; first += B) {
+        const int n = data->n - first < B ? data->n - first : B;
+        double nll = 0;
+        for (int i = 0; i < n; i++) pairs[i] = first + i;
+        work_batch(w, data, pairs, n, o->share_prompt);
+        pairs_reference(w, reference, ref_logps, pairs, n);
+        const HeadStats head = pairs_forward(w, model, w->chosen, w->rejected, n);
+        const PairStats stats = dpo_loss(w->dchosen, w->drejected, w->chosen, w->rejected,
+                                         w->ref_chosen, w->ref_rejected, w->chosen_length,
+                                         w->rejected_length, n, data->n, o->type, o->beta,
+                                         o->label_smoothing);
+        for (int i = 0; i < n; i++) nll -= w->chosen[i] / (double)M;
+        window_add(&window, w, n, &stats, &head, stats.loss + o->sft_weight * nll, nll);
+        progress_show("evaluation: %d of %d pairs", first + n, data->n);
+    }
+    free(pairs);
+    log_number(log, "step", (double)step);
+    log_number(log, "epoch", epoch);
+    log_window(log, "eval_", &window, o->sft_weight > 0);
+    log_write(log);
+    progress_clear();
+    printf("step %5" PRId64 "  eval_loss %.4f  eval_rewards/margins %.4f  "
+           "eval_rewards/accuracies %.3f\n",
+           step, window.loss, window.margin / (double)window.pairs,
+           (double)window.correct / (double)window.pairs);
+}
+
+// Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
+// epoch's last update may have fewer.
+static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches_per_epoch,
+                          int accumulation) {
+    if (step % steps_per_epoch == 0) return (double)(step / steps_per_epoch);
+    return (double)(step / steps_per_epoch) +
+           (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
+}
+
+int main(int argc, char **argv) {
+    // ---- flags ---------------------------------------------------------------------------------
+    // Names and defaults are those of TRL's DPOConfig and transformers' TrainingArguments.
+    struct {
+        const char *model, *ref_model, *tokenizer, *dataset, *eval_dataset, *output_dir;
+        const char *resume_from_checkpoint, *lr_scheduler_type, *truncation_mode, *chat_format;
+        const char *loss_type, *ref_cache_dir;
+        double beta, label_smoothing, sft_weight, ref_model_mixup_alpha;
+        double eval_split, learning_rate, weight_decay, max_grad_norm, num_train_epochs;
+        double adam_beta1, adam_beta2, adam_epsilon;
+        int max_length, per_device_train_batch_size, per_device_eval_batch_size;
+        int gradient_accumulation_steps, warmup_steps, logging_steps, eval_steps, save_steps;
+        int ref_model_sync_steps, save_total_limit, samples, max_new_tokens, eval_prompts;
+        int64_t max_steps, seed;
+        bool sync_ref_model, share_prompt, shuffle_dataset, no_decay_embeddings;
+        bool gradient_checkpointing, overwrite_output_dir, gold;
+    } args = {
+        .output_dir = "out/dpo",
+        .lr_scheduler_type = "linear",
+        .truncation_mode = "prompt_first",
+        .chat_format = "hh",
+        .loss_type = "sigmoid",
+        .beta = 0.1,
+        .ref_model_mixup_alpha = 0.6,
+        .learning_rate = 1e-6,
+        .max_grad_norm = 1,
+        .num_train_epochs = 3,
+        .adam_beta1 = 0.9,
+        .adam_beta2 = 0.999,
+        .adam_epsilon = 1e-8,
+        .max_length = 1024,
+        .per_device_train_batch_size = 8,
+        .per_device_eval_batch_size = 8,
+        .gradient_accumulation_steps = 1,
+        .logging_steps = 10,
+        .save_steps = 500,
+        .ref_model_sync_steps = 512,
+        .samples = 4,
+        .max_new_tokens = 60,
+        .max_steps = -1,
+        .seed = 42,
+        .share_prompt = true,
+        .shuffle_dataset = true,
+    };
+    Flag flags[] = {
+        FLAG_HEADING("model"),
+        FLAG_TEXT(args, model, "directory in Hugging Face format to start from"),
+        FLAG_TEXT(args, ref_model, "directory of the reference (none: --model as it is there)"),
+        FLAG_TEXT(args, tokenizer, "directory with vocab.json and merges.txt, if not --model's"),
+        FLAG_SWITCH(args, gradient_checkpointing, "less memory, a quarter more time"),
+        FLAG_HEADING("data"),
+        FLAG_TEXT(args, dataset, "JSONL with chosen, rejected, and prompt unless it is in both"),
+        FLAG_TEXT(args, eval_dataset, "the same for evaluation"),
+        FLAG(args, eval_split, 0, 0.9, "without --eval_dataset: share of pairs kept for it"),
+        FLAG_CHOICE(args, chat_format, "hh|simple", "how messages become text"),
+        FLAG(args, max_length, 2, 1 << 20, "tokens that prompt and completion may have"),
+        FLAG_CHOICE(args, truncation_mode, "prompt_first|keep_start",
+                    "cut the prompt from the left, or the completion (TRL)"),
+        FLAG_SWITCH(args, share_prompt, "run a pair's prompt once; false: once for each side"),
+        FLAG_SWITCH(args, shuffle_dataset, "new order of pairs in each epoch"),
+        FLAG_HEADING("preferences"),
+        FLAG_CHOICE(args, loss_type, "sigmoid|ipo|ipo_sum|hinge|robust",
+                    "DPO; IPO of log-probs per token (as TRL) or of their sums (the paper)"),
+        FLAG(args, beta, 1e-6, 1e6, "strength of the pull to the reference; IPO's tau"),
+        FLAG(args, label_smoothing, 0, 0.499999,
+             "share of wrong labels: sigmoid becomes cDPO; robust"),
+        FLAG(args, sft_weight, 0, 1e6, "weight of the NLL of the chosen tokens, as in RPO"),
+        FLAG_SWITCH(args, sync_ref_model, "let the reference follow the policy (TR-DPO)"),
+        FLAG(args, ref_model_mixup_alpha, 0, 1, "then ref = alpha policy + (1 - alpha) ref"),
+        FLAG(args, ref_model_sync_steps, 1, 1e9, "every so many updates"),
+        FLAG_HEADING("training"),
+        FLAG(args, num_train_epochs, 1e-6, 1e6, "passes over the data"),
+        FLAG(args, max_steps, -1, 1e12, "updates to make instead (-1: see epochs)"),
+        FLAG(args, per_device_train_batch_size, 1, 1 << 16, "pairs in one forward pass"),
+        FLAG(args, gradient_accumulation_steps, 1, 1 << 16, "forward passes in one update"),
+        FLAG(args, learning_rate, 0, 10, "peak learning rate"),
+        FLAG_CHOICE(args, lr_scheduler_type, "linear|cosine|constant|constant_with_warmup",
+                    "course of the rate"),
+        FLAG(args, warmup_steps, 0, 1e9, "updates until the peak"),
+        FLAG(args, weight_decay, 0, 10, "AdamW's decay of matrices and embeddings"),
+        FLAG_SWITCH(args, no_decay_embeddings, "leave the embeddings out of it"),
+        FLAG(args, adam_beta1, 0, 0.999999, "decay of the mean of gradients"),
+        FLAG(args, adam_beta2, 0, 0.999999999, "decay of the mean of their squares"),
+        FLAG(args, adam_epsilon, 1e-30, 1, "added to the root of that"),
+        FLAG(args, max_grad_norm, 0, 1e9, "clip the gradient to this norm (0: never)"),
+        FLAG(args, seed, 0, 9e15, "of the order of pairs, split and samples"),
+        FLAG_HEADING("output"),
+        FLAG_TEXT(args, output_dir, "gets final/, checkpoint-N/, metrics.jsonl, run.json"),
+        FLAG_SWITCH(args, overwrite_output_dir, "delete what an earlier run left there"),
+        FLAG_TEXT(args, resume_from_checkpoint, "a checkpoint-N directory, or latest"),
+        FLAG_TEXT(args, ref_cache_dir,
+                  "keeps reference log-probs for later runs (none: ref_logps beside output_dir)"),
+        FLAG(args, logging_steps, 1, 1e9, "updates between lines of the log"),
+        FLAG(args, eval_steps, 0, 1e9, "updates between evaluations (0: at begin and end only)"),
+        FLAG(args, per_device_eval_batch_size, 1, 1 << 16, "pairs in one forward pass there"),
+        FLAG(args, save_steps, 0, 1e9, "updates between checkpoints (0: none)"),
+        FLAG(args, save_total_limit, 0, 1e9, "checkpoints to keep (0: all)"),
+        FLAG(args, samples, 0, 100, "texts to show before and after"),
+        FLAG(args, eval_prompts, 0, 1e6, "texts to measure the KL to the reference on"),
+        FLAG_SWITCH(args, gold, "give those the gold score of film reviews (data/gold.h)"),
+        FLAG(args, max_new_tokens, 1, 1 << 20, "length of all these texts"),
+    };
+    flags_parse(argc, argv, flags, COUNT(flags), "direct preference optimisation of GPT-2", preset);
+    const bool resume = args.resume_from_checkpoint && *args.resume_from_checkpoint;
+    if (!args.model) die(EXIT_USAGE, "--model is needed; see --help");
+    if (!args.dataset) die(EXIT_USAGE, "--dataset is needed; see --help");
+    if (!args.output_dir) die(EXIT_USAGE, "--output_dir is empty; see --help");
+    Objective objective = {DPO_SIGMOID, args.beta, args.label_smoothing, args.sft_weight,
+                           args.share_prompt};
+    if (!strcmp(args.loss_type, "ipo")) objective.type = DPO_IPO;
+    if (!strcmp(args.loss_type, "ipo_sum")) objective.type = DPO_IPO_SUM;
+    if (!strcmp(args.loss_type, "hinge")) objective.type = DPO_HINGE;
+    if (!strcmp(args.loss_type, "robust")) objective.type = DPO_ROBUST;
+    // What a loss does not use is refused rather than ignored. A default is no wish.
+    if (args.label_smoothing > 0 && objective.type != DPO_SIGMOID && objective.type != DPO_ROBUST)
+        die(EXIT_USAGE, "--label_smoothing is not used by --loss_type %s; sigmoid and robust use it",
+            args.loss_type);
+    if (!args.sync_ref_model && args.ref_model_mixup_alpha != 0.6)
+        die(EXIT_USAGE, "--ref_model_mixup_alpha is not used without --sync_ref_model");
+    if (!args.sync_ref_model && args.ref_model_sync_steps != 512)
+        die(EXIT_USAGE, "--ref_model_sync_steps is not used without --sync_ref_model");
+    if (args.sync_ref_model && args.ref_cache_dir)
+        die(EXIT_USAGE, "--ref_cache_dir is not used with --sync_ref_model: the reference changes");
+    if (args.gold && !args.eval_prompts) die(EXIT_USAGE, "--gold needs --eval_prompts");
+
+    // ---- policy and reference ------------------------------------------------------------------
+    Output output;
+    output_open(&output, args.output_dir, args.resume_from_checkpoint, args.overwrite_output_dir,
+                argc == 1);
+    output.save_total_limit = args.save_total_limit;
+    blas_report();
+    const char *model_dir = resume ? output.resume_dir : args.model;
+    const char *reference_dir = args.ref_model ? args.ref_model : args.model;
+    Tokenizer tokenizer;
+    tokenizer_load(&tokenizer, args.tokenizer ? args.tokenizer : args.model);
+    GPT2 model, reference; // the reference gets no gradients: it is forward only
+    model_load(&model, model_dir);
+    model_load(&reference, reference_dir);
+    const GPT2Config *config = &model.config, *ref_config = &reference.config;
+    if (tokenizer.vocab_size > config->vocab_size)
+        die(EXIT_BAD_INPUT, "the tokenizer has %d tokens, the model's vocabulary only %d",
+            tokenizer.vocab_size, config->vocab_size);
+    if (config->vocab_size != ref_config->vocab_size)
+        die(EXIT_BAD_INPUT, "%s: the reference's vocabulary has %d tokens, the model's %d",
+            reference_dir, ref_config->vocab_size, config->vocab_size);
+    if (args.sync_ref_model &&
+        (config->n_embd != ref_config->n_embd || config->n_head != ref_config->n_head ||
+         config->n_layer != ref_config->n_layer || model.n_floats != reference.n_floats))
+        die(EXIT_BAD_INPUT, "%s: --sync_ref_model needs a reference of the model's shape",
+            reference_dir);
+    uint64_t reference_hash = model_hash(&reference);
+    printf("GPT-2 with %.2fM parameters: %d layers, %d channels, %d heads, vocabulary %d\n",
+           (double)gpt2_count_params(&model) * 1e-6, config->n_layer, config->n_embd,
+           config->n_head, config->vocab_size);
+
+    // ---- pairs ---------------------------------------------------------------------------------
+    const int context = config->n_positions < ref_config->n_positions ? config->n_positions
+                                                                      : ref_config->n_positions;
+    const DataOptions options = {
+        .max_length = args.max_length < context ? args.max_length : context,
+        .keep_start = !strcmp(args.truncation_mode, "keep_start"),
+        .chat_format = !strcmp(args.chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE,
+    };
+    PairSet train, eval = {0};
+    Text report = {0};
+    pairs_load(&train, &tokenizer, args.dataset, &options);
+    pairs_report(&report, &train, args.dataset);
+    if (args.eval_dataset) {
+        pairs_load(&eval, &tokenizer, args.eval_dataset, &options);
+        text_print(&report, "\n");
+        pairs_report(&report, &eval, args.eval_dataset);
+    } else if (args.eval_split > 0) {
+        PairSet all = train;
+        pairs_split(&train, &eval, &all, args.eval_split, (uint64_t)args.seed);
+        text_print(&report, "; %d pairs kept for evaluation", eval.n);
+        pairs_free(&all);
+    }
+    printf("%s\n", report.data);
+    text_free(&report);
+
+    const int B = args.per_device_train_batch_size, eval_B = args.per_device_eval_batch_size;
+    const int64_t pairs_per_step = (int64_t)B * args.gradient_accumulation_steps;
+    const int64_t steps_per_epoch = (train.n + pairs_per_step - 1) / pairs_per_step;
+    const int64_t batches_per_epoch = (train.n + B - 1) / B;
+    int64_t total = (int64_t)ceil(args.num_train_epochs * (double)steps_per_epoch);
+    if (args.max_steps > 0) total = args.max_steps;
+
+    // ---- what a checkpoint remembers -----------------------------------------------------------
+    // The order of pairs is a function of seed and epoch, so the step is all there is to know of
+    // the place in the data. MATCH_ values must be the same in the run that resumes.
+    int64_t step = 0, tokens_seen = 0, batch_pairs = pairs_per_step, shuffle = args.shuffle_dataset;
+    uint64_t data_hash = pairs_hash(&train);
+    uint64_t training_hash = flags_hash(flags, COUNT(flags), "training");
+    uint64_t objective_hash = flags_hash(flags, COUNT(flags), "preferences");
+    Window window = {0};
+    const StateField state[] = {
+        STATE_I64("step", &step),
+        STATE_I64("num_tokens", &tokens_seen),
+        STATE_F64("window.loss", &window.loss),
+        STATE_F64("window.nll", &window.nll),
+        STATE_F64("window.chosen", &window.chosen),
+        STATE_F64("window.rejected", &window.rejected),
+        STATE_F64("window.margin", &window.margin),
+        STATE_F64("window.logps_chosen", &window.logps_chosen),
+        STATE_F64("window.logps_rejected", &window.logps_rejected),
+        STATE_F64("window.entropy", &window.entropy),
+        STATE_I64("window.steps", &window.steps),
+        STATE_I64("window.pairs", &window.pairs),
+        STATE_I64("window.correct", &window.correct),
+        STATE_I64("window.tokens", &window.tokens),
+        MATCH_I64("seed", &args.seed, "--seed"),
+        MATCH_I64("total_steps", &total, "--max_steps and --num_train_epochs"),
+        MATCH_I64("pairs_per_step", &batch_pairs,
+                  "--per_device_train_batch_size and --gradient_accumulation_steps"),
+        MATCH_I64("shuffle_dataset", &shuffle, "--shuffle_dataset"),
+        MATCH_U64("data_hash", &data_hash, "--dataset, --max_length and what else makes the pairs"),
+        MATCH_U64("reference_hash", &reference_hash, "--ref_model, or --model without it"),
+        MATCH_F64("beta", &args.beta, "--beta"),
+        MATCH_U64("preferences", &objective_hash,
+                  "the flags under `preferences` in --help; run.json has their earlier values"),
+        MATCH_F64("learning_rate", &args.learning_rate, "--learning_rate"),
+        MATCH_U64("training", &training_hash,
+                  "the flags under `training` in --help; run.json has their earlier values"),
+    };
+    if (args.sync_ref_model) output.reference = &reference; // it changes, so it is saved, too
+    if (resume) {
+        gpt2_train_begin(&model, args.gradient_checkpointing);
+        checkpoint_resume(&output, &model, state, COUNT(state));
+        printf("resumed at step %" PRId64 " of %" PRId64 "\n", step, total);
+    }
+    Text run_json = {0};
+    flags_json(&run_json, flags, COUNT(flags));
+    char *config_path = path_join(model_dir, "config.json");
+    output_start(&output, run_json.data, config_path);
+    free(config_path), text_free(&run_json);
+    MetricsLog log;
+    log_open(&log, output.metrics_path, output.metrics_bytes);
+    stop_on_signals();
+
+    // ---- reference log-probs -------------------------------------------------------------------
+    Work w;
+    const int most = B > eval_B ? B : eval_B;
+    work_alloc(&w, most > REF_PAIRS ? most : REF_PAIRS, options.max_length);
+    float *ref_train = NULL, *ref_eval = NULL; // (n, 2) chosen, rejected; NULL: ask the model
+    if (!args.sync_ref_model) {
+        char *dir = args.ref_cache_dir ? text_copy(args.ref_cache_dir)
+                                       : path_join(output.parent, "ref_logps");
+        ref_train = mem_floats(2 * (size_t)train.n);
+        reference_logps(ref_train, &w, &reference, reference_hash, &train, args.dataset, dir,
+                        args.share_prompt);
+        ref_eval = mem_floats(2 * (size_t)eval.n);
+        if (eval.n && !stop_signal)
+            reference_logps(ref_eval, &w, &reference, reference_hash, &eval,
+                            args.eval_dataset ? args.eval_dataset : "evaluation", dir,
+                            args.share_prompt);
+        free(dir);
+        gpt2_free(&reference);
+    }
+    // Gradients and moments take memory only now, after the reference has left.
+    if (!resume) gpt2_train_begin(&model, args.gradient_checkpointing);
+
+    // ---- before training -----------------------------------------------------------------------
+    const PairSet *shown = eval.n ? &eval : &train; // pairs whose prompts the samples complete
+    Batch prompts = {0};
+    for (int i = 0; i < shown->n; i++)
+        prompts_add(&prompts, shown->tokens + shown->start[3 * (size_t)i],
+                    pair_prompt_length(shown, i));
+    const SampleOptions sampling = {.max_new_tokens = args.max_new_tokens,
+                                    .temperature = 1,
+                                    .top_p = 1,
+                                    .eos_id = tokenizer.eos_id,
+                                    .vocab_size = tokenizer.vocab_size,
+                                    .seed = (uint64_t)args.seed};
+    Texts before = {0}, after = {0};
+    GPT2 start, other; // to compare with: read when needed, so that memory is left for training
+    if (args.eval_prompts && !stop_signal) {
+        model_load(&start, args.model);
+        model_load(&other, reference_dir);
+        texts_measure(&before, &start, &other, &tokenizer, &prompts, args.eval_prompts, eval_B,
+                      args.gold, &sampling);
+        gpt2_free(&start), gpt2_free(&other);
+    }
+    if (!resume && !stop_signal) {
+        if (eval.n)
+            evaluate(&w, &model, &reference, ref_eval, &eval, &objective, eval_B, &log, 0, 0);
+        texts_log(&before, &log, 0, 0);
+        texts_show(&model, &tokenizer, &prompts, args.samples, &sampling, "before training");
+    }
+
+    // ---- train ---------------------------------------------------------------------------------
+    const AdamW adamw = {args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay,
+                         !args.no_decay_embeddings};
+    int *order = mem_alloc((size_t)train.n, sizeof *order);
+    int64_t epoch_of_order = -1, saved_step = step, pairs_seen = 0;
+    const int64_t first_step = step;
+    const double began = seconds_now();
+    while (step < total && !stop_signal) {
+        // the pairs of this update, and the number of their chosen tokens
+        const int64_t epoch = step / steps_per_epoch, at = step % steps_per_epoch * pairs_per_step;
+        if (epoch != epoch_of_order) {
+            rng_permutation(order, train.n, (uint64_t)args.seed, (uint64_t)epoch);
+            for (int i = 0; i < train.n && !args.shuffle_dataset; i++) order[i] = i;
+            epoch_of_order = epoch;
+        }
+        const int *pairs = order + at;
+        const int n_pairs = (int)(train.n - at < pairs_per_step ? train.n - at : pairs_per_step);
+        int64_t M = 0;
+        for (int i = 0; i < n_pairs; i++) M += pair_chosen_tokens(&train, pairs[i]);
+
+        // forward and backward, B pairs at a time; gradients accumulate. Loss and gradients are
+        // divided by what the whole update has, so it does not matter how it is split.
+        double loss = 0;
+        for (int first = 0; first < n_pairs; first += B) {
+            const int n = n_pairs - first < B ? n_pairs - first : B;
+            work_batch(&w, &train, pairs + first, n, args.share_prompt);
+            pairs_reference(&w, &reference, ref_train, pairs + first, n);
+            const HeadStats head = pairs_forward(&w, &model, w.chosen, w.rejected, n);
+            const PairStats stats =
+                dpo_loss(w.dchosen, w.drejected, w.chosen, w.rejected, w.ref_chosen, w.ref_rejected,
+                         w.chosen_length, w.rejected_length, n, n_pairs, objective.type, args.beta,
+                         args.label_smoothing);
+            // RPO's term: sft_weight times the mean of -log pi over the M chosen tokens
+            double nll = 0;
+            for (int i = 0; i < n; i++) {
+                nll -= w.chosen[i] / (double)M;
+                w.dchosen[i] -= (float)(args.sft_weight / (double)M);
+            }
+            pairs_backward(&w, &model, n);
+            const double part = stats.loss + args.sft_weight * nll;
+            window_add(&window, &w, n, &stats, &head, part, nll);
+            loss += part;
+            for (int i = 0; i < n; i++) tokens_seen += pair_tokens(&train, pairs[first + i]);
+        }
+
+        // update
+        const double norm = grad_norm(&model);
+        const double lr =
+            args.learning_rate * lr_factor(args.lr_scheduler_type, step, args.warmup_steps, total);
+        if (!isfinite(loss) || !isfinite(norm))
+            die(EXIT_DIVERGED,
+                "step %" PRId64 ": loss is %g, gradient norm %g (learning rate %g); "
+                "last good checkpoint: %s%.0" PRId64, // .0: nothing for 0
+                step + 1, loss, norm, lr, saved_step ? "checkpoint-" : "none", saved_step);
+        adamw_step(&model, &adamw, lr, clip_scale(norm, args.max_grad_norm));
+        step++, window.steps++, pairs_seen += n_pairs;
+
+        // TR-DPO's soft update (Gorbatovski et al. 2024): the reference follows the policy
+        if (args.sync_ref_model && step % args.ref_model_sync_steps == 0) {
+            const float alpha = (float)args.ref_model_mixup_alpha;
+#pragma omp parallel for simd
+            for (size_t i = 0; i < model.n_floats; i++)
+                reference.params[i] = alpha * model.params[i] + (1 - alpha) * reference.params[i];
+        }
+
+        // log
+        const bool last = step == total;
+        const double epochs =
+            epochs_done(step, steps_per_epoch, batches_per_epoch, args.gradient_accumulation_steps);
+        if (step % args.logging_steps == 0 || last) {
+            const double seconds = seconds_now() - began, n = (double)window.pairs;
+            char left[32];
+            time_format(left, seconds / (double)(step - first_step) * (double)(total - step));
+            log_number(&log, "step", (double)step);
+            log_number(&log, "epoch", epochs);
+            log_window(&log, "", &window, args.sft_weight > 0);
+            log_number(&log, "grad_norm", norm);
+            log_number(&log, "learning_rate", lr);
+            log_number(&log, "num_tokens", (double)tokens_seen);
+            log_write(&log);
+            progress_clear();
+            printf("step %5" PRId64 "/%" PRId64 "  loss %7.4f  margin %7.4f  accuracy %.3f  "
+                   "norm %6.3f  lr %.2e  %6.1f pairs/s  left %s\n",
+                   step, total, window.loss / (double)window.steps, window.margin / n,
+                   (double)window.correct / n, norm, lr, (double)pairs_seen / seconds, left);
+            window = (Window){0};
+        }
+        if (eval.n && ((args.eval_steps && step % args.eval_steps == 0) || last))
+            evaluate(&w, &model, &reference, ref_eval, &eval, &objective, eval_B, &log, step,
+                     epochs);
+        if (args.save_steps && step % args.save_steps == 0 && !last) {
+            checkpoint_save(&output, &model, &tokenizer, step, state, COUNT(state));
+            saved_step = step;
+        }
+        progress_show("step %" PRId64 "/%" PRId64 "  loss %.4f", step, total, loss);
+    }
+    progress_clear();
+
+    // ---- save ----------------------------------------------------------------------------------
+    const int stopped = stop_signal; // one that comes later is too late: the rest takes a moment
+    if (stopped) {
+        if (argc == 1) printf("stopped at step %" PRId64 "; the default run keeps nothing\n", step);
+        else {
+            if (saved_step != step || step == 0)
+                checkpoint_save(&output, &model, &tokenizer, step, state, COUNT(state));
+            printf("stopped at step %" PRId64 " of %" PRId64 " and saved; go on with "
+                   "--resume_from_checkpoint latest\n",
+                   step, total);
+        }
+        output_close(&output);
+    } else {
+        char spent[32];
+        time_format(spent, seconds_now() - began);
+        const double peak = memory_peak_mb(); // the training's: to measure texts takes another model
+        texts_show(&model, &tokenizer, &prompts, args.samples, &sampling, "after training");
+        if (args.eval_prompts) {
+            model_load(&other, reference_dir);
+            texts_measure(&after, &model, &other, &tokenizer, &prompts, args.eval_prompts, eval_B,
+                          args.gold, &sampling);
+            texts_log(&after, &log, step,
+                      epochs_done(step, steps_per_epoch, batches_per_epoch,
+                                  args.gradient_accumulation_steps));
+            texts_report(&before, &after, "reference");
+            gpt2_free(&other);
+        }
+        printf("%s, peak memory %.0f MB\n", spent, peak);
+        printf("model: %s/final   metrics: %s/metrics.jsonl\n", args.output_dir, args.output_dir);
+        output_finish(&output, &model, &tokenizer);
+    }
+    log_close(&log);
+
+    gpt2_free(&model), tokenizer_free(&tokenizer), pairs_free(&train), pairs_free(&eval);
+    if (args.sync_ref_model) gpt2_free(&reference);
+    work_free(&w), batch_free(&prompts), free(ref_train), free(ref_eval), free(order);
+    texts_free(&before), texts_free(&after), flags_free(flags, COUNT(flags));
+    return stopped ? 128 + stopped : 0;
+}
