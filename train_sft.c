@@ -1,5 +1,4 @@
-// train_sft.c: supervised fine-tuning (SFT) of GPT-2, or pre-training from random weights. Build
-// it:
+// train_sft.c: supervised fine-tuning (SFT) of GPT-2, or pre-training from random weights.
 //
 // cc -O3 -march=native -fno-math-errno -fopenmp train_sft.c -o train_sft -lopenblas -lcjson -lm
 //
