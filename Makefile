@@ -6,6 +6,7 @@
 #   make bench      speed against this machine's limits (dev/bench.c)
 #   make sft_model  data/sft again, the model that ships (about a minute)
 #   make data       the default data set again (seconds)
+#   make prefs      the default preferences again (seconds)
 
 CC = gcc
 CFLAGS = -O3 -march=native -fno-math-errno -fopenmp
@@ -13,9 +14,9 @@ WARN = -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror
 SANITIZE = -O1 -g -march=native -fno-math-errno -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all
 LIBS = -lopenblas -lcjson -lm
 PROGRAMS = train_sft train_kto train_orpo generate
-TOOLS = reviews gold
+TOOLS = reviews gold prefs
 TESTS = losses exact common tokenizer dataset model checkpoint sample reviews
-SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_kto_orpo.sh
+SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_kto_orpo.sh
 HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
@@ -52,7 +53,10 @@ sft_model: train_sft
 data: build/plain/reviews
 	build/plain/reviews --write_data data
 
+prefs: build/plain/prefs
+	build/plain/prefs --write_data data
+
 clean:
 	rm -rf build $(PROGRAMS)
 
-.PHONY: all plain asan clang test bench sft_model data clean
+.PHONY: all plain asan clang test bench sft_model data prefs clean

@@ -750,9 +750,8 @@ static void test_hh(void) {
     labels_load(&labels, &t, path, &o);
     stderr_back(saved);
     const DataCounts *c = &d.counts;
-    CHECK(c->records == 1024 && d.n == 1022 && c->skipped == 2 &&
-              c->identical == 0 && c->truncated == 0 && c->boundary == 0 &&
-              c->special == 0,
+    CHECK(c->records == 1024 && d.n == 1022 && c->skipped == 2 && c->identical == 0 &&
+              c->truncated == 0 && c->boundary == 0 && c->special == 0,
           "%ld records, %d pairs, %ld skipped, %ld identical, %ld truncated, %ld boundary, "
           "%ld special",
           c->records, d.n, c->skipped, c->identical, c->truncated, c->boundary, c->special);
