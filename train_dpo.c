@@ -30,7 +30,7 @@
 static const char preset[] =
     "--model data/sft --dataset data/prefs_train.jsonl --eval_dataset data/prefs_eval.jsonl "
     "--output_dir out/dpo --num_train_epochs 1 --per_device_train_batch_size 32 "
-    "--per_device_eval_batch_size 64 --learning_rate 0.0003 --lr_scheduler_type cosine "
+    "--per_device_eval_batch_size 64 --learning_rate 0.0005 --lr_scheduler_type cosine "
     "--warmup_steps 20 --adam_beta2 0.98 --logging_steps 20 --eval_steps 100 --save_steps 0 "
     "--eval_prompts 500 --gold";
 
