@@ -1,4 +1,4 @@
-// train_dpo.c: direct preference optimisation (DPO) of GPT-2, and its kin: IPO, cDPO, hinge, robust.
+// train_dpo.c: direct preference optimisation (DPO) of GPT-2, also IPO and other kin. Build it:
 //
 // cc -O3 -march=native -fno-math-errno -fopenmp train_dpo.c -o train_dpo -lopenblas -lcjson -lm
 //
@@ -32,7 +32,7 @@ static const char preset[] =
     "--output_dir out/dpo --num_train_epochs 1 --per_device_train_batch_size 32 "
     "--per_device_eval_batch_size 64 --learning_rate 0.0005 --lr_scheduler_type cosine "
     "--warmup_steps 20 --adam_beta2 0.98 --logging_steps 20 --eval_steps 100 --save_steps 0 "
-    "--eval_prompts 500 --gold";
+    "--eval_prompts 250 --gold";
 
 // ------------------------------------------------------------------------------------------------
 // Forward and backward: log pi(y | x) of pairs
@@ -135,8 +135,10 @@ typedef struct {
     uint64_t magic, key, n;
 } ReferenceHeader;
 
+// In one batch, at most.
+enum { REF_PAIRS = 64, REF_TOKENS = 4096 };
+
 static const uint64_t reference_magic = 0x6665726E67696C61; // "alignref"
-enum { REF_PAIRS = 64, REF_TOKENS = 4096 }; // in one batch, at most
 
 // Hash of a model's weights and of what else makes its numbers.
 static uint64_t model_hash(const GPT2 *model) {
@@ -169,8 +171,8 @@ static bool reference_read(float *logps, const char *path, uint64_t key, int n) 
         disk_hash_add(&hash, &header, sizeof header), disk_hash_add(&hash, logps, bytes);
         sound = checksum == disk_hash_end(&hash);
     }
-    const bool ours = sound && header.magic == reference_magic && header.key == key &&
-                      header.n == (uint64_t)n;
+    const bool ours =
+        sound && header.magic == reference_magic && header.key == key && header.n == (uint64_t)n;
     if (!ours)
         warn("%s: %s; the reference log-probs are computed again", path,
              sound ? "belongs to another reference or other data" : "is damaged");
@@ -280,10 +282,10 @@ static void pairs_reference(Work *w, GPT2 *reference, const float *logps, const 
 // Sums since the last line of the log, saved with a checkpoint so that a resumed run writes the
 // same lines. A reward is beta (log pi - log ref), whatever the loss.
 typedef struct {
-    double loss, nll;                    // over steps; nll: of a chosen token
-    double chosen, rejected, margin;     // over pairs: rewards
-    double logps_chosen, logps_rejected; // over pairs: log pi(y | x)
-    double entropy;                      // over the tokens of both completions
+    double loss, nll;                      // over steps; nll: of a chosen token
+    double chosen, rejected, margin;       // over pairs: rewards
+    double logps_chosen, logps_rejected;   // over pairs: log pi(y | x)
+    double entropy;                        // over the tokens of both completions
     int64_t steps, pairs, correct, tokens; // correct: pairs whose chosen reward is the greater
 } Window;
 
@@ -345,10 +347,9 @@ static void evaluate(Work *w, GPT2 *model, GPT2 *reference, const float *ref_log
         work_batch(w, data, pairs, n, o->share_prompt);
         pairs_reference(w, reference, ref_logps, pairs, n);
         const HeadStats head = pairs_forward(w, model, w->chosen, w->rejected, n);
-        const PairStats stats = dpo_loss(w->dchosen, w->drejected, w->chosen, w->rejected,
-                                         w->ref_chosen, w->ref_rejected, w->chosen_length,
-                                         w->rejected_length, n, data->n, o->type, o->beta,
-                                         o->label_smoothing);
+        const PairStats stats = dpo_loss(
+            w->dchosen, w->drejected, w->chosen, w->rejected, w->ref_chosen, w->ref_rejected,
+            w->chosen_length, w->rejected_length, n, data->n, o->type, o->beta, o->label_smoothing);
         for (int i = 0; i < n; i++) nll -= w->chosen[i] / (double)M;
         window_add(&window, w, n, &stats, &head, stats.loss + o->sft_weight * nll, nll);
         progress_show("evaluation: %d of %d pairs", first + n, data->n);
@@ -489,7 +490,8 @@ int main(int argc, char **argv) {
     if (!strcmp(args.loss_type, "robust")) objective.type = DPO_ROBUST;
     // What a loss does not use is refused rather than ignored. A default is no wish.
     if (args.label_smoothing > 0 && objective.type != DPO_SIGMOID && objective.type != DPO_ROBUST)
-        die(EXIT_USAGE, "--label_smoothing is not used by --loss_type %s; sigmoid and robust use it",
+        die(EXIT_USAGE,
+            "--label_smoothing is not used by --loss_type %s; sigmoid and robust use it",
             args.loss_type);
     if (!args.sync_ref_model && args.ref_model_mixup_alpha != 0.6)
         die(EXIT_USAGE, "--ref_model_mixup_alpha is not used without --sync_ref_model");
@@ -776,7 +778,7 @@ int main(int argc, char **argv) {
     } else {
         char spent[32];
         time_format(spent, seconds_now() - began);
-        const double peak = memory_peak_mb(); // the training's: to measure texts takes another model
+        const double peak = memory_peak_mb(); // before another model is read to measure texts
         texts_show(&model, &tokenizer, &prompts, args.samples, &sampling, "after training");
         if (args.eval_prompts) {
             model_load(&other, reference_dir);

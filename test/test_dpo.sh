@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests of train_dpo as a user runs it, on a few pairs and a model of one layer that train_sft makes:
+# Tests of train_dpo as a user runs it, on a few pairs and a model of one layer from train_sft:
 # first steps, equal ways to the same numbers, the file of reference log-probs, resuming, and the
 # mistakes that only this program knows (test_programs.sh has those of all). Run from the
 # repository's root with BIN set to a build (build/plain, build/asan, build/clang).
@@ -129,7 +129,8 @@ A=$T/a
 set -- --eval_dataset "$T/eval.jsonl" --eval_steps 4 --samples 2 --max_new_tokens 20 \
     --eval_prompts 10 --gold
 check "a run with evaluation and samples" run "$A" "$@"
-for file in run.json metrics.jsonl final/config.json final/model.safetensors final/tokenizer.json; do
+for file in run.json metrics.jsonl final/config.json final/model.safetensors \
+    final/tokenizer.json; do
     check "the run leaves $file" test -s "$A/$file"
 done
 check "the log tells what happened" sh -c "grep -q '^step     6/6  loss' '$T/log' &&
@@ -179,6 +180,11 @@ same "and the same bits" "$A/final/model.safetensors" "$T/again/final/model.safe
 check "run.json as --config" dpo --config "$A/run.json" --output_dir "$T/config"
 same "run.json makes the run again" "$A/metrics.jsonl" "$T/config/metrics.jsonl"
 
+check "a part of the pairs for evaluation, cut at the end" run "$T/split" --eval_split 0.25 \
+    --truncation_mode keep_start --max_length 20
+check "it says how many" grep -q '; 10 pairs kept for evaluation' "$T/log"
+check "and evaluates before and after" test "$(values eval_loss "$T/split/metrics.jsonl" | wc -l)" -eq 2
+
 # Training on few pairs for long separates them.
 check "a longer run" run "$T/long" --max_steps 60 --logging_steps 10
 check "margins and accuracies rise" sh -c "tail -n 1 '$T/long/metrics.jsonl' | awk -F'[:,}]' '
@@ -202,12 +208,13 @@ hinge 1 hinge
 robust 0.69314718 robust --label_smoothing 0.1
 cdpo 0.69314718 sigmoid --label_smoothing 0.1
 END
-refuse "label smoothing changes DPO" cmp "$T/loss_sigmoid/metrics.jsonl" "$T/loss_cdpo/metrics.jsonl"
+refuse "label smoothing changes DPO" cmp "$T/loss_sigmoid/metrics.jsonl" \
+    "$T/loss_cdpo/metrics.jsonl"
 refuse "ipo is not ipo_sum" cmp "$T/loss_ipo/metrics.jsonl" "$T/loss_ipo_sum/metrics.jsonl"
 
 check "sft_weight" run "$T/rpo" --sft_weight 0.5 --max_steps 2
-values nll_loss "$T/rpo/metrics.jsonl" | awk '{ print "{\"loss\": " 0.69314718 + 0.5 * $1 "}"; exit }' \
-    >"$T/sum.jsonl"
+values nll_loss "$T/rpo/metrics.jsonl" |
+    awk '{ print "{\"loss\": " 0.69314718 + 0.5 * $1 "}"; exit }' >"$T/sum.jsonl"
 head -n 1 "$T/rpo/metrics.jsonl" >"$T/first.jsonl"
 check "sft_weight adds the NLL" near "$T/first.jsonl" "$T/sum.jsonl" loss 1e-5
 
@@ -297,7 +304,7 @@ resumed() { # resumed TITLE STEP [FLAG...]
 }
 resumed "from step 4" 4
 resumed "from step 8, RPO" 8 --sft_weight 0.3 --lr_scheduler_type cosine --warmup_steps 3
-resumed "from step 12, one thread" 12 --loss_type ipo
+OMP_NUM_THREADS=1 resumed "from step 12, one thread" 12 --loss_type ipo
 resumed "from step 8, TR-DPO" 8 --sync_ref_model --ref_model_sync_steps 3
 rm -rf "$T/straight" "$T/resumed"
 check "a run to resume" run "$T/stop" --max_steps 14 --save_steps 4
@@ -369,8 +376,6 @@ mistake 3 "no such directory" --model "$T/none" --tokenizer data
 mistake 3 "no such directory" --ref_model "$T/none"
 cp -r test/golden/tiny_gpt2 "$T/foreign"
 mistake 3 "the reference's vocabulary has" --ref_model "$T/foreign"
-timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data --dataset \
-    "$T/eval_sft.jsonl" --output_dir "$T/x" >"$T/log" 2>&1 # no such file: nothing is made
 sed 's/"n_head": 2/"n_head": 1/; s/"n_embd": 32/"n_embd": 16/' "$T/config.json" >"$T/thin.json"
 timeout 120 "$BIN/train_sft" --model_config "$T/thin.json" --tokenizer data --dataset \
     data/reviews_eval.jsonl --max_steps 1 --samples 0 --output_dir "$T/thin" >"$T/log" 2>&1
