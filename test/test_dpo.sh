@@ -183,7 +183,8 @@ same "run.json makes the run again" "$A/metrics.jsonl" "$T/config/metrics.jsonl"
 check "a part of the pairs for evaluation, cut at the end" run "$T/split" --eval_split 0.25 \
     --truncation_mode keep_start --max_length 20
 check "it says how many" grep -q '; 10 pairs kept for evaluation' "$T/log"
-check "and evaluates before and after" test "$(values eval_loss "$T/split/metrics.jsonl" | wc -l)" -eq 2
+check "and evaluates before and after" \
+    test "$(values eval_loss "$T/split/metrics.jsonl" | wc -l)" -eq 2
 
 # Training on few pairs for long separates them.
 check "a longer run" run "$T/long" --max_steps 60 --logging_steps 10
