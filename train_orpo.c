@@ -39,8 +39,8 @@
 static const char preset[] =
     "--model data/sft --dataset data/prefs_train.jsonl --eval_dataset data/prefs_eval.jsonl "
     "--output_dir out/orpo --num_train_epochs 1 --per_device_train_batch_size 32 "
-    "--per_device_eval_batch_size 64 --learning_rate 0.001 --lr_scheduler_type cosine "
-    "--warmup_steps 20 --adam_beta2 0.98 --beta 1 --logging_steps 20 --eval_steps 100 "
+    "--per_device_eval_batch_size 64 --learning_rate 0.003 --lr_scheduler_type cosine "
+    "--warmup_steps 20 --adam_beta2 0.98 --beta 2 --logging_steps 20 --eval_steps 100 "
     "--save_steps 0 --eval_prompts 500 --gold";
 
 // What one forward and backward pass over B pairs works on. Rows 3i, 3i + 1 and 3i + 2 of the batch

@@ -68,7 +68,7 @@ run() {
     return $code
 }
 
-# mistake PROGRAM CODE WORDS [FLAG...]: the run must end with this exit code and one line "error: .."
+# mistake PROGRAM CODE WORDS [FLAG...]: the run must end with this code and one line "error: .."
 # with these words on stderr (after warnings, if any), and leave no output directory.
 mistake() {
     program=$1 want=$2 words=$3
@@ -152,11 +152,15 @@ check "a model to start from" timeout 120 "$BIN/train_sft" --model_config "$T/co
     --learning_rate 0.01 --max_steps 12 --output_dir "$T/sft"
 
 # side FIRST LAST: the columns of these rows as "prompt TAB completion", still as JSON
-side() { sed -n "$1,$2s/{\"prompt\": \(\".*\"\), \"completion\": \(\".*\"\)}/\1	\2/p" "$T/sft.jsonl"; }
+side() {
+    sed -n "$1,$2s/{\"prompt\": \(\".*\"\), \"completion\": \(\".*\"\)}/\1	\2/p" "$T/sft.jsonl"
+}
 side 1 26 >"$T/x"
 side 27 52 | cut -f 2 >"$T/y"
 paste "$T/x" "$T/y" >"$T/pairs.tsv"
-pairs() { awk -F '\t' '{ print "{\"prompt\": " $1 ", \"chosen\": " $2 ", \"rejected\": " $3 "}" }'; }
+pairs() {
+    awk -F '\t' '{ print "{\"prompt\": " $1 ", \"chosen\": " $2 ", \"rejected\": " $3 "}" }'
+}
 pairs <"$T/pairs.tsv" >"$T/orpo.jsonl"
 awk -F '\t' '{
     print "{\"prompt\": " $1 ", \"completion\": " $2 ", \"label\": true}"
@@ -212,7 +216,8 @@ for at in 3 6; do resumed orpo "$A" $at "$@"; done
 interrupted orpo
 
 # The NLL is train_sft's, on the completion or on the whole row.
-side 1 12 | awk -F '\t' '{ print "{\"prompt\": " $1 ", \"completion\": " $2 "}" }' >"$T/chosen.jsonl"
+side 1 12 |
+    awk -F '\t' '{ print "{\"prompt\": " $1 ", \"completion\": " $2 "}" }' >"$T/chosen.jsonl"
 sft_loss() { # sft_loss MODEL FILE [FLAG...]: the mean NLL that train_sft gives; log in $T/log
     model=$1 file=$2
     shift 2
@@ -222,7 +227,8 @@ sft_loss() { # sft_loss MODEL FILE [FLAG...]: the mean NLL that train_sft gives;
     values eval_loss "$T/nll/metrics.jsonl" | head -n 1
 }
 check "orpo: NLL of the completions" equal \
-    "$(values eval_nll_loss "$A/metrics.jsonl" | head -n 1)" "$(sft_loss "$M" "$T/chosen.jsonl")" 1e-6
+    "$(values eval_nll_loss "$A/metrics.jsonl" | head -n 1)" \
+    "$(sft_loss "$M" "$T/chosen.jsonl")" 1e-6
 check "orpo: a run with --nll all" run orpo "$T/all" --nll all --max_steps 2 \
     --eval_dataset "$T/eval_orpo.jsonl"
 check "orpo: NLL of the prompts, too" equal \
@@ -242,7 +248,8 @@ check "kto: it says what became of the samples" \
     sh -c "grep -q '^6 samples: KL to the reference ' '$T/log' &&
            grep -q '^gold score .* before, .* after' '$T/log'"
 refuse "kto: no warning at 25 to 24" grep -q '^warning' "$T/log"
-metrics="loss kl rewards/chosen rewards/rejected rewards/margins logps/chosen logps/rejected entropy"
+metrics="loss kl rewards/chosen rewards/rejected rewards/margins logps/chosen logps/rejected"
+metrics="$metrics entropy"
 evals=$(echo " $metrics" | sed 's/ / eval_/g')
 cat >"$T/x" <<END
 step epoch grad_norm learning_rate $metrics num_tokens 
@@ -303,6 +310,8 @@ check "kto: KL of the mismatched completions" equal "$(values kl "$T/six/metrics
         print (z > 0 ? z : 0)
     }')" 1e-4
 
+refuse "kto: and that is not 0" test "$(values kl "$T/six/metrics.jsonl")" = 0
+
 # ---- gradient accumulation and threads: the same numbers but for rounding -----------------------
 
 for program in orpo kto; do
@@ -310,30 +319,29 @@ for program in orpo kto; do
     run $program "$T/$program-one" --per_device_train_batch_size 8
     run $program "$T/$program-four" $split
     run $program "$T/$program-nine" --per_device_train_batch_size 9
-    run $program "$T/$program-uneven" --per_device_train_batch_size 4 --gradient_accumulation_steps 2 \
-        --per_device_eval_batch_size 3
+    run $program "$T/$program-uneven" --per_device_train_batch_size 3 \
+        --gradient_accumulation_steps 3
     OMP_NUM_THREADS=1 run $program "$T/$program-thread" --per_device_train_batch_size 8
-    for pair in "four 1e-5" "uneven 1e-5" "thread 1e-4"; do
-        set -- $pair
+    for triple in "four one 1e-5" "uneven nine 1e-5" "thread one 1e-4"; do
+        set -- $triple
+        x=$T/$program-$1/metrics.jsonl y=$T/$program-$2/metrics.jsonl
         for key in loss nll_loss log_odds_chosen logps/chosen logps/rejected; do
-            grep -q "\"$key\"" "$T/$program-one/metrics.jsonl" || continue
-            check "$program, $1: $key" near "$T/$program-$1/metrics.jsonl" \
-                "$T/$program-one/metrics.jsonl" $key "$2" 1e-6
+            grep -q "\"$key\"" "$y" || continue
+            check "$program, $1: $key" near "$x" "$y" $key "$3" 1e-6
         done
         # a difference of log-probs of about 60 nats: 1e-4 is 2e-6 of them
-        [ $program = orpo ] || check "kto, $1: kl" near "$T/kto-$1/metrics.jsonl" \
-            "$T/kto-one/metrics.jsonl" kl 1e-5 1e-4
-        check "$program, $1: grad_norm" near "$T/$program-$1/metrics.jsonl" \
-            "$T/$program-one/metrics.jsonl" grad_norm 1e-4
+        [ $program = orpo ] || check "kto, $1: kl" near "$x" "$y" kl 1e-5 1e-4
+        check "$program, $1: grad_norm" near "$x" "$y" grad_norm 1e-4
     done
-    refuse "$program: nine are not eight" cmp "$T/$program-nine/metrics.jsonl" \
-        "$T/$program-one/metrics.jsonl"
 done
+check "kto: there was a KL in those runs" \
+    grep -q '"kl": [0-9.]*[1-9]' "$T/kto-one/metrics.jsonl"
 run orpo "$T/all-one" --nll all --per_device_train_batch_size 8
 run orpo "$T/all-four" --nll all $split
-check "orpo --nll all, four: loss" near "$T/all-four/metrics.jsonl" "$T/all-one/metrics.jsonl" loss 1e-5
-check "orpo --nll all, four: grad_norm" near "$T/all-four/metrics.jsonl" "$T/all-one/metrics.jsonl" \
-    grad_norm 1e-4
+for key in loss grad_norm; do
+    check "orpo --nll all, four: $key" near "$T/all-four/metrics.jsonl" "$T/all-one/metrics.jsonl" \
+        $key 1e-5 1e-6
+done
 check "kto: splits of one example" run kto "$T/single" --per_device_train_batch_size 1 \
     --gradient_accumulation_steps 8
 check "kto: splits of one example: loss" near "$T/single/metrics.jsonl" "$T/kto-one/metrics.jsonl" \
@@ -368,7 +376,8 @@ done
 mistake kto 2 "needs at least 2 examples" --per_device_train_batch_size 1
 check "kto: --help names the later interval" sh -c "'$BIN/train_kto' --help | grep -q '3/2'"
 
-check "kto: a warning of lopsided weights" run kto "$T/lopsided" --undesirable_weight 2 --max_steps 1
+check "kto: a warning of lopsided weights" run kto "$T/lopsided" --undesirable_weight 2 \
+    --max_steps 1
 check "kto: it names ratio and interval" grep -q \
     '^warning: .*26 desirable .* 26 undesirable .*ratio 0.5 is outside \[1, 4/3\].*' "$T/log"
 for weight in 1 1.3333333333333333; do
@@ -388,7 +397,8 @@ for program in orpo kto; do
     mistaken_data $program "skipped" '{"chosen": "b", "rejected": "c"}\n'
 done
 mistaken_data orpo '"rejected" is a number' '{"prompt": "a", "chosen": "b", "rejected": 1}\n'
-mistaken_data orpo 'data.jsonl:1: missing "chosen"' '{"prompt": "a", "completion": "b", "label": true}\n'
+mistaken_data orpo 'data.jsonl:1: missing "chosen"' \
+    '{"prompt": "a", "completion": "b", "label": true}\n'
 mistaken_data kto 'missing "label"' '{"prompt": "a", "completion": "b"}\n'
 mistaken_data kto 'missing "prompt"' '{"completion": "b", "label": true}\n'
 mistaken_data kto '"label" must be true or false' '{"prompt": "a", "completion": "b", "label": 1}\n'
@@ -396,8 +406,9 @@ for label in true false; do
     row="{\"prompt\": \"a\", \"completion\": \"b\", \"label\": $label}\\n"
     mistaken_data kto "all 2 labels are $label" "$row$row"
 done
-printf '{"prompt": "a", "completion": "b", "label": true}\n{"prompt": "a", "completion": "c", "label": false}\n' \
-    >"$T/two.jsonl"
+row='{"prompt": "a", "completion": "b", "label": true}\n'
+row=$row'{"prompt": "a", "completion": "c", "label": false}\n'
+printf "$row" >"$T/two.jsonl"
 mistake kto 3 "1 labels of the examples for training" --dataset "$T/two.jsonl" --eval_split 0.5
 check "kto: two examples will do" run kto "$T/two" --dataset "$T/two.jsonl" --max_steps 1
 
