@@ -747,7 +747,7 @@ int main(int argc, char **argv) {
             log_write(&log);
             progress_clear();
             printf("step %5" PRId64 "/%" PRId64 "  loss %7.4f  margin %7.4f  accuracy %.3f  "
-                   "norm %6.3f  lr %.2e  %6.1f pairs/s  left %s\n",
+                   "norm %6.3f  lr %.2e  %6.3g pairs/s  left %s\n",
                    step, total, window.loss / (double)window.steps, window.margin / n,
                    (double)window.correct / n, norm, lr, (double)pairs_seen / seconds, left);
             window = (Window){0};
