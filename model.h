@@ -1078,6 +1078,15 @@ static double lr_factor(const char *type, int64_t step, int64_t warmup, int64_t 
     return 1; // constant, constant_with_warmup
 }
 
+// Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
+// epoch's last update may have fewer.
+static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches_per_epoch,
+                          int accumulation) {
+    if (step % steps_per_epoch == 0) return (double)(step / steps_per_epoch);
+    return (double)(step / steps_per_epoch) +
+           (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
+}
+
 // ------------------------------------------------------------------------------------------------
 // The machine
 

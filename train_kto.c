@@ -220,15 +220,6 @@ static void evaluate(Work *w, GPT2 *model, GPT2 *ref, const LabelSet *data, cons
            step, window.loss, window.kl, rewards_format(rewards, &window));
 }
 
-// Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
-// epoch's last update may have fewer.
-static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches_per_epoch,
-                          int accumulation) {
-    if (step % steps_per_epoch == 0) return (double)(step / steps_per_epoch);
-    return (double)(step / steps_per_epoch) +
-           (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
-}
-
 // Count the classes; dies if one is missing. Warn if what they weigh together is far from equal:
 // the paper advises desirable_weight n_D / (undesirable_weight n_U) in [1, 4/3].
 static void labels_check(const LabelSet *data, const char *path, const Kto *kto) {

@@ -190,15 +190,6 @@ static void evaluate(Work *w, GPT2 *model, const PairSet *data, int B, bool all,
            window.log_odds_chosen / window.pairs);
 }
 
-// Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
-// epoch's last update may have fewer.
-static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches_per_epoch,
-                          int accumulation) {
-    if (step % steps_per_epoch == 0) return (double)(step / steps_per_epoch);
-    return (double)(step / steps_per_epoch) +
-           (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
-}
-
 int main(int argc, char **argv) {
     // ---- flags ---------------------------------------------------------------------------------
     // Names and defaults are those of TRL's ORPOConfig and transformers' TrainingArguments.

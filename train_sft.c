@@ -66,15 +66,6 @@ static void evaluate(GPT2 *model, const Dataset *data, int B, MetricsLog *log, i
     printf("step %5" PRId64 "  eval_loss %.4f  eval_perplexity %.2f\n", step, loss, exp(loss));
 }
 
-// Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
-// epoch's last update may have fewer.
-static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches_per_epoch,
-                          int accumulation) {
-    if (step % steps_per_epoch == 0) return (double)(step / steps_per_epoch);
-    return (double)(step / steps_per_epoch) +
-           (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
-}
-
 // Let the model continue the beginnings of a few rows, so that one sees what the numbers mean: the
 // tokens before the first one in the loss, or the first four of a row that is learned whole.
 static void show_samples(const GPT2 *model, const Tokenizer *tokenizer, const Dataset *data,
