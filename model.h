@@ -145,6 +145,7 @@ typedef struct {
     float *params, *grads, *adam_m, *adam_v; // the last three are NULL until gpt2_train_begin
     Weights w;                               // pointers into params
     int64_t adam_step;                       // AdamW updates made
+    float temperature; // the language-model head divides logits by it; 1 unless a program sets it
     bool recompute; // keep only the residual stream and run each layer again in the backward
     int n_shards;
     Shard *shards;
@@ -193,7 +194,7 @@ static void weights_place(Weights *w, float *memory, const GPT2 *model) {
 
 // Build the tensor table and zeroed params for a checked config. Dies when memory runs out.
 static void gpt2_create(GPT2 *model, GPT2Config config) {
-    *model = (GPT2){.config = config};
+    *model = (GPT2){.config = config, .temperature = 1};
     const int V = config.vocab_size, P = config.n_positions, C = config.n_embd, I = config.n_inner;
     const int S = config.score_head;
     model->tensors = mem_alloc(5 + (size_t)config.n_layer * 12, sizeof(Tensor));
@@ -357,19 +358,20 @@ static void matmul_backward(float *dinp, float *dweight, float *dbias, const flo
     }
 }
 
-// The head's product with the tied embedding: logits (N, V; row length VP) = h (N, C) wte^T (C, V).
-static void matmul_tied_forward(float *logits, const float *h, const float *wte, int N, int C,
-                                int V, int VP) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, V, C, 1.0f, h, C, wte, C, 0.0f, logits,
+// The head's product with the tied embedding: logits (N, V; row length VP) = scale h (N, C) wte^T
+// (C, V), where the scale is 1 / temperature.
+static void matmul_tied_forward(float *logits, const float *h, const float *wte, float scale, int N,
+                                int C, int V, int VP) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, V, C, scale, h, C, wte, C, 0.0f, logits,
                 VP);
 }
 
-// dh (N, C) = dlogits wte;   dwte (V, C) += dlogits^T h.
+// dh (N, C) = scale dlogits wte;   dwte (V, C) += scale dlogits^T h.
 static void matmul_tied_backward(float *dh, float *dwte, const float *dlogits, const float *h,
-                                 const float *wte, int N, int C, int V, int VP) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, C, V, 1.0f, dlogits, VP, wte, C, 0.0f,
-                dh, C);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, V, C, N, 1.0f, dlogits, VP, h, C, 1.0f,
+                                 const float *wte, float scale, int N, int C, int V, int VP) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, C, V, scale, dlogits, VP, wte, C,
+                0.0f, dh, C);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, V, C, N, scale, dlogits, VP, h, C, 1.0f,
                 dwte, C);
 }
 
@@ -857,8 +859,9 @@ static void gpt2_backward(GPT2 *model) {
 
 // ------------------------------------------------------------------------------------------------
 // Language-model head: log p(token t | all before it) for every t whose mask is set, read from the
-// hidden state of the token before: t - 1, or the last of the parent for a child's first token. Tokens without mask cost nothing here, and the logits exist for
-// HEAD_CHUNK tokens at a time only.
+// hidden state of the token before: t - 1, or the last of the parent for a child's first token.
+// Tokens without mask cost nothing here, and the logits exist for HEAD_CHUNK tokens at a time only.
+// They are divided by model->temperature, which is 1 but for a policy that samples at another (PPO).
 
 // logits (one token's, V) -> its log-probability, entropy and arg max; with `seed` (dlogp), the
 // logits become their own gradient dlogits = seed * (onehot(target) - softmax).
@@ -891,6 +894,7 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
     const Batch *b = model->batch;
     const int C = model->config.n_embd, V = model->config.vocab_size, VP = round_up(V, 16);
     const float *x = shard_x(model, s, model->config.n_layer);
+    const float scale = 1.0f / model->temperature;
     float *mean = s->head_stats, *rstd = mean + HEAD_CHUNK, *entropy = rstd + HEAD_CHUNK;
     float *correct = entropy + HEAD_CHUNK;
     HeadStats stats = {0};
@@ -912,7 +916,7 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
                    (size_t)C * sizeof(float));
         layernorm_forward(s->hidden, mean, rstd, raw, model->w.ln_f_w, model->w.ln_f_b, n, C,
                           model->config.layer_norm_epsilon);
-        matmul_tied_forward(s->logits, s->hidden, model->w.wte, n, C, V, VP);
+        matmul_tied_forward(s->logits, s->hidden, model->w.wte, scale, n, C, V, VP);
 #pragma omp parallel for
         for (int i = 0; i < n; i++) {
             int at = s->targets[i];
@@ -923,8 +927,8 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
         for (int i = 0; i < n; i++) stats.entropy += entropy[i], stats.correct += correct[i] > 0;
         stats.count += n;
         if (!dlogp) continue;
-        matmul_tied_backward(s->dhidden, s->grads.wte, s->logits, s->hidden, model->w.wte, n, C, V,
-                             VP);
+        matmul_tied_backward(s->dhidden, s->grads.wte, s->logits, s->hidden, model->w.wte, scale,
+                             n, C, V, VP);
         float *draw = s->dnorm; // (n, C), free as well
         memset(draw, 0, (size_t)n * C * sizeof(float));
         layernorm_backward(draw, s->grads.ln_f_w, s->grads.ln_f_b, s->hidden, s->dhidden, raw, mean,

@@ -30,6 +30,7 @@
 #include "losses.h"
 #include "tokenizer.h"
 #include "dataset.h"
+#include "preferences.h"
 #include "model.h"
 #include "checkpoint.h"
 #include "sample.h"

@@ -10,6 +10,7 @@
 // context) are not looked for.
 #include "../common.h"
 #include "../dataset.h"
+#include "../preferences.h"
 
 int main(int argc, char **argv) {
     const bool simple = argc == 3 && !strcmp(argv[2], "simple");

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "../dataset.h"
+#include "../preferences.h"
 
 static void file_write(const char *path, const char *data, size_t n) {
     FILE *file = fopen(path, "wb");

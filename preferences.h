@@ -1,0 +1,349 @@
+// preferences.h: a prompt with two completions, one chosen and one rejected, or with one completion
+// that is labelled good or bad. From top to bottom:
+//
+//   forms     a record as text in parts
+//   pieces    the parts as tokens, sets of them
+//   use       loading, report, split, batches
+//
+// A record has one of
+//
+//   prompt, chosen, rejected     three strings, or three lists of messages
+//   chosen, rejected             the same with the prompt at the beginning of both
+//   prompt, completion, label    label: true or false
+//
+// A completion in messages is one reply of the assistant. The pieces are tokenised each on its own
+// and completions end with EOS, as in supervised fine-tuning. An empty prompt becomes EOS, which
+// is how generate begins a text from nothing: so all of a completion counts.
+#ifndef PREFERENCES_H
+#define PREFERENCES_H
+
+#include "dataset.h"
+
+// ------------------------------------------------------------------------------------------------
+// Forms
+
+// Bytes of the prompt that two texts share; 0 if there is none. In HH-RLHF it ends with the last
+// "\n\nAssistant:" that both have in common; elsewhere where the last white space begins that both
+// have, and after which something follows in both. So no word and no character is ever cut.
+static size_t prompt_shared(const char *a, const char *b) {
+    const char *marker = "\n\nAssistant:", *blank = " \t\r\n";
+    size_t same = 0, n = strlen(marker);
+    while (a[same] && a[same] == b[same]) same++;
+    if (strstr(a, marker) || strstr(b, marker)) {
+        for (size_t i = same; i >= n; i--)
+            if (!memcmp(a + i - n, marker, n)) return i;
+        return 0;
+    }
+    for (size_t i = same; i > 0; i--)
+        if (a[i] && b[i] && strchr(blank, a[i]) && strchr(blank, b[i]) &&
+            !strchr(blank, a[i - 1]) && a[i + strspn(a + i, blank)] && b[i + strspn(b + i, blank)])
+            return i;
+    return 0;
+}
+
+// The number of equal messages at the beginning of two lists; the last of either does not count.
+static int messages_shared(const cJSON *a, const cJSON *b) {
+    int n = 0;
+    for (a = a->child, b = b->child; a->next && b->next && cJSON_Compare(a, b, true); n++)
+        a = a->next, b = b->next;
+    return n;
+}
+
+// Draft a prompt and the n replies in the columns `keys`, all of them lists of messages. The prompt
+// ends with "Assistant:".
+static void draft_replies(Draft *d, const LineReader *r, const cJSON *record,
+                          const char *const *keys, int n, ChatFormat format) {
+    const cJSON *prompt = json_get(record, "prompt"), *first = json_get(record, keys[0]);
+    const char *role = NULL, *content;
+    int shared = 0;
+    for (int i = 0; i < n; i++) messages_check(r, json_get(record, keys[i]), keys[i]);
+    if (prompt) draft_messages(d, r, prompt, "prompt", format, false, &role);
+    else {
+        shared = messages_shared(first, json_get(record, keys[1]));
+        if (!shared) draft_fault(d, "chosen and rejected share no prompt");
+    }
+    for (int i = 0; i < shared; i++) {
+        role = message_read(r, cJSON_GetArrayItem(first, i), keys[0], i, role, &content);
+        chat_turn(&d->text, format, role, content);
+    }
+    chat_turn(&d->text, format, "assistant", NULL);
+    draft_end_part(d, false, "prompt");
+    for (int i = 0; i < n; i++) {
+        const cJSON *reply = cJSON_GetArrayItem(json_get(record, keys[i]), shared);
+        const char *name = message_read(r, reply, keys[i], shared, role, &content);
+        if (strcmp(name, "assistant") || reply->next)
+            draft_fault(d, "\"%s\" is not one reply of the assistant", keys[i]);
+        text_append(&d->text, " ", 1);
+        draft_part(d, content, strlen(content), true, keys[i]);
+    }
+}
+
+// Draft a record in three parts: prompt, chosen, rejected (n = 2); or in two: prompt, completion.
+static void draft_preference(Draft *d, const LineReader *r, const cJSON *record, int n,
+                             ChatFormat format) {
+    const char *const keys[2] = {n == 2 ? "chosen" : "completion", "rejected"};
+    const char *text[2] = {NULL, NULL}, *human = "\n\nHuman:";
+    const cJSON *prompt = json_get(record, "prompt");
+    bool lists = cJSON_IsArray(prompt);
+    size_t cut = 0;
+    draft_clear(d);
+    for (int i = 0; i < n; i++) lists |= cJSON_IsArray(record_item(r, record, keys[i]));
+    if (n == 1) record_item(r, record, "prompt");
+    if (n == 2 && cJSON_Compare(json_get(record, "chosen"), json_get(record, "rejected"), true)) {
+        draft_fault(d, "chosen and rejected are identical");
+        d->identical = true;
+    }
+    if (lists) {
+        draft_replies(d, r, record, keys, n, format);
+        return;
+    }
+    for (int i = 0; i < n; i++) text[i] = record_string(r, record, keys[i]);
+    if (!prompt) {
+        cut = prompt_shared(text[0], text[1]);
+        if (!cut) draft_fault(d, "chosen and rejected share no prompt");
+        if (strstr(text[0] + cut, human) || strstr(text[1] + cut, human))
+            draft_fault(d, "a completion goes on with \"Human:\"");
+    }
+    const char *begin = prompt ? record_string(r, record, "prompt") : text[0];
+    draft_part(d, begin, prompt ? strlen(begin) : cut, false, "prompt");
+    for (int i = 0; i < n; i++) draft_part(d, text[i] + cut, strlen(text[i] + cut), true, keys[i]);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Pieces
+
+// Tokenise a preference: its pieces go to w->ids, piece i from w->begin[i] to w->end[i]. The prompt
+// is cut once, for the longer completion, and is the same in front of both.
+static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const DataOptions *o,
+                          DataCounts *counts) {
+    size_t at = 0, longest = 0, inside = 0, begin;
+    bool joins = false;
+    if (draft->fault[0]) return;
+    w->ids.n = 0;
+    for (int i = 0; i < draft->n; i++) {
+        const char *text = draft->text.data;
+        const size_t prompt_bytes = draft->parts[0].end, prompt = i ? w->end[0] : 0;
+        const size_t bytes = draft->parts[i].end - at, from = w->begin[i] = w->ids.n;
+        tokenizer_encode(t, &w->ids, text + at, bytes, true);
+        const size_t n = w->ids.n - from;
+        for (size_t k = 0; k < n; k++)
+            inside += w->ids.data[from + k] == t->eos_id && (i == 0 || k + 1 < n);
+        if (i && prompt_bytes) { // prompt and completion as one text, to count where it matters
+            w->text.size = w->joint.n = 0;
+            text_append(&w->text, text, prompt_bytes);
+            text_append(&w->text, text + at, bytes);
+            tokenizer_encode(t, &w->joint, w->text.data, w->text.size, true);
+            joins |= w->joint.n != prompt + n ||
+                     memcmp(w->joint.data, w->ids.data, prompt * sizeof(int)) ||
+                     memcmp(w->joint.data + prompt, w->ids.data + from, n * sizeof(int));
+        }
+        if (n == 0 || (i && w->ids.data[w->ids.n - 1] != t->eos_id))
+            tokens_append(&w->ids, t->eos_id);
+        w->end[i] = w->ids.n;
+        if (i && w->end[i] - from > longest) longest = w->end[i] - from;
+        at += bytes;
+    }
+    if (w->end[0] >= (size_t)o->max_length) {
+        draft_fault(draft, "prompt has %zu tokens, context is %d", w->end[0], o->max_length);
+        return;
+    }
+    const size_t kept = row_truncate(w->end[0] + longest, w->end[0], o, &begin);
+    const size_t room = kept - (w->end[0] - begin); // for a completion
+    w->begin[0] = begin;
+    for (int i = 1; i < draft->n; i++)
+        if (w->end[i] - w->begin[i] > room) w->end[i] = w->begin[i] + room;
+    const size_t n = w->end[1] - w->begin[1];
+    if (draft->n == 3 && n == w->end[2] - w->begin[2] &&
+        !memcmp(w->ids.data + w->begin[1], w->ids.data + w->begin[2], n * sizeof(int))) {
+        draft_fault(draft, "chosen and rejected are identical in %zu tokens", n);
+        draft->identical = true;
+        return;
+    }
+    counts->truncated += kept < w->end[0] + longest;
+    counts->boundary += joins;
+    counts->special += inside > 0;
+}
+
+// Examples in pieces: the tokens of prompt and completions, each from start[i] up to start[i + 1].
+typedef struct {
+    int n, pieces;            // examples; pieces of each
+    size_t *start;            // (pieces * n + 1)
+    int *tokens;              // (start[pieces * n])
+    unsigned char *label;     // (n) LabelSet: 1 if the completion is good
+    int good;                 // how many are
+    int max_length;           // tokens that a prompt with a completion may have
+    size_t max_n, max_tokens; // capacities
+    DataCounts counts;
+} PieceSet;
+
+typedef PieceSet PairSet;  // prompt, chosen and rejected of pair i are pieces 3i, 3i + 1, 3i + 2
+typedef PieceSet LabelSet; // prompt and completion of example i are pieces 2i, 2i + 1
+
+// Append an example whose piece i is tokens[begin[i]..end[i]).
+static void pieces_add(PieceSet *d, const int *tokens, const size_t *begin, const size_t *end,
+                       int label) {
+    if (d->n >= INT_MAX / 3) die(EXIT_BAD_INPUT, "more than %d examples", d->n);
+    if ((size_t)d->n + 1 > d->max_n) {
+        d->max_n = 2 * d->max_n + 64;
+        d->start = mem_resize(d->start, (size_t)d->pieces * d->max_n + 1, sizeof *d->start);
+        d->label = mem_resize(d->label, d->max_n, 1);
+    }
+    if (!d->n) d->start[0] = 0;
+    size_t *start = d->start + (size_t)d->pieces * d->n;
+    for (int i = 0; i < d->pieces; i++) {
+        size_t n = end[i] - begin[i];
+        if (start[i] + n > d->max_tokens) {
+            d->max_tokens = 2 * d->max_tokens + n;
+            d->tokens = mem_resize(d->tokens, d->max_tokens, sizeof *d->tokens);
+        }
+        memcpy(d->tokens + start[i], tokens + begin[i], n * sizeof *tokens);
+        start[i + 1] = start[i] + n;
+    }
+    d->good += label;
+    d->label[d->n++] = (unsigned char)label;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Use
+
+// Load a set of 3 pieces an example (pairs only) or 2 (labels; of a pair both completions).
+static void pieces_load(PieceSet *d, int pieces, const Tokenizer *t, const char *path,
+                        const DataOptions *o) {
+    *d = (PieceSet){.pieces = pieces, .max_length = o->max_length};
+    LineReader reader;
+    Draft draft = {0};
+    RowWork w = {0};
+    lines_open(&reader, path);
+    for (cJSON *record; (record = record_next(&reader));) {
+        bool pair = pieces == 3 || json_get(record, "chosen") || json_get(record, "rejected");
+        const cJSON *label = pair ? NULL : record_item(&reader, record, "label");
+        if (label && !cJSON_IsBool(label))
+            die(EXIT_BAD_INPUT, "%s:%ld: \"label\" must be true or false (found %s)", path,
+                reader.number, json_type_name(label));
+        draft_preference(&draft, &reader, record, pair ? 2 : 1, o->chat_format);
+        pieces_encode(&w, t, &draft, o, &d->counts);
+        if (!draft.fault[0]) pieces_add(d, w.ids.data, w.begin, w.end, pair || cJSON_IsTrue(label));
+        if (!draft.fault[0] && pair && pieces == 2) {
+            w.begin[1] = w.begin[2], w.end[1] = w.end[2];
+            pieces_add(d, w.ids.data, w.begin, w.end, 0);
+        }
+        record_done(&d->counts, &draft, &reader, record);
+    }
+    file_done(&reader, &draft, &w, &d->counts, d->n);
+}
+
+// Load pairs: what DPO, IPO and ORPO learn from.
+static void pairs_load(PairSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
+    pieces_load(d, 3, t, path, o);
+}
+
+// Load labelled completions: what KTO learns from. Of a pair both are taken, the chosen one with
+// label true and then the rejected one. A file with one label only is an error.
+static void labels_load(LabelSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
+    pieces_load(d, 2, t, path, o);
+    if (d->good == 0 || d->good == d->n)
+        die(EXIT_BAD_INPUT, "%s: all %d labels are %s: both are needed", path, d->n,
+            d->good ? "true" : "false");
+}
+
+static void pieces_free(PieceSet *d) {
+    free(d->start), free(d->tokens), free(d->label);
+    *d = (PieceSet){0};
+}
+static void pairs_free(PairSet *d) { pieces_free(d); }
+static void labels_free(LabelSet *d) { pieces_free(d); }
+
+// Number of tokens in piece i of all examples.
+static size_t pieces_count(const PieceSet *d, int i) {
+    size_t count = 0;
+    for (size_t k = (size_t)i; k < (size_t)d->pieces * d->n; k += (size_t)d->pieces)
+        count += d->start[k + 1] - d->start[k];
+    return count;
+}
+
+// Append one line about what was read.
+static void pairs_report(Text *out, const PairSet *d, const char *path) {
+    text_print(out, "%s: %d pairs, %zu tokens of prompts, %zu chosen, %zu rejected", path, d->n,
+               pieces_count(d, 0), pieces_count(d, 1), pieces_count(d, 2));
+    counts_report(out, &d->counts);
+}
+static void labels_report(Text *out, const LabelSet *d, const char *path) {
+    text_print(out, "%s: %d true and %d false completions, %zu tokens of prompts, %zu to learn",
+               path, d->good, d->n - d->good, pieces_count(d, 0), pieces_count(d, 1));
+    counts_report(out, &d->counts);
+}
+
+// A hash of all that a run sees of the data: lengths and tokens of the pieces, labels.
+static uint64_t pieces_hash(const PieceSet *d) {
+    uint64_t hash = HASH_BEGIN;
+    for (size_t i = 0; i < (size_t)d->pieces * d->n; i++) {
+        hash = hash_add(hash, d->start[i + 1] - d->start[i]);
+        for (size_t k = d->start[i]; k < d->start[i + 1]; k++)
+            hash = hash_add(hash, (uint64_t)d->tokens[k]);
+    }
+    for (int i = 0; i < d->n; i++) hash = hash_add(hash, d->label[i]);
+    return hash;
+}
+static uint64_t pairs_hash(const PairSet *d) { return pieces_hash(d); }
+static uint64_t labels_hash(const LabelSet *d) { return pieces_hash(d); }
+
+// Part a set as dataset_split does.
+static void pieces_split(PieceSet *train, PieceSet *eval, const PieceSet *all, double fraction,
+                         uint64_t seed) {
+    *train = *eval = (PieceSet){.pieces = all->pieces, .max_length = all->max_length};
+    unsigned char *drawn = split_draw(all->n, fraction, seed);
+    for (int i = 0; i < all->n; i++) {
+        const size_t *start = all->start + (size_t)all->pieces * i;
+        pieces_add(drawn[i] ? eval : train, all->tokens, start, start + 1, all->label[i]);
+    }
+    free(drawn);
+}
+static void pairs_split(PairSet *train, PairSet *eval, const PairSet *all, double fraction,
+                        uint64_t seed) {
+    pieces_split(train, eval, all, fraction, seed);
+}
+static void labels_split(LabelSet *train, LabelSet *eval, const LabelSet *all, double fraction,
+                         uint64_t seed) {
+    pieces_split(train, eval, all, fraction, seed);
+}
+
+// Append a piece as a row of its own without loss (parent -1), or as the child of row `parent` with
+// loss: together they have at most max_length tokens.
+static void batch_add_piece(Batch *b, const PieceSet *d, size_t piece, int parent) {
+    const size_t at = d->start[piece];
+    int n = (int)(d->start[piece + 1] - at), room = d->max_length;
+    if (parent >= 0) room -= b->row_start[parent + 1] - b->row_start[parent];
+    if (n > room) n = room;
+    batch_add_child(b, parent, d->tokens + at, NULL, n);
+    if (parent < 0) memset(b->mask + b->N - n, 0, (size_t)n);
+}
+
+// Append a prompt and a completion as one row.
+static void batch_add_joined(Batch *b, const PieceSet *d, size_t prompt, size_t completion) {
+    batch_add_piece(b, d, prompt, -1);
+    batch_add_piece(b, d, completion, b->R - 1);
+    b->row_start[--b->R] = b->N; // child and parent become one row
+}
+
+// Fill a batch with the pairs of these indices (n), in this order. Rows of pair i: with `share` the
+// prompt (row 3i) and its children chosen and rejected (3i + 1, 3i + 2), so that the prompt goes
+// through the model once; else prompt with chosen (2i) and prompt with rejected (2i + 1).
+static void pairs_batch(Batch *b, const PairSet *d, const int *indices, int n, bool share) {
+    batch_clear(b);
+    for (int i = 0; i < n; i++) {
+        const size_t k = 3 * (size_t)indices[i];
+        for (int p = 0; p < 3 && share; p++) batch_add_piece(b, d, k + (size_t)p, p ? 3 * i : -1);
+        for (int p = 1; p < 3 && !share; p++) batch_add_joined(b, d, k, k + (size_t)p);
+    }
+}
+
+// Fill a batch with n rows: the prompt of example prompts[i] with the completion of example
+// completions[i]. The same indices twice give the data; others the mismatched pairs of KTO.
+static void labels_batch(Batch *b, const LabelSet *d, const int *prompts, const int *completions,
+                         int n) {
+    batch_clear(b);
+    for (int i = 0; i < n; i++)
+        batch_add_joined(b, d, 2 * (size_t)prompts[i], 2 * (size_t)completions[i] + 1);
+}
+
+#endif
