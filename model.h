@@ -1041,6 +1041,9 @@ static float clip_scale(double norm, double max_norm) {
 typedef struct {
     double beta1, beta2, epsilon, weight_decay;
     bool decay_embeddings; // transformers decays them too; false leaves wte and wpe out
+    // Kingma and Ba 2015, end of section 2, and TensorFlow 1 (Ziegler et al. 2019): epsilon is added
+    // to sqrt(v) itself, which makes it 1 / sqrt(1 - b2^t) times as large: 32 times at first.
+    bool tensorflow_epsilon;
 } AdamW;
 
 // One update with gradients g = clip * grads, which are zero afterwards:
@@ -1048,10 +1051,12 @@ typedef struct {
 //   p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + epsilon)
 static void adamw_step(GPT2 *model, const AdamW *opt, double lr, float clip) {
     const double t = (double)++model->adam_step;
-    const float b1 = (float)opt->beta1, b2 = (float)opt->beta2, eps = (float)opt->epsilon;
+    const float b1 = (float)opt->beta1, b2 = (float)opt->beta2;
     const float c1 = (float)(1.0 - opt->beta1), c2 = (float)(1.0 - opt->beta2);
     const float rate = (float)(lr / (1.0 - pow(opt->beta1, t)));
-    const float root = (float)(1.0 / sqrt(1.0 - pow(opt->beta2, t)));
+    const double unbias = 1.0 / sqrt(1.0 - pow(opt->beta2, t));
+    const float root = (float)unbias;
+    const float eps = (float)(opt->epsilon * (opt->tensorflow_epsilon ? unbias : 1.0));
     for (int i = 0; i < model->n_tensors; i++) {
         const Tensor *tensor = &model->tensors[i];
         bool embedding = !strcmp(tensor->name, "wte.weight") || !strcmp(tensor->name, "wpe.weight");

@@ -659,7 +659,7 @@ int main(int argc, char **argv) {
 
     // ---- train ---------------------------------------------------------------------------------
     const AdamW adamw = {args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay,
-                         !args.no_decay_embeddings};
+                         !args.no_decay_embeddings, false};
     int *order = mem_alloc((size_t)train.n, sizeof *order);
     int64_t epoch_of_order = -1, saved_step = step, pairs_seen = 0;
     const int64_t first_step = step;

@@ -305,7 +305,7 @@ int main(int argc, char **argv) {
 
     // ---- train ---------------------------------------------------------------------------------
     const AdamW adamw = {args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay,
-                         !args.no_decay_embeddings};
+                         !args.no_decay_embeddings, false};
     Batch batch = {0};
     float *logp = mem_floats((size_t)B * (size_t)options.max_length);
     float *dlogp = mem_floats((size_t)B * (size_t)options.max_length);

@@ -74,7 +74,7 @@ static void bench_train(int B, int T, bool tiny) {
     float *logp = mem_floats((size_t)batch.N), *dlogp = mem_floats((size_t)batch.N);
     const float share = -1.0f / (float)batch_count_mask(&batch);
     for (int t = 0; t < batch.N; t++) dlogp[t] = batch.mask[t] ? share : 0.0f;
-    const AdamW adamw = {0.9, 0.999, 1e-8, 0.01, true};
+    const AdamW adamw = {0.9, 0.999, 1e-8, 0.01, true, false};
     const double P = (double)gpt2_count_params(&model);
     double flops = fma_peak(), bytes = dram_read(model.params, model.n_floats / 256 * 256);
     double best = 1e9, best_adam = 0, parts[PARTS] = {0}, all[64];

@@ -315,7 +315,7 @@ static void test_golden(int threads, bool recompute) {
     // Ten AdamW steps as the golden's header says; the gradients are those just made
     double *losses = golden_get(&g, "losses", &n), *norms = golden_get(&g, "grad_norm", &n);
     double *rates = golden_get(&g, "learning_rate", &n);
-    const AdamW opt = {0.9, 0.999, 1e-8, 0.1, true};
+    const AdamW opt = {0.9, 0.999, 1e-8, 0.1, true, false};
     memset(m.grads, 0, m.n_floats * sizeof(float));
     for (int step = 0; step < 10; step++) {
         loss = run_step(&m, &b, logp, dlogp, true);
@@ -630,12 +630,40 @@ static void test_optimizer(void) {
     // With zero gradients only weight decay moves: matrices, not biases, embeddings by choice.
     memset(m.grads, 0, m.n_floats * sizeof(float));
     float wte = m.w.wte[0], fc = m.w.h[0].fc_w[0], ln = m.w.ln_f_w[0];
-    adamw_step(&m, &(AdamW){0.9, 0.999, 1e-8, 0.1, false}, 0.5, 1);
+    adamw_step(&m, &(AdamW){0.9, 0.999, 1e-8, 0.1, false, false}, 0.5, 1);
     CHECK(m.w.wte[0] == wte && m.w.ln_f_w[0] == ln, "embeddings and LayerNorm do not decay");
     CHECK_NEAR(m.w.h[0].fc_w[0], 0.95 * fc, 1e-6, 0, "matrices decay by lr * weight_decay");
-    adamw_step(&m, &(AdamW){0.9, 0.999, 1e-8, 0.1, true}, 0.5, 1);
+    adamw_step(&m, &(AdamW){0.9, 0.999, 1e-8, 0.1, true, false}, 0.5, 1);
     CHECK_NEAR(m.w.wte[0], 0.95 * wte, 1e-6, 0, "embeddings decay if asked");
     gpt2_free(&m);
+}
+
+// The two places of AdamW's epsilon, on one weight and small gradients, where it matters.
+static void test_adam_flavours(void) {
+    const double b1 = 0.9, b2 = 0.999, eps = 1e-5, lr = 1e-3;
+    GPT2 m[3]; // TensorFlow's, PyTorch's with a scaled epsilon, PyTorch's
+    for (int i = 0; i < 3; i++) {
+        gpt2_create(&m[i], odd_config(39));
+        gpt2_train_begin(&m[i], false);
+    }
+    double p = 0, mean = 0, square = 0; // TensorFlow's formula as it stands in the paper
+    for (int t = 1; t <= 20; t++) {
+        const double g = 1e-4 * (t % 3 ? 1 : -0.5), hat = sqrt(1 - pow(b2, t));
+        for (int i = 0; i < 3; i++) {
+            m[i].grads[0] = (float)g;
+            adamw_step(&m[i], &(AdamW){b1, b2, i == 1 ? eps / hat : eps, 0, true, i == 0}, lr, 1);
+        }
+        mean = b1 * mean + (1 - b1) * g, square = b2 * square + (1 - b2) * g * g;
+        p -= lr * hat / (1 - pow(b1, t)) * mean / (sqrt(square) + eps);
+        CHECK_NEAR(m[0].params[0], p, 1e-5, 0, "TensorFlow's epsilon, step %d", t);
+        CHECK_NEAR(m[1].params[0], m[0].params[0], 1e-6, 0, "scaled epsilon, step %d", t);
+        if (t > 1) continue;
+        // First steps: lr g / (|g| + eps), and lr g / (|g| + 32 eps)
+        CHECK_NEAR(m[2].params[0], -lr / 1.1, 1e-5, 0, "PyTorch's first step");
+        CHECK_NEAR(m[0].params[0], -lr / (1 + 0.1 / sqrt(0.001)), 1e-5, 0, "TensorFlow's");
+    }
+    CHECK(m[2].params[0] / m[0].params[0] > 2, "epsilon not scaled: PyTorch's steps are longer");
+    for (int i = 0; i < 3; i++) gpt2_free(&m[i]);
 }
 
 static void test_init(void) {
@@ -705,6 +733,7 @@ int main(void) {
     test_shared_prompts(39, 2);
     test_shared_prompts(264, 2);
     test_optimizer();
+    test_adam_flavours();
     test_init();
     return test_end("model");
 }
