@@ -1,0 +1,177 @@
+// Tests of stats.h: values that SciPy gives (dev/golden_stats.py), values that papers print, and
+// brute force: sums over all outcomes, and how often an interval covers the truth.
+#include "test.h"
+#include "../stats.h"
+
+// Compare with one line of the goldens: what it calls, arguments, results.
+static void golden_line(char *line) {
+    double x[64];
+    int n = 0;
+    const char *name = strtok(line, " \n");
+    for (char *word; n < COUNT(x) && (word = strtok(NULL, " \n")); n++) x[n] = strtod(word, NULL);
+    if (!strcmp(name, "beta"))
+        CHECK_NEAR(beta_incomplete(x[0], x[1], x[2]), x[3], 1e-9, 0, "beta %g %g %g", x[0], x[1],
+                   x[2]); // lgamma(400003) has 7 digits before the point, 16 in all
+    else if (!strcmp(name, "binomial")) {
+        const Interval i = binomial_interval(x[0], x[1], x[2]);
+        CHECK_NEAR(i.low, x[3], 1e-10, 1e-15, "low end of %g / %g at %g", x[0], x[1], x[2]);
+        CHECK_NEAR(i.high, x[4], 1e-10, 1e-15, "high end of %g / %g at %g", x[0], x[1], x[2]);
+    } else if (!strcmp(name, "sign"))
+        CHECK_NEAR(sign_test(x[0], x[1]), x[2], 1e-10, 0, "sign test %g %g", x[0], x[1]);
+    else if (!strcmp(name, "student")) {
+        CHECK_NEAR(student_quantile(x[0], x[1]), x[2], 1e-9, 1e-12, "t at %g, df %g", x[0], x[1]);
+        CHECK_NEAR(student_cdf(x[2], x[1]), x[0], 1e-10, 0, "P(T <= %g), df %g", x[2], x[1]);
+    } else {
+        const int count = (int)x[1];
+        const Mean m = mean_of(x + 2, count);
+        const Interval i = mean_interval(m, x[0]);
+        CHECK(!strcmp(name, "mean") && n == count + 6, "unknown line %s", name);
+        CHECK_NEAR(m.mean, x[n - 4], 1e-14, 0, "mean of %d", count);
+        CHECK_NEAR(m.error, x[n - 3], 1e-13, 0, "standard error of %d", count);
+        CHECK_NEAR(i.low, x[n - 2], 1e-10, 0, "low end of a mean of %d", count);
+        CHECK_NEAR(i.high, x[n - 1], 1e-10, 0, "high end of a mean of %d", count);
+    }
+}
+
+static void test_goldens(void) {
+    char *text = file_read("test/golden/stats.txt", NULL), *next = text;
+    int lines = 0;
+    while (next && *next) {
+        char *line = next;
+        next = strchr(next, '\n');
+        if (next) *next++ = 0;
+        if (*line != '#') golden_line(line), lines++;
+    }
+    CHECK(lines > 150, "only %d goldens", lines);
+    free(text);
+}
+
+// The KTO paper's human evaluation: 156 and 133 of 214; and what every table has.
+static void test_known(void) {
+    const Interval kto = binomial_interval(156, 214, 0.9), dpo = binomial_interval(133, 214, 0.9);
+    CHECK_NEAR(kto.low, 0.6745, 0, 5e-5, "156 of 214");
+    CHECK_NEAR(kto.high, 0.7787, 0, 5e-5, "156 of 214");
+    CHECK_NEAR(dpo.low, 0.5636, 0, 5e-5, "133 of 214");
+    CHECK_NEAR(dpo.high, 0.6768, 0, 5e-5, "133 of 214");
+    CHECK_NEAR(student_quantile(0.95, 4), 2.132, 0, 5e-4, "t table");
+    CHECK_NEAR(student_quantile(0.975, 1), 12.706, 0, 5e-4, "t table");
+    CHECK_NEAR(student_quantile(0.95, 1e7), 1.6449, 0, 5e-5, "the normal's at many degrees");
+    CHECK(fabs(student_quantile(0.5, 3)) < 1e-15 && student_cdf(0, 7) == 0.5, "the middle");
+    CHECK(sign_test(0, 0) == 1 && sign_test(3, 3) == 1, "no evidence");
+    CHECK_NEAR(sign_test(0, 10), 2.0 / 1024, 1e-12, 0, "ten of ten");
+    CHECK(binomial_interval(0, 7, 0.9).low == 0 && binomial_interval(7, 7, 0.9).high == 1, "ends");
+    CHECK(beta_incomplete(2, 3, 0) == 0 && beta_incomplete(2, 3, 1) == 1, "ends of beta");
+}
+
+// n! / (i! j! (n - i - j)!) p^i q^j (1 - p - q)^(n - i - j)
+static double trinomial(int n, int i, int j, double p, double q) {
+    const int k = n - i - j;
+    double log_p = lgamma(n + 1.0) - lgamma(i + 1.0) - lgamma(j + 1.0) - lgamma(k + 1.0);
+    if (i) log_p += i * log(p);
+    if (j) log_p += j * log(q);
+    if (k) log_p += k * log(1 - p - q);
+    return exp(log_p);
+}
+
+// All outcomes added up: the beta function against binomial tails, the ends of intervals against
+// what they are defined by, the sign test against its coins.
+static void test_sums(void) {
+    for (int n = 1; n <= 25; n += 6)
+        for (int k = 0; k <= n; k++) {
+            const double x = 0.37, level = 0.9;
+            const Interval c = binomial_interval(k, n, level);
+            double above = 0, low = 0, high = 0, coins = 0;
+            for (int i = 0; i <= n; i++) {
+                if (i >= k) above += trinomial(n, i, 0, x, 0);
+                if (i >= k && k > 0) low += trinomial(n, i, 0, c.low, 0);
+                if (i <= k && k < n) high += trinomial(n, i, 0, c.high, 0);
+                if (abs(2 * i - n) >= abs(2 * k - n)) coins += trinomial(n, i, 0, 0.5, 0);
+            }
+            if (k > 0) CHECK_NEAR(beta_incomplete(k, n - k + 1, x), above, 1e-12, 0, "tail");
+            if (k > 0) CHECK_NEAR(low, (1 - level) / 2, 1e-10, 0, "low end of %d / %d", k, n);
+            if (k < n) CHECK_NEAR(high, (1 - level) / 2, 1e-10, 0, "high end of %d / %d", k, n);
+            CHECK_NEAR(sign_test(k, n - k), coins, 1e-12, 0, "sign test %d %d", k, n - k);
+        }
+    // P(T <= t) as an integral of its density, by Simpson's rule.
+    for (double df = 1; df < 40; df *= 3)
+        for (double t = 0.25; t < 6; t *= 2) {
+            enum { STEPS = 2000 };
+            const double scale = exp(lgamma((df + 1) / 2) - lgamma(df / 2)) / sqrt(df * M_PI);
+            double sum = 0;
+            for (int i = 0; i <= STEPS; i++) {
+                const double u = t * i / STEPS, w = i == 0 || i == STEPS ? 1 : i % 2 ? 4 : 2;
+                sum += w * scale * pow(1 + u * u / df, -(df + 1) / 2) * t / STEPS / 3;
+            }
+            CHECK_NEAR(student_cdf(t, df), 0.5 + sum, 1e-9, 0, "t %g, df %g", t, df);
+            CHECK_NEAR(student_cdf(-t, df), 0.5 - sum, 0, 1e-9, "t %g, df %g", -t, df);
+        }
+}
+
+// With wins of chance p, ties of chance q (half a success each): how often the interval covers the
+// rate p + q / 2, added up over all outcomes. Never less than it says.
+static void test_coverage(void) {
+    for (int n = 4; n <= 40; n += 12) {
+        Interval intervals[81]; // of 0, 1/2, 1, .. n successes
+        for (int k = 0; k <= 2 * n; k++) intervals[k] = binomial_interval(k / 2.0, n, 0.9);
+        for (double q = 0; q < 0.95; q += 0.15)
+            for (double rate = q / 2 + 0.01; rate < 1 - q / 2; rate += 0.06) {
+                const double p = rate - q / 2;
+                double covered = 0;
+                for (int i = 0; i <= n; i++)
+                    for (int j = 0; j <= (q > 0 ? n - i : 0); j++) {
+                        const Interval c = intervals[2 * i + j];
+                        if (c.low <= rate && rate <= c.high) covered += trinomial(n, i, j, p, q);
+                    }
+                CHECK(covered >= 0.9, "n %d, wins %g, ties %g: covered %g", n, p, q, covered);
+            }
+    }
+}
+
+static void test_means(void) {
+    // Equal samples of a prompt are one sample: the error is that of the prompts' means.
+    const double x[5] = {1, 4, 2, 8, 5}, five[5] = {5, 20, 10, 40, 25}, w[5] = {5, 5, 5, 5, 5};
+    const Mean a = mean_of(x, 5), b = mean_clustered(five, w, 5);
+    CHECK_NEAR(a.mean, 4, 1e-15, 0, "mean");
+    CHECK_NEAR(a.error, sqrt(7.5 / 5), 1e-15, 0, "standard error by hand");
+    CHECK_NEAR(b.mean, a.mean, 1e-15, 0, "mean of clusters");
+    CHECK_NEAR(b.error, a.error, 1e-15, 0, "error of clusters");
+    // Clusters of weight 0 are not there.
+    const double sum[4] = {3, 9, 2, 7}, weight[4] = {2, 0, 1, 4}, left[3] = {3, 2, 7};
+    const double left_weight[3] = {2, 1, 4};
+    const Mean c = mean_clustered(sum, weight, 4), d = mean_clustered(left, left_weight, 3);
+    CHECK(c.mean == d.mean && c.error == d.error && c.n == 3 && d.n == 3, "weight 0");
+    CHECK_NEAR(c.mean, 12.0 / 7, 1e-15, 0, "weighted mean");
+    CHECK(isnan(mean_of(x, 1).error) && isnan(mean_interval(mean_of(x, 1), 0.9).low),
+          "one observation says nothing of its error");
+    // The clustered error is true: the spread of the mean over many repetitions of 40 clusters with
+    // 1 to 4 members that share a part of their value.
+    enum { REPEATS = 4000, CLUSTERS = 40 };
+    Rng rng = rng_make(7, RNG_DATA);
+    double means[REPEATS], errors = 0, spread = 0, center = 0;
+    int covered = 0;
+    for (int r = 0; r < REPEATS; r++) {
+        double total[CLUSTERS], members[CLUSTERS];
+        for (int i = 0; i < CLUSTERS; i++) {
+            const double shared = rng_normal(&rng);
+            members[i] = 1 + i % 4, total[i] = 0;
+            for (int k = 0; k < 1 + i % 4; k++) total[i] += shared + rng_normal(&rng);
+        }
+        const Mean m = mean_clustered(total, members, CLUSTERS);
+        const Interval interval = mean_interval(m, 0.9);
+        means[r] = m.mean, errors += m.error * m.error / REPEATS, center += m.mean / REPEATS;
+        covered += interval.low <= 0 && 0 <= interval.high;
+    }
+    for (int r = 0; r < REPEATS; r++)
+        spread += (means[r] - center) * (means[r] - center) / (REPEATS - 1);
+    CHECK_NEAR(errors, spread, 0.08, 0, "variance of a clustered mean"); // 2.2 % noise + bias 1/n
+    CHECK_NEAR((double)covered / REPEATS, 0.9, 0, 0.02, "coverage of its interval");
+}
+
+int main(void) {
+    test_goldens();
+    test_known();
+    test_sums();
+    test_coverage();
+    test_means();
+    return test_end("stats");
+}
