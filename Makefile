@@ -15,7 +15,7 @@ SANITIZE = -O1 -g -march=native -fno-math-errno -fopenmp -fsanitize=address,unde
 LIBS = -lopenblas -lcjson -lm
 PROGRAMS = train_sft train_dpo train_kto train_orpo generate
 TOOLS = reviews gold prefs
-TESTS = losses exact common tokenizer dataset model checkpoint sample reviews stats
+TESTS = losses exact common tokenizer dataset model checkpoint sample reviews stats reward
 SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh
 HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
 
