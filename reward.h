@@ -302,7 +302,10 @@ static char *program_read(Reward *r, float *scores, int *row, int owed, int R) {
     Text *heard = &r->heard;
     while (heard->size) {
         const char *end = memchr(heard->data, '\n', heard->size);
-        if (*row >= owed) return program_fault(r, *row, R, "expected no more lines", only);
+        if (*row >= owed)
+            return program_fault(
+                r, *row, R, owed ? "expected no more lines" : "it answered before it was asked",
+                only);
         if (!end && heard->size < REWARD_LONGEST_LINE) break;
         const size_t n = end ? (size_t)(end - heard->data) : heard->size;
         bool is_number;

@@ -25,8 +25,8 @@ int main(int argc, char **argv) {
         FLAG_SWITCH(args, probability, "print the probability of praise, not its log-odds"),
         FLAG_SWITCH(args, explain, "print what the score is made of and the text behind it"),
     };
-    flags_parse(argc, argv, flags, COUNT(flags), "gold score of film reviews, one number a line",
-                NULL);
+    flags_parse(argc, argv, flags, COUNT(flags),
+                "gold score of film reviews, one number a line; serves as a --reward_command", NULL);
 
     Gold *gold = mem_alloc(1, sizeof *gold);
     gold_create(gold);
