@@ -11,7 +11,11 @@
 //   SFT           Radford et al. 2018
 //   DPO, IPO ..   Rafailov et al. 2023, Azar et al. 2023: pairs, with a reference
 //   KTO           Ethayarajh et al. 2024: single examples with a label, with a reference
+//   SPIN          Chen et al. 2024: the data against the last player's own completions
 //   ORPO          Hong et al. 2024: pairs, without a reference
+//   reward model  Stiennon et al. 2020: pairs of scores
+//   PPO           Ziegler et al. 2019, Schulman et al. 2016 and 2017: the KL term, its controller,
+//                 advantages, whitening, the clipped losses
 //
 // Names: y is a completion of the prompt x; log pi(y|x) the sum of its tokens' log-probs; ref the
 // frozen model that training started from; r = log pi(y|x) - log ref(y|x) its log-ratio, and
@@ -36,6 +40,11 @@ static double log_sigmoid(double x) { return (x < 0 ? x : 0) - log1p(exp(-fabs(x
 // Maechler 2012 ("Accurately computing log(1 - exp(-|a|))"): near 0 e^x is nearly 1 and expm1 keeps
 // the digits of the difference, far from 0 e^x is small and log1p keeps them. -inf at 0.
 static double log1mexp(double x) { return x > -0.693147 ? log(-expm1(x)) : log1p(-exp(x)); }
+
+// x, or the end of [low, high] that it lies beyond; NaN stays NaN.
+static double clamp(double x, double low, double high) {
+    return x < low ? low : x > high ? high : x;
+}
 
 // ------------------------------------------------------------------------------------------------
 // Row sums: log pi(y|x) = sum over masked t of log p(token t | tokens before t). Row r of a packed
@@ -179,6 +188,33 @@ static PairStats dpo_loss(float *dchosen, float *drejected, const float *chosen,
 }
 
 // ------------------------------------------------------------------------------------------------
+// SPIN (Chen et al. 2024, eq. 4.7, logistic loss): the policy learns to tell the data's completion
+// y of a prompt from the completion y' that its own last version, old, generates for it:
+//
+//     l = log(1 + e^-x),   x = lambda (log pi(y)/old(y) - log pi(y')/old(y'))
+//
+// That is DPO with y as chosen, y' as rejected, old as reference and lambda as beta, gradient and
+// all; the rewards in the statistics are lambda log pi/old. What makes it SPIN stands in the
+// program: y' is sampled from old, and the next iteration's old is the policy that this one made.
+//
+// What to expect (their theorem 5.4, and a line of algebra): trained to its minimum, an iteration
+// makes pi proportional to old (data/old)^(1/lambda), so the log of old/data shrinks by the factor
+// 1 - 1/lambda. lambda 1 is there at once, lambda > 1 comes nearer each time, lambda 1/2 goes to
+// and fro for ever, and lambda < 1/2 runs away: the authors' 0.1 holds only as long as every
+// iteration stops far from its minimum. At old = data the loss is log 2, its expected gradient 0.
+//
+// Elsewhere: the authors' code calls lambda beta.
+
+// dreal, dgenerated (B): gradients with respect to the sums real, generated (B); old_real,
+// old_generated (B) are the last player's. total: pairs of the whole batch. lambda > 0.
+static PairStats spin_loss(float *dreal, float *dgenerated, const float *real,
+                           const float *generated, const float *old_real,
+                           const float *old_generated, int B, int total, double lambda) {
+    return dpo_loss(dreal, dgenerated, real, generated, old_real, old_generated, NULL, NULL, B,
+                    total, DPO_SIGMOID, lambda, 0);
+}
+
+// ------------------------------------------------------------------------------------------------
 // KTO (Ethayarajh et al. 2024, eq. 8): single completions, each called desirable or undesirable,
 // whose value is judged against a reference point z, as people judge gains and losses:
 //
@@ -294,6 +330,234 @@ static OrpoStats orpo_loss(float *dchosen, float *drejected, const float *chosen
         stats.correct += chosen_mean[i] > rejected_mean[i];
     }
     stats.loss = beta * stats.odds_ratio_loss;
+    return stats;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Reward model: people prefer j with the Bradley-Terry probability sigmoid(R_c - R_j) (Stiennon et
+// al. 2020, section 3.4; Ziegler et al. 2019, eq. 1, with two completions in place of four). R is
+// the score of a prompt with its completion, and a pair's loss
+//
+//     l = -log sigmoid(d) + center (R_c + R_j)^2,   d = R_c - R_j - margin
+//     dl/dR_c = -sigmoid(-d) + 2 center (R_c + R_j)
+//     dl/dR_j = +sigmoid(-d) + 2 center (R_c + R_j)
+//
+// The margin asks for more than a win (Touvron et al. 2023, eq. 2). Only differences of scores
+// matter to the first term; the second, small, pins their mean to 0 (Eisenstein et al. 2023).
+//
+// Elsewhere: TRL's RewardTrainer has the same loss. Ziegler's and Stiennon's code move the trained
+// scores to mean 0 on a sample of reference completions, which is the program's business here.
+
+// loss is this split's part of the mean; chosen, rejected and margin (of scores, R_c - R_j) are
+// sums over its pairs; min and max run over both sides' scores (INFINITY, -INFINITY if B is 0).
+typedef struct {
+    double loss, chosen, rejected, margin;
+    int correct; // pairs whose chosen score is the larger one; a tie is none
+    float min, max;
+} RewardStats;
+
+// dchosen, drejected (B): gradients with respect to the scores chosen, rejected (B). margin (B) or
+// NULL, which is 0 everywhere. total: pairs of the whole batch. center >= 0.
+static RewardStats reward_loss(float *dchosen, float *drejected, const float *chosen,
+                               const float *rejected, const float *margin, int B, int total,
+                               double center) {
+    RewardStats stats = {.min = INFINITY, .max = -INFINITY};
+    for (int i = 0; i < B; i++) {
+        const double sum = (double)chosen[i] + rejected[i];
+        const double d = (double)chosen[i] - rejected[i] - (margin ? margin[i] : 0);
+        stats.loss += (-log_sigmoid(d) + center * sum * sum) / total;
+        dchosen[i] = (float)((-sigmoid(-d) + 2 * center * sum) / total);
+        drejected[i] = (float)((sigmoid(-d) + 2 * center * sum) / total);
+        stats.chosen += chosen[i];
+        stats.rejected += rejected[i];
+        stats.margin += (double)chosen[i] - rejected[i];
+        stats.correct += chosen[i] > rejected[i];
+        for (int side = 0; side < 2; side++) {
+            const float score = side ? rejected[i] : chosen[i];
+            if (score < stats.min || isnan(score)) stats.min = score; // NaN, once there, stays
+            if (score > stats.max || isnan(score)) stats.max = score;
+        }
+    }
+    return stats;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The KL term of RLHF (Ziegler et al. 2019, eq. 2): the reward of a completion is its score less
+// coef * log pi(y|x)/ref(y|x), spread over the tokens of y, so that token t is rewarded with
+//
+//     -coef kl[t]   (and the score on the last token)
+//
+// where kl[t] estimates KL(pi || ref) in the state before t from the one token that pi sampled
+// there. With d = log pi(token) - log ref(token) (Schulman 2020, "Approximating KL divergence"):
+//
+//     KL_K1   d                unbiased; of either sign, with a large variance
+//     KL_K3   e^-d - 1 + d     unbiased as well; never negative, small where pi is near ref
+//
+// Both have the right mean, but PPO takes rewards as constants and follows sum pi(a) kl(a) grad log
+// pi(a), and that is the gradient of KL(pi || ref) with k1 only: there kl's own derivative is
+// grad log pi, of mean 0. With k3 what is missing is sum ref(a) grad log pi(a) and the optimum is
+// not ref exp(r / coef) / Z. Worse, k3 grows as e^-d where pi has become rarer than ref, so it
+// punishes a token for being rare, and tokens below ref are driven away from it (test_exact.c shows
+// both). It measures well; as a reward take k1.
+//
+// Elsewhere: as TRL and Ziegler's code, but for positions after the end, which TRL lets cancel by a
+// log-prob of +1 on both sides. (The post on the details of RLHF prints the reward as +beta kl.)
+
+typedef enum { KL_K1, KL_K3 } KlEstimator;
+
+// kl (N): nats per token, 0 where mask is 0. logp (under the policy that sampled), ref, mask (N).
+static void kl_estimate(float *kl, const float *logp, const float *ref, const unsigned char *mask,
+                        int N, KlEstimator k) {
+    for (int t = 0; t < N; t++) {
+        if (!mask[t]) {
+            kl[t] = 0;
+            continue;
+        }
+        const double d = (double)logp[t] - ref[t];
+        kl[t] = (float)(k == KL_K1 ? d : expm1(-d) + d);
+    }
+}
+
+// The next coefficient of the KL term (Ziegler et al. 2019, section 2.2), a proportional controller
+// in log space: too much KL raises it, too little lowers it, by at most 20% in `horizon` episodes.
+// kl: mean over the last `episodes` completions of their summed kl; target: what it should be, > 0.
+//
+// Elsewhere: as Ziegler's code (horizon 10,000; the paper's 0.1 per update is a batch of 1,024 at
+// that horizon). TRL's coefficient is fixed.
+static double kl_control(double coef, double kl, double target, double episodes, double horizon) {
+    return coef * (1 + clamp(kl / target - 1, -0.2, 0.2) * episodes / horizon);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Generalised advantage estimation (Schulman et al. 2016, eq. 16): how much better than expected
+// token t turned out, from rewards r and the critic's V of the states before each token:
+//
+//     delta[t] = r[t] + gamma V[t + 1] - V[t]
+//     advantage[t] = delta[t] + gamma lambda advantage[t + 1] = sum_l (gamma lambda)^l delta[t + l]
+//     returns[t] = advantage[t] + V[t]                    what the critic is to learn
+//
+// After the last token of a row comes nothing: V and advantage are 0 there. lambda 1 is the reward
+// to come less V (no bias, much variance), lambda 0 is delta alone. All of it is constant in the
+// policy's gradient.
+//
+// Elsewhere: TRL adds the score one position after the end where a row has room for it, so that the
+// last token sees it through gamma lambda and a V of the state after the end, and trains that V as
+// well; where a row fills its room the score is on the last token, as here and in Ziegler's code.
+
+// advantage, returns (N): 0 where mask is 0. reward, value (N): value[t] is V of the state before
+// token t. The masked tokens of a row are contiguous; row_start (R + 1).
+static void gae(float *advantage, float *returns, const float *reward, const float *value,
+                const unsigned char *mask, const int *row_start, int R, double gamma,
+                double lambda) {
+    for (int r = 0; r < R; r++) {
+        double next_advantage = 0, next_value = 0;
+        for (int t = row_start[r + 1] - 1; t >= row_start[r]; t--) {
+            if (!mask[t]) {
+                advantage[t] = returns[t] = 0;
+                continue;
+            }
+            const double delta = reward[t] + gamma * next_value - value[t];
+            next_advantage = delta + gamma * lambda * next_advantage;
+            next_value = value[t];
+            advantage[t] = (float)next_advantage;
+            returns[t] = (float)(next_advantage + next_value);
+        }
+    }
+}
+
+// Whitening: x (N) <- (x - mean) / sqrt(variance + 1e-8) over the masked tokens; other tokens are
+// neither read nor written. Without shift_mean the mean is added back, as for rewards, whose sign
+// means something. The variance is the unbiased one (n - 1), as TRL's; Ziegler's code divides by n.
+// A single token has no variance: 0 is taken, so that it becomes 0, or stays (in TRL it is NaN).
+static void whiten(float *x, const unsigned char *mask, int N, bool shift_mean) {
+    double mean = 0, variance = 0;
+    long n = 0;
+    for (int t = 0; t < N; t++)
+        if (mask[t]) mean += x[t], n++;
+    if (n > 0) mean /= (double)n;
+    for (int t = 0; t < N; t++)
+        if (mask[t]) variance += (x[t] - mean) * (x[t] - mean);
+    if (n > 1) variance /= (double)(n - 1);
+    const double scale = 1 / sqrt(variance + 1e-8);
+    for (int t = 0; t < N; t++)
+        if (mask[t]) x[t] = (float)((x[t] - mean) * scale + (shift_mean ? 0 : mean));
+}
+
+// ------------------------------------------------------------------------------------------------
+// PPO (Schulman et al. 2017, eq. 7): several steps on one set of samples, as long as the policy
+// stays near the one that made them. Per token, with rho = pi / pi_old and the advantage A,
+//
+//     policy:  l = max(-A rho, -A clip(rho, 1 - cliprange, 1 + cliprange))
+//     value:   l = 1/2 max((V - R)^2, (V' - R)^2),
+//              V' = clip(V, V_old - cliprange_value, V_old + cliprange_value)
+//     loss = policy + vf_coef value, means over the masked tokens
+//
+// (the value's clipping is of their code, not in the paper). With d rho / d log pi = rho:
+//
+//     dl/dlogp  = -A rho   where -A rho is the larger one, 0 where the clipped one is
+//     dl/dvalue =  V - R   where (V - R)^2 is the larger one, 0 where the clipped one is
+//
+// Inside the clip range the two are one and the same. At a tie outside of it half the gradient
+// passes, as PyTorch's max has it. So a token that has moved far enough the way A wants is left
+// alone; one that has moved too far the other way is still pulled back, with rho as its weight.
+//
+// Elsewhere: as TRL's and Ziegler's code token for token, but TRL's mean of the value's loss has
+// one position more per row (see GAE above), and its means of approx_kl and ratio count padding.
+
+// Each is this split's part of a mean over masked tokens. loss = policy_loss + vf_coef value_loss.
+typedef struct {
+    double policy_loss, value_loss;
+    double clip_fraction, value_clip_fraction; // tokens whose clipped loss is the larger one
+    double approx_kl;                          // of (log pi - log pi_old)^2 / 2
+    double ratio, ratio_squared;               // of rho and rho^2; their variance by difference
+} PpoStats;
+
+// The larger of a loss and its clipped form, NaN if either is. *slope: in, the gradient of the
+// first; out, that of the larger one. inside: the argument is in the clip range.
+static double clipped_max(double *slope, bool *clipped_larger, double plain, double clipped,
+                          bool inside) {
+    *clipped_larger = clipped > plain;
+    if (*clipped_larger) *slope = 0;
+    else if (clipped == plain && !inside) *slope /= 2;
+    return plain > clipped || isnan(plain) ? plain : clipped;
+}
+
+// dlogp, dvalue (N): gradients with respect to logp and value (N), 0 where mask is 0. old_logp,
+// old_value, advantage, returns (N) are of the rollout. total_tokens: masked tokens of the whole
+// minibatch. cliprange, cliprange_value > 0, INFINITY for no clipping.
+static PpoStats ppo_loss(float *dlogp, float *dvalue, const float *logp, const float *old_logp,
+                         const float *advantage, const float *value, const float *old_value,
+                         const float *returns, const unsigned char *mask, int N, long total_tokens,
+                         double cliprange, double cliprange_value, double vf_coef) {
+    PpoStats stats = {0};
+    const double total = (double)total_tokens;
+    for (int t = 0; t < N; t++) {
+        dlogp[t] = dvalue[t] = 0;
+        if (!mask[t]) continue;
+        const double A = advantage[t], difference = (double)logp[t] - old_logp[t];
+        const double rho = exp(difference);
+        const double near = clamp(rho, 1 - cliprange, 1 + cliprange);
+        bool clipped;
+        double slope = -A * rho;
+        stats.policy_loss +=
+            clipped_max(&slope, &clipped, -A * rho, -A * near, near == rho) / total;
+        stats.clip_fraction += clipped / total;
+        dlogp[t] = (float)(slope / total);
+
+        const double V = value[t], gap = V - returns[t], move = V - old_value[t];
+        const double too_far = move - clamp(move, -cliprange_value, cliprange_value);
+        const double gap_near = gap - too_far;
+        slope = gap;
+        stats.value_loss +=
+            clipped_max(&slope, &clipped, gap * gap / 2, gap_near * gap_near / 2, too_far == 0) /
+            total;
+        stats.value_clip_fraction += clipped / total;
+        dvalue[t] = (float)(vf_coef * slope / total);
+
+        stats.approx_kl += difference * difference / 2 / total;
+        stats.ratio += rho / total;
+        stats.ratio_squared += rho * rho / total;
+    }
     return stats;
 }
 
