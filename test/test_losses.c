@@ -511,7 +511,7 @@ static void test_goldens(void) {
             golden_ppo(&line, B, c);
         }
     }
-    CHECK(cases == 51, "%d cases in test/golden/losses.txt", cases);
+    CHECK(cases == 69, "%d cases in test/golden/losses.txt", cases);
     free(text);
 }
 
