@@ -24,6 +24,7 @@
 //     OUT/checkpoint-100/               config.json, model.safetensors, the tokenizer's files
 //     OUT/checkpoint-100/trainer/       optimizer.safetensors (AdamW's two moments of each tensor),
 //                                       reference.safetensors where the reference changes,
+//                                       critic.safetensors where one is trained (PPO),
 //                                       state.json (the program's values), and manifest.json, which
 //                                       is written last and lists every file, its size and checksum
 #ifndef CHECKPOINT_H
@@ -174,16 +175,25 @@ static void stage_commit(Stage *s) {
     stage_free(s);
 }
 
+// Which of a model's tensors: all, those of a language model, or score.weight alone.
+typedef enum { TENSORS_ALL, TENSORS_TRUNK, TENSORS_SCORE } TensorPart;
+
+static bool tensor_in(const Tensor *t, TensorPart part) {
+    const bool score = !strcmp(t->name, "score.weight");
+    return part == TENSORS_ALL || score == (part == TENSORS_SCORE);
+}
+
 // Write a file of one or more float arrays, each (n_floats) and laid out as model->params, with
-// prefix + name for every tensor.
-static void stage_tensors(Stage *s, const char *file, const GPT2 *model, int n_arrays,
-                          const char *const *prefixes, const float *const *arrays) {
+// prefix + name for every tensor of the part.
+static void stage_tensors(Stage *s, const char *file, const GPT2 *model, TensorPart part,
+                          int n_arrays, const char *const *prefixes, const float *const *arrays) {
     SafeEntry *entries = mem_alloc((size_t)(n_arrays * model->n_tensors), sizeof *entries);
     Text header = {0};
     int n = 0;
     for (int k = 0; k < n_arrays; k++)
         for (int i = 0; i < model->n_tensors; i++) {
             const Tensor *t = &model->tensors[i];
+            if (!tensor_in(t, part)) continue;
             SafeEntry *e = &entries[n++];
             bool bare = !strcmp(t->name, "score.weight") && !strcmp(prefixes[k], "transformer.");
             snprintf(e->name, sizeof e->name, "%s%s", bare ? "" : prefixes[k], t->name);
@@ -202,12 +212,15 @@ static void stage_tensors(Stage *s, const char *file, const GPT2 *model, int n_a
 }
 
 // The files of a Hugging Face directory. `tokenizer` may be NULL (a model of bare token ids),
-// `pattern` too (see config_write).
-static void stage_model(Stage *s, const GPT2 *model, const Tokenizer *tokenizer,
+// `pattern` too (see config_write). With TENSORS_TRUNK a model that has a scalar head beside the
+// language model's is saved without it, as the language model that it is.
+static void stage_model(Stage *s, const GPT2 *model, TensorPart part, const Tokenizer *tokenizer,
                         const cJSON *pattern) {
     Text config = {0}, generation = {0};
-    config_write(&config, &model->config, pattern);
-    config_write_generation(&generation, &model->config);
+    GPT2Config c = model->config;
+    if (part == TENSORS_TRUNK) c.score_head = false;
+    config_write(&config, &c, pattern);
+    config_write_generation(&generation, &c);
     stage_text(s, "config.json", &config);
     stage_text(s, "generation_config.json", &generation);
     if (tokenizer) {
@@ -218,7 +231,7 @@ static void stage_model(Stage *s, const GPT2 *model, const Tokenizer *tokenizer,
         stage_text(s, "tokenizer.json", &whole);
         stage_text(s, "tokenizer_config.json", &settings);
     }
-    stage_tensors(s, "model.safetensors", model, 1, (const char *const[]){"transformer."},
+    stage_tensors(s, "model.safetensors", model, part, 1, (const char *const[]){"transformer."},
                   (const float *const[]){model->params});
 }
 
@@ -236,7 +249,7 @@ static void model_save(const GPT2 *model, const Tokenizer *tokenizer, const cJSO
     if (!access(dir, F_OK)) die(EXIT_BAD_INPUT, "%s: exists already", dir);
     path_split(dir, &parent, &name);
     stage_begin(&s, parent, name, stage_bytes(model, tokenizer, 1), "nothing was saved");
-    stage_model(&s, model, tokenizer, pattern);
+    stage_model(&s, model, TENSORS_ALL, tokenizer, pattern);
     stage_commit(&s);
     free(parent), free(name);
 }
@@ -255,6 +268,8 @@ typedef struct {
     cJSON *pattern;        // config.json of the model that the run began with, or NULL
     GPT2 *reference;       // a second model that changes in training and is saved, too, or NULL;
                            // set by the program
+    GPT2 *critic;          // a critic that is trained with the model, or NULL; the model itself if
+                           // it is a scalar head on the same trunk; set by the program
     bool overwrite;        // delete what an earlier run left, when this one starts
     bool replace;          // put the new directory in its place, when this one has ended well
     int lock;              // descriptor of target, -1 while it does not exist
@@ -543,12 +558,17 @@ static void output_close(Output *out) {
     *out = (Output){.lock = -1};
 }
 
+// What of the model is saved as a Hugging Face directory: a critic's head is no part of a policy.
+static TensorPart output_part(const Output *out, const GPT2 *model) {
+    return out->critic == model ? TENSORS_TRUNK : TENSORS_ALL;
+}
+
 // The run ended well: save the model as OUT/final and, if OUT was to be replaced, do it now.
 static void output_finish(Output *out, const GPT2 *model, const Tokenizer *tokenizer) {
     Stage s;
     stage_begin(&s, out->dir, "final", stage_bytes(model, tokenizer, 1),
                 "the checkpoints are kept");
-    stage_model(&s, model, tokenizer, out->pattern);
+    stage_model(&s, model, output_part(out, model), tokenizer, out->pattern);
     stage_commit(&s);
     if (out->replace && dir_replace(out->dir, out->parent, out->name))
         die(EXIT_IO, "%s: cannot replace it: %s; the run's files are in %s", out->target,
@@ -612,11 +632,31 @@ static bool state_scan(const StateField *f, const char *s) {
     return *s && !*end && (f->type == STATE_TYPE_F64 || errno == 0);
 }
 
+// What trainer/critic.safetensors holds: weights and moments of a critic of its own; of a head on
+// the model the weights alone, since its moments are with the model's.
+typedef struct {
+    TensorPart part;
+    int n;
+    const char *prefixes[3];
+    float *arrays[3];
+} CriticArrays;
+
+// False if there is no critic.
+static bool critic_arrays(CriticArrays *a, const Output *out, const GPT2 *model) {
+    GPT2 *c = out->critic;
+    if (!c) return false;
+    *a = (CriticArrays){c == model ? TENSORS_SCORE : TENSORS_ALL,
+                        c == model ? 1 : 3,
+                        {"critic.", "exp_avg.", "exp_avg_sq."},
+                        {c->params, c->adam_m, c->adam_v}};
+    return true;
+}
+
 // Save checkpoint-<step>: the model, the moments, the state; then, if the program set a limit,
 // delete the oldest others. Dies if the disk fails; what was saved before is then still there.
 static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tokenizer,
                             int64_t step, const StateField *fields, int n_fields) {
-    static const char *const prefixes[] = {"exp_avg.", "exp_avg_sq."};
+    static const char *const moments[] = {"exp_avg.", "exp_avg_sq."};
     int64_t *steps, metrics_bytes = 0;
     int n = checkpoint_list(out->dir, &steps);
     char *kept = n ? text_format("checkpoint-%" PRId64 " is kept", steps[n - 1])
@@ -632,17 +672,23 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
     if (log >= 0) metrics_bytes = st.st_size, close(log);
 
     Stage s;
-    stage_begin(&s, out->dir, name, stage_bytes(model, tokenizer, out->reference ? 4 : 3), kept);
+    uint64_t bytes = stage_bytes(model, tokenizer, out->reference ? 4 : 3);
+    if (out->critic && out->critic != model) bytes += stage_bytes(out->critic, NULL, 3);
+    stage_begin(&s, out->dir, name, bytes, kept);
     char *trainer = path_join(s.dir, "trainer");
     if (disk_mkdir(trainer)) stage_fail(&s, "create", "trainer");
     free(trainer);
-    stage_model(&s, model, tokenizer, out->pattern);
-    stage_tensors(&s, "trainer/optimizer.safetensors", model, 2, prefixes,
+    stage_model(&s, model, output_part(out, model), tokenizer, out->pattern);
+    stage_tensors(&s, "trainer/optimizer.safetensors", model, TENSORS_ALL, 2, moments,
                   (const float *const[]){model->adam_m, model->adam_v});
     if (out->reference)
-        stage_tensors(&s, "trainer/reference.safetensors", out->reference, 1,
+        stage_tensors(&s, "trainer/reference.safetensors", out->reference, TENSORS_ALL, 1,
                       (const char *const[]){"reference."},
                       (const float *const[]){out->reference->params});
+    CriticArrays critic;
+    if (critic_arrays(&critic, out, model))
+        stage_tensors(&s, "trainer/critic.safetensors", out->critic, critic.part, critic.n,
+                      critic.prefixes, (const float *const *)critic.arrays);
     Text state = {0}, manifest = {0};
     text_print(&state,
                "{\n  \"format\": 1,\n  \"adam_step\": %" PRId64 ",\n  \"metrics_bytes\": %" PRId64
@@ -677,14 +723,15 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
 }
 
 // Read what stage_tensors wrote: from dir/file, prefix + name of every tensor of each array.
-static void state_tensors(const char *dir, const char *file, const GPT2 *model, int n_arrays,
-                          const char *const *prefixes, float *const *arrays) {
+static void state_tensors(const char *dir, const char *file, const GPT2 *model, TensorPart part,
+                          int n_arrays, const char *const *prefixes, float *const *arrays) {
     SafeFile f;
     char *path = path_join(dir, file);
     safetensors_open(&f, path);
     for (int k = 0; k < n_arrays; k++)
         for (int i = 0; i < model->n_tensors; i++) {
             const Tensor *t = &model->tensors[i];
+            if (!tensor_in(t, part)) continue;
             char *name = text_format("%s%s", prefixes[k], t->name);
             const SafeTensor *stored = safetensors_find(&f, name);
             if (!stored) die(EXIT_BAD_INPUT, "%s: missing tensor \"%s\"", path, name);
@@ -728,13 +775,18 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
     free(path);
 
     // The moments, with the same checks as weights: shape, type, no NaN.
-    state_tensors(out->resume_dir, "trainer/optimizer.safetensors", model, 2,
+    state_tensors(out->resume_dir, "trainer/optimizer.safetensors", model, TENSORS_ALL, 2,
                   (const char *const[]){"exp_avg.", "exp_avg_sq."},
                   (float *const[]){model->adam_m, model->adam_v});
     if (out->reference)
-        state_tensors(out->resume_dir, "trainer/reference.safetensors", out->reference, 1,
-                      (const char *const[]){"reference."},
+        state_tensors(out->resume_dir, "trainer/reference.safetensors", out->reference, TENSORS_ALL,
+                      1, (const char *const[]){"reference."},
                       (float *const[]){out->reference->params});
+    CriticArrays critic;
+    if (!critic_arrays(&critic, out, model)) return;
+    state_tensors(out->resume_dir, "trainer/critic.safetensors", out->critic, critic.part, critic.n,
+                  critic.prefixes, critic.arrays);
+    out->critic->adam_step = model->adam_step; // they make their steps together
 }
 
 #endif

@@ -900,6 +900,71 @@ static void test_checkpoints(void) {
     free(config), free(state), free(ten), free(dir);
 }
 
+// A critic is saved with the model: one of its own, or a scalar head on the model, which is then
+// saved as the language model that it is, without the head.
+static void test_critic(void) {
+    char *dir = in_root("critic");
+    Values v = make_values(7);
+    StateField fields[] = FIELDS(v);
+    for (int shared = 0; shared < 2; shared++) {
+        GPT2 m, critic, trunk;
+        Output out;
+        disk_remove(dir);
+        make_model(&m, 7, shared, true), make_model(&critic, 7, true, true);
+        for (size_t i = 0; i < critic.n_floats; i++) critic.params[i] += 1, critic.adam_v[i] *= 2;
+        output_open(&out, dir, NULL, false, false);
+        output_start(&out, "{}\n", NULL);
+        out.critic = shared ? &m : &critic;
+        checkpoint_save(&out, &m, NULL, 7, fields, COUNT(fields));
+        output_close(&out);
+
+        // what a loader of models finds
+        output_open(&out, dir, "latest", false, false);
+        model_load(&trunk, out.resume_dir);
+        bool same = !trunk.config.score_head && trunk.n_tensors == m.n_tensors - shared;
+        for (int i = 0, k = 0; same && i < trunk.n_tensors; i++, k++) {
+            const Tensor *a = &trunk.tensors[i];
+            k += !tensor_in(&m.tensors[k], TENSORS_TRUNK);
+            const float *b = m.params + m.tensors[k].offset;
+            same = !strcmp(a->name, m.tensors[k].name) &&
+                   !memcmp(trunk.params + a->offset, b, a->size * sizeof(float));
+        }
+        CHECK(same, "shared %d: the checkpoint is not the language model", shared);
+
+        // what resuming brings back; of a shared critic the trunk is the loader's business
+        GPT2 n, other;
+        make_model(&n, 8, shared, true), make_model(&other, 8, true, true);
+        n.adam_step = other.adam_step = 0;
+        out.critic = shared ? &n : &other;
+        checkpoint_resume(&out, &n, fields, COUNT(fields));
+        const size_t bytes = n.n_floats * sizeof(float);
+        CHECK(n.adam_step == 7 && !memcmp(n.adam_m, m.adam_m, bytes), "shared %d: moments", shared);
+        if (shared) {
+            CHECK(!memcmp(n.w.score, m.w.score, (size_t)n.config.n_embd * sizeof(float)),
+                  "shared: the head");
+            CHECK(n.w.wte[0] != m.w.wte[0], "shared: the trunk was read as well");
+        } else {
+            same = other.adam_step == 7;
+            for (int i = 0; i < other.n_tensors; i++) { // not what lies between the tensors
+                const size_t at = other.tensors[i].offset, size = other.tensors[i].size * 4;
+                same = same && !memcmp(other.params + at, critic.params + at, size) &&
+                       !memcmp(other.adam_m + at, critic.adam_m + at, size) &&
+                       !memcmp(other.adam_v + at, critic.adam_v + at, size);
+            }
+            CHECK(same, "a critic of its own");
+        }
+        output_start(&out, "{}\n", NULL);
+        output_finish(&out, &n, NULL);
+        char *final = path_join(dir, "final");
+        gpt2_free(&trunk);
+        model_load(&trunk, final);
+        CHECK(!trunk.config.score_head, "shared %d: final has a head", shared);
+        free(final);
+        gpt2_free(&m), gpt2_free(&critic), gpt2_free(&trunk), gpt2_free(&n), gpt2_free(&other);
+    }
+    free(dir);
+}
+
 static void test_output(void) {
     char *dir = run_dir("run", 1, 1, 0), *file = path_join(dir, "run.json");
     char *keep = path_join(dir, "notes.txt"), *one = path_join(dir, "checkpoint-1"), *up;
@@ -1230,6 +1295,7 @@ int main(void) {
     test_config();
     test_state_values();
     test_checkpoints();
+    test_critic();
     test_output();
     test_replace();
     test_faults();
