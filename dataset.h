@@ -27,6 +27,7 @@ typedef struct {
     bool keep_start;        // truncate as TRL's keep_start does
     ChatFormat chat_format; // how `messages` become text
     const char *text_field; // the column to read as `text` (NULL: "text")
+    int max_completion;     // tokens that a completion may have (preferences.h; 0: no limit)
 } DataOptions;
 
 // What the report tells of a file.

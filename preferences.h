@@ -11,6 +11,9 @@
 //   chosen, rejected             the same with the prompt at the beginning of both
 //   prompt, completion, label    label: true or false
 //
+// For SPIN, which makes the other completion itself, completions_load at the end takes prompt and
+// completion without a label, or `messages`.
+//
 // A completion in messages is one reply of the assistant. The pieces are tokenised each on its own
 // and completions end with EOS, as in supervised fine-tuning. An empty prompt becomes EOS, which
 // is how generate begins a text from nothing: so all of a completion counts.
@@ -117,7 +120,7 @@ static void draft_preference(Draft *d, const LineReader *r, const cJSON *record,
 static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const DataOptions *o,
                           DataCounts *counts) {
     size_t at = 0, longest = 0, inside = 0, begin;
-    bool joins = false;
+    bool joins = false, cut = false;
     if (draft->fault[0]) return;
     w->ids.n = 0;
     for (int i = 0; i < draft->n; i++) {
@@ -140,6 +143,8 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         if (n == 0 || (i && w->ids.data[w->ids.n - 1] != t->eos_id))
             tokens_append(&w->ids, t->eos_id);
         w->end[i] = w->ids.n;
+        if (i && o->max_completion && w->end[i] - from > (size_t)o->max_completion)
+            w->end[i] = from + (size_t)o->max_completion, cut = true;
         if (i && w->end[i] - from > longest) longest = w->end[i] - from;
         at += bytes;
     }
@@ -159,7 +164,7 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         draft->identical = true;
         return;
     }
-    counts->truncated += kept < w->end[0] + longest;
+    counts->truncated += cut || kept < w->end[0] + longest;
     counts->boundary += joins;
     counts->special += inside > 0;
 }
@@ -344,6 +349,57 @@ static void labels_batch(Batch *b, const LabelSet *d, const int *prompts, const 
     batch_clear(b);
     for (int i = 0; i < n; i++)
         batch_add_joined(b, d, 2 * (size_t)prompts[i], 2 * (size_t)completions[i] + 1);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Completions without a label (SPIN)
+
+// Draft a prompt and its completion: the columns of these names, or a conversation in `messages`,
+// whose last reply is the completion and all before it the prompt.
+static void draft_completion(Draft *d, const LineReader *r, const cJSON *record,
+                             ChatFormat format) {
+    const cJSON *messages = json_get(record, "messages"), *message;
+    if (!messages || json_get(record, "prompt") || json_get(record, "completion")) {
+        draft_preference(d, r, record, 1, format);
+        return;
+    }
+    const char *role = "", *content = "";
+    int i = 0;
+    draft_clear(d);
+    messages_check(r, messages, "messages");
+    cJSON_ArrayForEach(message, messages) {
+        role = message_read(r, message, "messages", i++, role, &content);
+        if (message->next) chat_turn(&d->text, format, role, content);
+    }
+    if (strcmp(role, "assistant")) draft_fault(d, "the last message is not the assistant's");
+    chat_turn(&d->text, format, "assistant", NULL);
+    draft_end_part(d, false, "prompt");
+    text_append(&d->text, " ", 1);
+    draft_part(d, content, strlen(content), true, "messages");
+}
+
+// Load completions without a label: what SPIN learns to tell from the model's own.
+static void completions_load(LabelSet *d, const Tokenizer *t, const char *path,
+                             const DataOptions *o) {
+    *d = (LabelSet){.pieces = 2, .max_length = o->max_length};
+    LineReader reader;
+    Draft draft = {0};
+    RowWork w = {0};
+    lines_open(&reader, path);
+    for (cJSON *record; (record = record_next(&reader));) {
+        draft_completion(&draft, &reader, record, o->chat_format);
+        pieces_encode(&w, t, &draft, o, &d->counts);
+        if (!draft.fault[0]) pieces_add(d, w.ids.data, w.begin, w.end, 1);
+        record_done(&d->counts, &draft, &reader, record);
+    }
+    file_done(&reader, &draft, &w, &d->counts, d->n);
+}
+
+// Append one line about what was read.
+static void completions_report(Text *out, const LabelSet *d, const char *path) {
+    text_print(out, "%s: %d completions, %zu tokens of prompts, %zu to learn", path, d->n,
+               pieces_count(d, 0), pieces_count(d, 1));
+    counts_report(out, &d->counts);
 }
 
 #endif
