@@ -70,9 +70,10 @@ typedef struct {
 // The loss of n pairs of arms; weight times its gradient is added to dlogp.
 static PairStats bandit_dpo(Bandit *b, const Duel *duels, int n, DpoLoss type, double beta,
                             double label_smoothing, double weight) {
-    float chosen[MAX_PAIRS], rejected[MAX_PAIRS], ref_chosen[MAX_PAIRS], ref_rejected[MAX_PAIRS];
+    float chosen[MAX_PAIRS] = {0}, rejected[MAX_PAIRS] = {0}; // (gcc doubts that n > 0)
+    float ref_chosen[MAX_PAIRS] = {0}, ref_rejected[MAX_PAIRS] = {0};
     float dchosen[MAX_PAIRS], drejected[MAX_PAIRS];
-    int length[MAX_PAIRS];
+    int length[MAX_PAIRS] = {0};
     for (int i = 0; i < n; i++) {
         chosen[i] = b->logp[duels[i].winner], rejected[i] = b->logp[duels[i].loser];
         ref_chosen[i] = b->ref[duels[i].winner], ref_rejected[i] = b->ref[duels[i].loser];

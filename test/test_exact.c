@@ -5,6 +5,8 @@
 //   Bradley-Terry      DPO's optimum is ref exp(r / beta) / Z (Rafailov et al. 2023, eq. 4)
 //   noisy labels       where conservative and robust DPO and the hinge come to rest
 //   contradictions     KTO and DPO on opposed preferences (Ethayarajh et al. 2024, theorem 4.3)
+//   PPO                its optimum with the KL term is ref exp(r / coef) / Z, too; with k3 it is not
+//   SPIN's map         what an iteration makes of the last player (Chen et al. 2024, theorem 5.4)
 #include "test.h"
 #include "bandit.h"
 
@@ -279,11 +281,198 @@ static void test_contradictions(void) {
     }
 }
 
+// ------------------------------------------------------------------------------------------------
+// PPO with exact expectations: every arm is a row of one token, weighed with the probability that
+// the policy samples it.
+
+// Rewards r less coef times the KL estimate, as the policy of the moment sees them: A (K) and
+// R (K) with a critic that says V in the one state there is.
+static void arms_gae(const Bandit *b, float *A, float *R, const double *r, double coef,
+                     KlEstimator kind, double V) {
+    float kl[MAX_ARMS], reward[MAX_ARMS], value[MAX_ARMS];
+    unsigned char mask[MAX_ARMS];
+    int row_start[MAX_ARMS + 1] = {0};
+    for (int k = 0; k < b->K; k++) mask[k] = 1, row_start[k + 1] = k + 1, value[k] = (float)V;
+    kl_estimate(kl, b->logp, b->ref, mask, b->K, kind);
+    for (int k = 0; k < b->K; k++) reward[k] = (float)(r[k] - coef * kl[k]);
+    gae(A, R, reward, value, mask, row_start, b->K, 1, 0.95);
+}
+
+// Rounds of PPO, 4 epochs on each. The critic is one number.
+static void arms_ppo(Bandit *b, const double *r, double coef, KlEstimator kind, int rounds) {
+    double V = 0, old_pi[MAX_ARMS];
+    float A[MAX_ARMS], R[MAX_ARMS], old_logp[MAX_ARMS], value[MAX_ARMS], old_value[MAX_ARMS];
+    float dlogp[MAX_ARMS], dvalue[MAX_ARMS];
+    unsigned char mask[MAX_ARMS];
+    for (int k = 0; k < b->K; k++) mask[k] = 1;
+    for (int round = 0; round < rounds; round++) {
+        const double left = (double)(rounds - round) / rounds; // as in `duel`
+        memcpy(old_pi, b->pi, sizeof old_pi), memcpy(old_logp, b->logp, sizeof old_logp);
+        arms_gae(b, A, R, r, coef, kind, V);
+        for (int k = 0; k < b->K; k++) old_value[k] = (float)V;
+        for (int epoch = 0; epoch < 4; epoch++) {
+            for (int k = 0; k < b->K; k++) value[k] = (float)V;
+            ppo_loss(dlogp, dvalue, b->logp, old_logp, A, value, old_value, R, mask, b->K, 1, 0.2,
+                     0.2, 0.1);
+            for (int k = 0; k < b->K; k++) {
+                b->dlogp[k] += old_pi[k] * dlogp[k];
+                V -= old_pi[k] * dvalue[k];
+            }
+            bandit_step(b, left > 0.5 ? 0.02 : 0.04 * left);
+        }
+    }
+}
+
+static void test_ppo(void) {
+    enum { K = 6 };
+    const double ref[K] = {0.3, 0.25, 0.2, 0.15, 0.07, 0.03};
+    const double r[K] = {0.1, -0.5, 0.7, 0.3, 1.2, 0.9}, coefs[3] = {0.1, 0.5, 2};
+    double worst = 0;
+    for (int i = 0; i < 3; i++) {
+        double want[K], s[K];
+        for (int k = 0; k < K; k++) s[k] = r[k] / coefs[i];
+        tilt(want, ref, s, K);
+        Bandit b = bandit_make(K, ref, ADAM_TORCH);
+        arms_ppo(&b, r, coefs[i], KL_K1, 3000);
+        CHECK(distance(b.pi, want, K) < 1e-4, "PPO, coefficient %g: %g from ref exp(r/coef)/Z",
+              coefs[i], distance(b.pi, want, K));
+        worst = fmax(worst, distance(b.pi, want, K));
+    }
+    printf("PPO against ref exp(r/coef)/Z: within %.1e\n", worst);
+
+    // The first step's gradient against that of the objective, E[r] - coef KL, whose derivative is
+    // pi_k (R_k - E[R]) for logit k, R = r - coef log(pi/ref). k3 in the reward misses
+    // coef (ref_k - pi_k).
+    Bandit b = bandit_make(K, ref, ADAM_TORCH);
+    for (int k = 0; k < K; k++) b.theta[k] += 0.3 * (k % 3);
+    bandit_forward(&b);
+    for (int kind = KL_K1; kind <= KL_K3; kind++) {
+        float A[K], R[K];
+        arms_gae(&b, A, R, r, 0.7, (KlEstimator)kind, 0.4);
+        double mean = 0, sum = 0, shaped[K];
+        for (int k = 0; k < K; k++) {
+            shaped[k] = r[k] - 0.7 * log(b.pi[k] / ref[k]);
+            mean += b.pi[k] * shaped[k], sum += b.pi[k] * A[k];
+        }
+        for (int k = 0; k < K; k++) {
+            const double exact = b.pi[k] * (shaped[k] - mean), got = b.pi[k] * (A[k] - sum);
+            const double missing = kind == KL_K1 ? 0 : 0.7 * (ref[k] - b.pi[k]);
+            CHECK_NEAR(got + missing, exact, 1e-6, 1e-7, "gradient with k%d, arm %d", 2 * kind + 1,
+                       k);
+        }
+    }
+
+    // Nothing to gain, and a policy that is a little off its reference: k1 leads back, k3 away.
+    const double half[2] = {0.5, 0.5}, nothing[2] = {0, 0};
+    for (int kind = KL_K1; kind <= KL_K3; kind++) {
+        Bandit off = bandit_make(2, half, ADAM_TORCH);
+        off.theta[0] += 0.2;
+        bandit_forward(&off);
+        arms_ppo(&off, nothing, 0.5, (KlEstimator)kind, kind == KL_K1 ? 1000 : 100);
+        if (kind == KL_K1) CHECK_NEAR(off.pi[0], 0.5, 0, 1e-4, "k1 leads back");
+        else CHECK(off.pi[0] > 0.9, "k3 in the reward leads away: %g", off.pi[0]);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// SPIN on four completions of one prompt. In logs the distance to the data shrinks by 1 - 1/lambda
+// an iteration (up to a constant that the sum of probabilities fixes).
+
+// Add the gradient of the expected loss, data's completions against old's; returns the loss.
+static double players(Bandit *b, const double *data, const double *old, double lambda) {
+    enum { PAIRS = MAX_ARMS * MAX_ARMS };
+    float real[PAIRS], generated[PAIRS], old_real[PAIRS], old_generated[PAIRS];
+    float dreal[PAIRS], dgenerated[PAIRS];
+    const int K = b->K;
+    double loss = 0;
+    for (int i = 0; i < K * K; i++) {
+        real[i] = b->logp[i / K], generated[i] = b->logp[i % K];
+        old_real[i] = b->ref[i / K], old_generated[i] = b->ref[i % K];
+        const double weight = data[i / K] * old[i % K];
+        loss += weight * spin_loss(&dreal[i], &dgenerated[i], &real[i], &generated[i], &old_real[i],
+                                   &old_generated[i], 1, 1, lambda)
+                             .loss;
+        b->dlogp[i / K] += weight * dreal[i];
+        b->dlogp[i % K] += weight * dgenerated[i];
+    }
+    return loss;
+}
+
+// The next player, trained from the last one until it rests: gradient descent, whose speed does not
+// depend on lambda with a rate over lambda^2.
+static void spin_iterate(double *p, const double *data, int K, double lambda, int steps) {
+    Bandit b = bandit_make(K, p, ADAM_TORCH);
+    for (int t = 0; t < steps; t++) {
+        players(&b, data, p, lambda);
+        for (int k = 0; k < K; k++)
+            b.theta[k] -= 2 / (lambda * lambda) * b.dlogp[k], b.dlogp[k] = 0;
+        bandit_forward(&b);
+    }
+    memcpy(p, b.pi, (size_t)K * sizeof *p);
+}
+
+static double divergence(const double *p, const double *q, int K) {
+    double sum = 0;
+    for (int k = 0; k < K; k++) sum += p[k] * log(p[k] / q[k]);
+    return sum;
+}
+
+static void test_spin_map(void) {
+    enum { K = 4 };
+    const double data[K] = {0.5, 0.3, 0.15, 0.05}, start[K] = {0.25, 0.25, 0.25, 0.25};
+    const struct {
+        double lambda;
+        int iterations;
+        double kl[5]; // KL(data || player) in nats, worked out apart
+    } runs[] = {{1, 2, {0.244, 0, 0}},
+                {2, 4, {0.244, 0.0526, 0.0121, 0.00292, 0.000716}},
+                {5, 3, {0.244, 0.148, 0.0900, 0.0554}},
+                {0.5, 4, {0.244, 0.134, 0.244, 0.134, 0.244}},
+                {0.1, 1, {0.244, 3.35}}};
+    double worst = 0;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        const double lambda = runs[i].lambda;
+        double p[K], want[K], e[K], left = 1;
+        memcpy(p, start, sizeof p);
+        for (int t = 0; t <= runs[i].iterations; t++) {
+            for (int k = 0; k < K; k++) e[k] = left * log(start[k] / data[k]);
+            tilt(want, data, e, K);
+            CHECK(distance(p, want, K) < 1e-6, "lambda %g, iteration %d: %g from theorem 5.4",
+                  lambda, t, distance(p, want, K));
+            worst = fmax(worst, distance(p, want, K));
+            CHECK_NEAR(divergence(data, p, K), runs[i].kl[t], 5e-3, 1e-6, "lambda %g, KL %d",
+                       lambda, t);
+            spin_iterate(p, data, K, lambda, lambda < 0.5 ? 20000 : 3000);
+            left *= 1 - 1 / lambda;
+        }
+    }
+    printf("SPIN against theorem 5.4: within %.1e\n", worst);
+
+    // lambda < 1/2 runs away: the map once more
+    double p[K], e[K];
+    for (int k = 0; k < K; k++) e[k] = 81 * log(start[k] / data[k]);
+    tilt(p, data, e, K);
+    CHECK(divergence(data, p, K) > 100, "lambda 0.1, second iteration: KL %g",
+          divergence(data, p, K));
+
+    // The data's own distribution is at rest under every lambda.
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        Bandit b = bandit_make(K, data, ADAM_TORCH);
+        const double loss = players(&b, data, data, runs[i].lambda);
+        CHECK_NEAR(loss, log(2), 1e-14, 0, "loss at the fixed point");
+        for (int k = 0; k < K; k++)
+            CHECK(fabs(b.dlogp[k]) < 1e-16 * (1 + runs[i].lambda),
+                  "gradient at the fixed point: %g", b.dlogp[k]);
+    }
+}
+
 int main(void) {
     test_ipo_bandit();
     test_adam_flavours();
     test_bradley_terry();
     test_noisy_labels();
     test_contradictions();
+    test_ppo();
+    test_spin_map();
     return test_end("exact");
 }
