@@ -769,6 +769,8 @@ static void test_rlhf_extremes(void) {
     PpoStats p = one_ppo(d, 700, 1, 1e6, 0, 1e6);
     CHECK(p.policy_loss == -1.25 && d[0] == 0 && d[1] == 0, "PPO, a ratio of e^700, good");
     CHECK(p.value_clip_fraction == 1, "PPO, a value that moved by 1e6");
+    p = one_ppo(d, 800, 0, 0, 0, 0);
+    CHECK(isnan(p.policy_loss) && isnan(d[0]), "PPO, an infinite ratio times 0");
     p = one_ppo(d, -700, -1, 0, 0, 0);
     CHECK(p.policy_loss == 0.75 && d[0] == 0, "PPO, a ratio of e^-700, bad");
     const float lp = 3, one_f = 1;
