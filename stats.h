@@ -4,6 +4,7 @@
 //   binomial    exact interval of a rate, exact sign test of paired results
 //   student     distribution and quantile of t
 //   means       mean with standard error, by clusters; the interval of a mean
+//   pairs       two things measured on the same prompts
 //
 // A level of 0.9 means that an interval made in this way covers the truth in 90 of 100 repetitions.
 // Pure: no model, tokens or files.
@@ -148,6 +149,47 @@ static Mean mean_of(const double *x, int n) { return mean_clustered(x, NULL, n);
 static Interval mean_interval(Mean m, double level) {
     const double half = m.n > 1 ? student_quantile((1 + level) / 2, m.n - 1) * m.error : NAN;
     return (Interval){m.mean - half, m.mean + half};
+}
+
+// Interval of a rate from results between 0 and 1 in clusters: the binomial one if no cluster has
+// more than one result, else Student's. *exact says which.
+static Interval rate_interval(const double *sum, const double *weight, int n, double level,
+                              bool *exact) {
+    double total = 0, count = 0;
+    *exact = true;
+    for (int i = 0; i < n; i++) {
+        total += sum[i], count += weight[i];
+        *exact = *exact && weight[i] <= 1;
+    }
+    return *exact ? binomial_interval(total, count, level)
+                  : mean_interval(mean_clustered(sum, weight, n), level);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Pairs: what two policies make of the same prompts. What the prompts differ in falls out of the
+// differences, so their interval is narrower than those of the two means would suggest: two
+// intervals that overlap do not say that there is no difference.
+
+typedef struct {
+    Mean difference;         // a's mean less b's
+    Interval interval;       // of it, Student's
+    int better, worse, ties; // prompts on which a is ahead, b is, neither is
+    double p;                // of the sign test on them
+} Comparison;
+
+// a, b (n): what either has on each prompt, the mean of its samples.
+static Comparison compare_pairs(const double *a, const double *b, int n, double level) {
+    Comparison c = {0};
+    double mean = 0, squares = 0;
+    for (int i = 0; i < n; i++) {
+        mean += (a[i] - b[i]) / n;
+        c.better += a[i] > b[i], c.worse += a[i] < b[i], c.ties += a[i] == b[i];
+    }
+    for (int i = 0; i < n; i++) squares += (a[i] - b[i] - mean) * (a[i] - b[i] - mean);
+    c.difference = (Mean){mean, n > 1 ? sqrt(squares / (n - 1) / n) : NAN, n};
+    c.interval = mean_interval(c.difference, level);
+    c.p = sign_test(c.better, c.worse);
+    return c;
 }
 
 #endif

@@ -167,11 +167,40 @@ static void test_means(void) {
     CHECK_NEAR((double)covered / REPEATS, 0.9, 0, 0.02, "coverage of its interval");
 }
 
+// Rates by clusters, and two policies on the same prompts.
+static void test_pairs(void) {
+    const double a[6] = {1, 0.5, 0, 1, 1, 1}, b[6] = {0, 0.5, 1, 0, 0, 0.5},
+                 one[6] = {1, 1, 1, 1, 1, 1};
+    const double two[6] = {2, 2, 2, 2, 2, 2};
+    bool exact;
+    const Interval binomial = binomial_interval(4.5, 6, 0.9);
+    const Interval rate = rate_interval(a, one, 6, 0.9, &exact);
+    CHECK(exact && rate.low == binomial.low && rate.high == binomial.high, "one result a prompt");
+    const Interval student = mean_interval(mean_clustered(a, two, 6), 0.9);
+    const Interval clustered = rate_interval(a, two, 6, 0.9, &exact);
+    CHECK(!exact && clustered.low == student.low && clustered.high == student.high, "two results");
+    const Comparison c = compare_pairs(a, b, 6, 0.9), back = compare_pairs(b, a, 6, 0.9);
+    const double d[6] = {1, 0, -1, 1, 1, 0.5};
+    const Mean m = mean_of(d, 6);
+    CHECK(c.better == 4 && c.worse == 1 && c.ties == 1, "%d %d %d", c.better, c.worse, c.ties);
+    CHECK_NEAR(c.difference.mean, m.mean, 1e-15, 0, "mean difference");
+    CHECK_NEAR(c.difference.error, m.error, 1e-15, 0, "its error");
+    CHECK_NEAR(c.interval.low, mean_interval(m, 0.9).low, 1e-15, 0, "its interval");
+    CHECK_NEAR(c.p, 12.0 / 32, 1e-14, 0, "4 of 5: sign test by hand");
+    CHECK(back.difference.mean == -c.difference.mean && back.p == c.p && back.better == 1,
+          "turned");
+    const Comparison same = compare_pairs(a, a, 6, 0.9);
+    CHECK(same.difference.mean == 0 && same.interval.low == 0 && same.interval.high == 0 &&
+              same.ties == 6 && same.p == 1,
+          "the same policy");
+}
+
 int main(void) {
     test_goldens();
     test_known();
     test_sums();
     test_coverage();
     test_means();
+    test_pairs();
     return test_end("stats");
 }
