@@ -96,11 +96,17 @@ typedef struct {
     bool decay;          // weight decay applies: not for biases and LayerNorm
 } Tensor;
 
-// What the language-model head counts on the way, over the masked tokens.
+// What the language-model head sees on the way of each masked token's prediction.
 typedef struct {
-    double entropy;  // sum of the entropies of the predictions, nats
-    int64_t correct; // tokens that were the arg max
-    int64_t count;   // masked tokens
+    float entropy; // nats
+    float logit;   // the mean over the vocabulary
+    float correct; // 1: the token was the arg max
+} TokenStats;
+
+// The same summed over tokens.
+typedef struct {
+    double entropy, logit;
+    int64_t correct, count; // count: tokens
 } HeadStats;
 
 // What one worker keeps of its rows between forward and backward. A large model has one shard,
@@ -130,7 +136,7 @@ typedef struct {
     float *strips;           // (threads, 2, QUERY_TILE, T) attention scores
     float *logits;           // (HEAD_CHUNK, VP)
     float *hidden, *dhidden; // (HEAD_CHUNK, C) rows gathered for a head
-    float *head_stats;       // (HEAD_CHUNK, 4) mean, rstd, entropy, whether the arg max is right
+    float *head_stats;       // (HEAD_CHUNK, 2) mean, rstd
     int *targets, *sources;  // (HEAD_CHUNK) tokens to predict, tokens whose states predict them
     float *grads_memory;     // private gradients, NULL for the first shard
     Weights grads;
@@ -146,7 +152,7 @@ typedef struct {
     Weights w;                               // pointers into params
     int64_t adam_step;                       // AdamW updates made
     float temperature; // the language-model head divides logits by it; 1 unless a program sets it
-    bool recompute; // keep only the residual stream and run each layer again in the backward
+    bool recompute;    // keep only the residual stream and run each layer again in the backward
     int n_shards;
     Shard *shards;
     const Batch *batch; // what gpt2_forward saw last
@@ -684,7 +690,7 @@ static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
         {&s->logits, HEAD_CHUNK * VP},
         {&s->hidden, HEAD_CHUNK * C},
         {&s->dhidden, HEAD_CHUNK * C},
-        {&s->head_stats, HEAD_CHUNK * 4},
+        {&s->head_stats, HEAD_CHUNK * 2},
     };
     size_t total = 0;
     for (int i = 0; i < COUNT(parts); i++) total += (parts[i].size + 15) / 16 * 16;
@@ -863,40 +869,46 @@ static void gpt2_backward(GPT2 *model) {
 // Tokens without mask cost nothing here, and the logits exist for HEAD_CHUNK tokens at a time only.
 // They are divided by model->temperature, which is 1 but for a policy that samples at another (PPO).
 
-// logits (one token's, V) -> its log-probability, entropy and arg max; with `seed` (dlogp), the
-// logits become their own gradient dlogits = seed * (onehot(target) - softmax).
-static float token_logp(float *logits, int V, int target, const float *seed, float *entropy,
-                        float *correct) {
-    float max = max_of(logits, V), sum = 0, weighted = 0, x = logits[target];
+// logits (one token's, V) -> its log-probability and statistics; with `seed` (dlogp), the logits
+// become their own gradient dlogits = seed * (onehot(target) - softmax).
+static float token_logp(float *logits, int V, int target, const float *seed, TokenStats *stats) {
+    float max = max_of(logits, V), sum = 0, weighted = 0, all = 0, x = logits[target];
     if (seed) { // the exponentials stay: they are the softmax up to a factor
-#pragma omp simd reduction(+ : sum, weighted)
+#pragma omp simd reduction(+ : sum, weighted, all)
         for (int v = 0; v < V; v++) {
             float z = logits[v] - max, e = exp_poly(z);
-            sum += e, weighted += e * z, logits[v] = e;
+            sum += e, weighted += e * z, all += z, logits[v] = e;
         }
         float scale = -*seed / sum;
         for (int v = 0; v < V; v++) logits[v] *= scale;
         logits[target] += *seed;
     } else {
-#pragma omp simd reduction(+ : sum, weighted)
+#pragma omp simd reduction(+ : sum, weighted, all)
         for (int v = 0; v < V; v++) {
             float z = logits[v] - max, e = exp_poly(z);
-            sum += e, weighted += e * z;
+            sum += e, weighted += e * z, all += z;
         }
     }
-    *entropy = logf(sum) - weighted / sum; // lse - sum p logit, both relative to max
-    *correct = x == max;
+    stats->entropy = logf(sum) - weighted / sum; // lse - sum p logit, both relative to max
+    stats->logit = max + all / (float)V;
+    stats->correct = x == max;
     return x - max - logf(sum);
 }
 
-// One shard's part of the head. logp (N of the batch) or NULL; dlogp (N of the batch) or NULL.
-static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const float *dlogp) {
+static void head_stats_add(HeadStats *sum, const TokenStats *token) {
+    sum->entropy += token->entropy, sum->logit += token->logit;
+    sum->correct += token->correct > 0, sum->count++;
+}
+
+// One shard's part of the head. logp, dlogp, tokens: (N of the batch) or NULL.
+static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const float *dlogp,
+                               TokenStats *tokens) {
     const Batch *b = model->batch;
     const int C = model->config.n_embd, V = model->config.vocab_size, VP = round_up(V, 16);
     const float *x = shard_x(model, s, model->config.n_layer);
     const float scale = 1.0f / model->temperature;
-    float *mean = s->head_stats, *rstd = mean + HEAD_CHUNK, *entropy = rstd + HEAD_CHUNK;
-    float *correct = entropy + HEAD_CHUNK;
+    float *mean = s->head_stats, *rstd = mean + HEAD_CHUNK;
+    TokenStats seen[HEAD_CHUNK];
     HeadStats stats = {0};
     int t = s->token_begin, end = s->token_begin + s->N, r = s->row_begin;
     while (t < end) {
@@ -921,14 +933,14 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
         for (int i = 0; i < n; i++) {
             int at = s->targets[i];
             float lp = token_logp(s->logits + (size_t)i * VP, V, b->tokens[at],
-                                  dlogp ? &dlogp[at] : NULL, &entropy[i], &correct[i]);
+                                  dlogp ? &dlogp[at] : NULL, &seen[i]);
             if (logp) logp[at] = lp;
+            if (tokens) tokens[at] = seen[i];
         }
-        for (int i = 0; i < n; i++) stats.entropy += entropy[i], stats.correct += correct[i] > 0;
-        stats.count += n;
+        for (int i = 0; i < n; i++) head_stats_add(&stats, &seen[i]);
         if (!dlogp) continue;
-        matmul_tied_backward(s->dhidden, s->grads.wte, s->logits, s->hidden, model->w.wte, scale,
-                             n, C, V, VP);
+        matmul_tied_backward(s->dhidden, s->grads.wte, s->logits, s->hidden, model->w.wte, scale, n,
+                             C, V, VP);
         float *draw = s->dnorm; // (n, C), free as well
         memset(draw, 0, (size_t)n * C * sizeof(float));
         layernorm_backward(draw, s->grads.ln_f_w, s->grads.ln_f_b, s->hidden, s->dhidden, raw, mean,
@@ -941,14 +953,14 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
     return stats;
 }
 
-static HeadStats lm_head(GPT2 *model, float *logp, const float *dlogp) {
+static HeadStats lm_head(GPT2 *model, float *logp, const float *dlogp, TokenStats *tokens) {
     HeadStats all = {0};
     if (logp) memset(logp, 0, (size_t)model->batch->N * sizeof(float));
-    FOR_SHARDS(model, s, TIMED(PART_HEAD, s->stats = shard_lm_head(model, s, logp, dlogp)));
+    FOR_SHARDS(model, s, TIMED(PART_HEAD, s->stats = shard_lm_head(model, s, logp, dlogp, tokens)));
     for (int s = 0; s < model->n_shards; s++) {
         const Shard *shard = &model->shards[s];
         if (shard->N == 0) continue;
-        all.entropy += shard->stats.entropy;
+        all.entropy += shard->stats.entropy, all.logit += shard->stats.logit;
         all.correct += shard->stats.correct;
         all.count += shard->stats.count;
     }
@@ -957,16 +969,31 @@ static HeadStats lm_head(GPT2 *model, float *logp, const float *dlogp) {
 
 // logp (N): log-probabilities (nats) of the masked tokens of the batch that gpt2_forward saw, 0
 // elsewhere.
-static HeadStats lm_head_forward(GPT2 *model, float *logp) { return lm_head(model, logp, NULL); }
+static HeadStats lm_head_forward(GPT2 *model, float *logp) {
+    return lm_head(model, logp, NULL, NULL);
+}
+
+// The same; also fills tokens (N) where the mask is set, for row_stats.
+static HeadStats lm_head_forward_stats(GPT2 *model, float *logp, TokenStats *tokens) {
+    return lm_head(model, logp, NULL, tokens);
+}
+
+// Sum of the masked tokens of row r.
+static HeadStats row_stats(const TokenStats *tokens, const Batch *b, int r) {
+    HeadStats stats = {0};
+    for (int t = b->row_start[r]; t < b->row_start[r + 1]; t++)
+        if (b->mask[t]) head_stats_add(&stats, &tokens[t]);
+    return stats;
+}
 
 // dlogp (N): the loss's gradient with respect to logp. Adds to dx and to the gradients of wte and
 // ln_f. The logits are computed again: a loss like DPO's knows dlogp only after all logp.
-static void lm_head_backward(GPT2 *model, const float *dlogp) { lm_head(model, NULL, dlogp); }
+static void lm_head_backward(GPT2 *model, const float *dlogp) { lm_head(model, NULL, dlogp, NULL); }
 
 // Both in one pass, for a loss whose dlogp does not depend on logp (SFT: -1 / number of tokens).
 // Saves one of the head's four products.
 static HeadStats lm_head_forward_backward(GPT2 *model, float *logp, const float *dlogp) {
-    return lm_head(model, logp, dlogp);
+    return lm_head(model, logp, dlogp, NULL);
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -277,8 +277,9 @@ static void test_golden(int threads, bool recompute) {
     float *logp = mem_floats((size_t)b.N), *dlogp = mem_floats((size_t)b.N);
     double *logits = golden_get(&g, "logits", &n), worst = 0;
     const int V = m.config.vocab_size;
+    TokenStats *tokens = mem_alloc((size_t)b.N, sizeof *tokens);
     gpt2_forward(&m, &all);
-    lm_head_forward(&m, logp);
+    lm_head_forward_stats(&m, logp, tokens);
     for (int s = 0; s < m.n_shards; s++) {
         const float *row = m.shards[s].logits;
         for (int r = m.shards[s].row_begin; r < m.shards[s].row_end; r++)
@@ -291,7 +292,26 @@ static void test_golden(int threads, bool recompute) {
     double *want = golden_get(&g, "logp", &n);
     CHECK(tensor_error(logp, want, (size_t)n) < 1e-6, "logp: error %g",
           tensor_error(logp, want, (size_t)n));
-    free(want), free(logits);
+    free(want);
+
+    // What the head saw of each token, and its sums over rows
+    want = golden_get(&g, "entropy", &n);
+    for (int r = 0; r < b.R; r++) {
+        double mean = 0, entropy = 0;
+        int count = 0;
+        for (int t = b.row_start[r] + 1; t < b.row_start[r + 1]; t++, count++) {
+            double sum = 0;
+            for (int v = 0; v < V; v++) sum += logits[(size_t)(t - 1) * V + v] / V;
+            CHECK_NEAR(tokens[t].logit, sum, 1e-5, 1e-6, "mean logit before token %d", t);
+            CHECK_NEAR(tokens[t].entropy, want[t - 1], 1e-5, 0, "entropy before token %d", t);
+            mean += sum, entropy += want[t - 1];
+        }
+        HeadStats row = row_stats(tokens, &all, r);
+        CHECK(row.count == count, "row %d: %d tokens", r, (int)row.count);
+        CHECK_NEAR(row.logit, mean, 1e-5, 1e-5, "sum of mean logits of row %d", r);
+        CHECK_NEAR(row.entropy, entropy, 1e-5, 0, "sum of entropies of row %d", r);
+    }
+    free(want), free(logits), free(tokens);
 
     // Loss, statistics and every gradient
     gpt2_train_begin(&m, recompute);
@@ -302,7 +322,15 @@ static void test_golden(int threads, bool recompute) {
     printf("golden, %d threads%s: worst gradient error %.1e\n", threads,
            recompute ? ", recomputed" : "", worst);
     gpt2_forward(&m, &b);
-    HeadStats stats = lm_head_forward(&m, logp);
+    TokenStats *few = mem_alloc((size_t)b.N, sizeof *few);
+    HeadStats stats = lm_head_forward_stats(&m, logp, few), sum = {0};
+    for (int r = 0; r < b.R; r++) {
+        const HeadStats row = row_stats(few, &b, r); // of masked tokens only
+        sum.correct += row.correct, sum.count += row.count, sum.logit += row.logit;
+    }
+    CHECK(sum.correct == stats.correct && sum.count == stats.count, "rows add up to the batch");
+    CHECK_NEAR(sum.logit, stats.logit, 1e-9, 0, "rows add up to the batch: logits");
+    free(few);
     golden = golden_get(&g, "accuracy", &n);
     CHECK_NEAR((double)stats.correct / (double)stats.count, golden[0], 1e-9, 0, "accuracy");
     free(golden), golden = golden_get(&g, "mean_entropy", &n);
