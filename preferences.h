@@ -12,7 +12,7 @@
 //   prompt, completion, label    label: true or false
 //
 // For SPIN, which makes the other completion itself, completions_load at the end takes prompt and
-// completion without a label, or `messages`.
+// completion without a label, too, or `messages`.
 //
 // A completion in messages is one reply of the assistant. The pieces are tokenised each on its own
 // and completions end with EOS, as in supervised fine-tuning. An empty prompt becomes EOS, which
@@ -354,13 +354,15 @@ static void labels_batch(Batch *b, const LabelSet *d, const int *prompts, const 
 // ------------------------------------------------------------------------------------------------
 // Completions without a label (SPIN)
 
-// Draft a prompt and its completion: the columns of these names, or a conversation in `messages`,
-// whose last reply is the completion and all before it the prompt.
+// Draft a prompt and its completion: the columns of these names; or of a pair both, of which the
+// chosen one comes first; or a conversation in `messages`, whose last reply is the completion and
+// all before it the prompt.
 static void draft_completion(Draft *d, const LineReader *r, const cJSON *record,
                              ChatFormat format) {
     const cJSON *messages = json_get(record, "messages"), *message;
-    if (!messages || json_get(record, "prompt") || json_get(record, "completion")) {
-        draft_preference(d, r, record, 1, format);
+    const bool pair = json_get(record, "chosen") || json_get(record, "rejected");
+    if (!messages || pair || json_get(record, "prompt") || json_get(record, "completion")) {
+        draft_preference(d, r, record, pair ? 2 : 1, format);
         return;
     }
     const char *role = "", *content = "";
@@ -378,7 +380,8 @@ static void draft_completion(Draft *d, const LineReader *r, const cJSON *record,
     draft_part(d, content, strlen(content), true, "messages");
 }
 
-// Load completions without a label: what SPIN learns to tell from the model's own.
+// Load completions without a label: what SPIN learns to tell from the model's own. Of a pair the
+// chosen one is taken.
 static void completions_load(LabelSet *d, const Tokenizer *t, const char *path,
                              const DataOptions *o) {
     *d = (LabelSet){.pieces = 2, .max_length = o->max_length};
