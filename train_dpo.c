@@ -24,6 +24,7 @@
 #include "preferences.h"
 #include "model.h"
 #include "checkpoint.h"
+#include "reference.h"
 #include "sample.h"
 #include "before_after.h"
 
@@ -43,6 +44,7 @@ static const char preset[] =
 typedef struct {
     Batch batch;
     float *logp, *dlogp;                  // (N) of tokens
+    TokenStats *stats;                    // (N)
     float *sum, *dsum;                    // (R) of rows
     int *count;                           // (R) tokens of a row that count
     int *row;                             // (B) of the chosen completion; the rejected one is next
@@ -56,7 +58,7 @@ typedef struct {
 static void work_alloc(Work *w, int B, int max_length) {
     const size_t n = (size_t)B, N = 2 * n * (size_t)max_length, R = 3 * n;
     *w = (Work){0};
-    w->logp = mem_floats(N), w->dlogp = mem_floats(N);
+    w->logp = mem_floats(N), w->dlogp = mem_floats(N), w->stats = mem_alloc(N, sizeof *w->stats);
     w->sum = mem_floats(R), w->dsum = mem_floats(R);
     w->count = mem_alloc(R, sizeof(int)), w->row = mem_alloc(n, sizeof(int));
     w->chosen = mem_floats(n), w->rejected = mem_floats(n);
@@ -67,7 +69,8 @@ static void work_alloc(Work *w, int B, int max_length) {
 
 static void work_free(Work *w) {
     batch_free(&w->batch);
-    free(w->logp), free(w->dlogp), free(w->sum), free(w->dsum), free(w->count), free(w->row);
+    free(w->logp), free(w->dlogp), free(w->stats), free(w->sum), free(w->dsum), free(w->count),
+        free(w->row);
     free(w->chosen), free(w->rejected), free(w->ref_chosen), free(w->ref_rejected);
     free(w->dchosen), free(w->drejected), free(w->chosen_length), free(w->rejected_length);
 }
@@ -79,17 +82,16 @@ static void work_batch(Work *w, const PairSet *data, const int *indices, int n, 
 }
 
 // chosen, rejected (n) = log p(y | x) under this model, of the n pairs in the batch.
-static HeadStats pairs_forward(Work *w, GPT2 *model, float *chosen, float *rejected, int n) {
+static void pairs_forward(Work *w, GPT2 *model, float *chosen, float *rejected, int n) {
     const Batch *b = &w->batch;
     gpt2_forward(model, b);
-    HeadStats stats = lm_head_forward(model, w->logp);
+    lm_head_forward_stats(model, w->logp, w->stats);
     row_sum_forward(w->sum, w->count, w->logp, b->mask, b->row_start, b->R);
     for (int i = 0; i < n; i++) {
         const int r = w->row[i];
         chosen[i] = w->sum[r], rejected[i] = w->sum[r + 1];
         w->chosen_length[i] = w->count[r], w->rejected_length[i] = w->count[r + 1];
     }
-    return stats;
 }
 
 // From dchosen, drejected (n) back through the model that saw the batch last. A sum hands its
@@ -124,148 +126,6 @@ static int64_t pair_chosen_tokens(const PairSet *d, int i) {
     return (int64_t)(d->start[3 * (size_t)i + 2] - d->start[3 * (size_t)i + 1]);
 }
 
-// ------------------------------------------------------------------------------------------------
-// The reference's log-probs. They never change, so they are computed once for the whole data set
-// and kept in a file: the next run with the same reference and data starts at once. The file is
-//
-//     "alignref", key, n (8 bytes each); n times two floats, chosen and rejected; a checksum
-//
-// and is called after its key, a hash of all that its numbers depend on to the bit.
-
-typedef struct {
-    uint64_t magic, key, n;
-} ReferenceHeader;
-
-// In one batch, at most.
-enum { REF_PAIRS = 64, REF_TOKENS = 4096 };
-
-static const uint64_t reference_magic = 0x6665726E67696C61; // "alignref"
-
-// Hash of a model's weights and of what else makes its numbers.
-static uint64_t model_hash(const GPT2 *model) {
-    const GPT2Config *c = &model->config;
-    const int shape[] = {c->vocab_size, c->n_positions, c->n_embd,
-                         c->n_layer,    c->n_head,      c->n_inner};
-    DiskHash hash = disk_hash_begin();
-    disk_hash_add(&hash, shape, sizeof shape);
-    disk_hash_add(&hash, &c->layer_norm_epsilon, sizeof c->layer_norm_epsilon);
-    disk_hash_add(&hash, model->params, model->n_floats * sizeof(float));
-    return disk_hash_end(&hash);
-}
-
-// Read logps (n, 2) from the file; false if it is not there or, with a warning, not what it should
-// be.
-static bool reference_read(float *logps, const char *path, uint64_t key, int n) {
-    const size_t bytes = 2 * (size_t)n * sizeof(float), end = sizeof(ReferenceHeader) + bytes;
-    ReferenceHeader header;
-    uint64_t checksum;
-    DiskHash hash = disk_hash_begin();
-    struct stat st;
-    const int fd = disk_open(path, O_RDONLY);
-    if (fd < 0) return false;
-    bool sound = !fstat(fd, &st) && (size_t)st.st_size == end + sizeof checksum &&
-                 disk_read(fd, &header, sizeof header, 0) == (ssize_t)sizeof header &&
-                 disk_read(fd, logps, bytes, sizeof header) == (ssize_t)bytes &&
-                 disk_read(fd, &checksum, sizeof checksum, end) == (ssize_t)sizeof checksum;
-    disk_close(fd);
-    if (sound) {
-        disk_hash_add(&hash, &header, sizeof header), disk_hash_add(&hash, logps, bytes);
-        sound = checksum == disk_hash_end(&hash);
-    }
-    const bool ours =
-        sound && header.magic == reference_magic && header.key == key && header.n == (uint64_t)n;
-    if (!ours)
-        warn("%s: %s; the reference log-probs are computed again", path,
-             sound ? "belongs to another reference or other data" : "is damaged");
-    return ours;
-}
-
-// A file on its way to the disk, under a name of its own until it is whole. After a failure the
-// rest does nothing; `error` is the first failure's.
-typedef struct {
-    char *tmp;
-    int fd, error;
-    DiskHash hash;
-} ReferenceFile;
-
-static void reference_write(ReferenceFile *f, const void *bytes, size_t n) {
-    disk_hash_add(&f->hash, bytes, n);
-    if (!f->error && disk_write(f->fd, bytes, n)) f->error = errno;
-}
-
-static void reference_create(ReferenceFile *f, const char *dir, const ReferenceHeader *header) {
-    disk_mkdir(dir); // if that fails, so does the next call
-    output_sweep(&(Output){.lock = -1}, dir, NULL);
-    *f = (ReferenceFile){.hash = disk_hash_begin()};
-    f->tmp = text_format("%s/.tmp-%016" PRIx64 ".ref-%d", dir, header->key, (int)getpid());
-    f->fd = disk_open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC);
-    if (f->fd < 0) f->error = errno;
-    reference_write(f, header, sizeof *header);
-}
-
-// Give the file its name if it is `whole`; returns whether it has it now.
-static bool reference_close(ReferenceFile *f, const char *dir, const char *path, bool whole) {
-    const uint64_t checksum = disk_hash_end(&f->hash);
-    reference_write(f, &checksum, sizeof checksum);
-    if (!f->error && disk_sync(f->fd)) f->error = errno;
-    if (f->fd >= 0 && disk_close(f->fd) && !f->error) f->error = errno;
-    if (!f->error && whole && (disk_rename(f->tmp, path) || disk_sync_dir(dir))) f->error = errno;
-    if (f->error || !whole) disk_remove(f->tmp);
-    if (f->error) warn("%s: cannot keep the reference log-probs: %s", path, strerror(f->error));
-    free(f->tmp);
-    return !f->error && whole;
-}
-
-// logps (n, 2) = log ref(chosen | x), log ref(rejected | x) of every pair: from the file in `dir`,
-// or from the model and then into the file, batch by batch. A file that cannot be written costs the
-// next run time and this one a warning. Ends early when the program is asked to stop.
-static void reference_logps(float *logps, Work *w, GPT2 *reference, uint64_t reference_hash,
-                            const PairSet *data, const char *name, const char *dir, bool share) {
-    // The last bits of a log-prob depend on the batch's shape and on the number of threads. So the
-    // batches do not depend on those of the training, and the threads are in the key.
-    const uint64_t parts[] = {reference_hash, pairs_hash(data), (uint64_t)share,
-                              (uint64_t)omp_get_max_threads()};
-    DiskHash hash = disk_hash_begin();
-    disk_hash_add(&hash, parts, sizeof parts);
-    const ReferenceHeader header = {reference_magic, disk_hash_end(&hash), (uint64_t)data->n};
-    char *path = text_format("%s/%016" PRIx64 ".ref", dir, header.key), spent[32];
-    if (reference_read(logps, path, header.key, data->n)) {
-        printf("%s: reference log-probs of %d pairs from %s\n", name, data->n, path);
-        free(path);
-        return;
-    }
-    ReferenceFile file;
-    const double began = seconds_now();
-    reference_create(&file, dir, &header);
-    for (int first = 0, n; first < data->n && !stop_signal; first += n) {
-        int indices[REF_PAIRS];
-        int64_t tokens = 0;
-        for (n = 0; first + n < data->n && n < REF_PAIRS; n++) {
-            tokens += pair_tokens(data, first + n);
-            if (n > 0 && tokens > REF_TOKENS) break;
-            indices[n] = first + n;
-        }
-        work_batch(w, data, indices, n, share);
-        pairs_forward(w, reference, w->ref_chosen, w->ref_rejected, n);
-        float *to = logps + 2 * (size_t)first;
-        for (int i = 0; i < n; i++) {
-            to[2 * i] = w->ref_chosen[i], to[2 * i + 1] = w->ref_rejected[i];
-            if (!isfinite(to[2 * i]) || !isfinite(to[2 * i + 1]))
-                die(EXIT_DIVERGED, "%s: the reference's log-probs of pair %d are %g and %g", name,
-                    first + i + 1, (double)to[2 * i], (double)to[2 * i + 1]);
-        }
-        reference_write(&file, to, 2 * (size_t)n * sizeof(float));
-        progress_show("reference log-probs: %d of %d pairs", first + n, data->n);
-    }
-    progress_clear();
-    const bool kept = reference_close(&file, dir, path, !stop_signal);
-    if (!stop_signal)
-        printf("%s: reference log-probs of %d pairs in %s%s%s\n", name, data->n,
-               time_format(spent, seconds_now() - began), kept ? ", kept in " : "",
-               kept ? path : "");
-    free(path);
-}
-
 // log ref(y | x) of the n pairs in the batch, into w: from the table logps (pairs of the data set,
 // 2), or, where that is NULL, from the model.
 static void pairs_reference(Work *w, GPT2 *reference, const float *logps, const int *indices,
@@ -283,27 +143,36 @@ static void pairs_reference(Work *w, GPT2 *reference, const float *logps, const 
 // Sums since the last line of the log, saved with a checkpoint so that a resumed run writes the
 // same lines. A reward is beta (log pi - log ref), whatever the loss.
 typedef struct {
-    double loss, nll;                      // over steps; nll: of a chosen token
-    double chosen, rejected, margin;       // over pairs: rewards
-    double logps_chosen, logps_rejected;   // over pairs: log pi(y | x)
-    double entropy;                        // over the tokens of both completions
-    int64_t steps, pairs, correct, tokens; // correct: pairs whose chosen reward is the greater
+    double loss, nll;                                // over steps; nll: of a chosen token
+    double chosen, rejected, margin;                 // over pairs: rewards
+    double logps_chosen, logps_rejected;             // over pairs: log pi(y | x)
+    double logits_chosen, logits_rejected;           // over tokens: mean logit of the vocabulary
+    double entropy;                                  // over the tokens of both completions
+    int64_t steps, pairs, correct;                   // correct: the chosen reward is the greater
+    int64_t chosen_tokens, rejected_tokens, guessed; // guessed: chosen tokens that are the arg max
 } Window;
 
 // Add a batch of n pairs. `loss` and `nll` are its parts of the step's.
-static void window_add(Window *window, const Work *w, int n, const PairStats *p,
-                       const HeadStats *head, double loss, double nll) {
+static void window_add(Window *window, const Work *w, int n, const PairStats *p, double loss,
+                       double nll) {
     window->loss += loss, window->nll += nll;
     window->chosen += p->chosen, window->rejected += p->rejected, window->margin += p->margin;
     window->correct += p->correct, window->pairs += n;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        const HeadStats chosen = row_stats(w->stats, &w->batch, w->row[i]);
+        const HeadStats rejected = row_stats(w->stats, &w->batch, w->row[i] + 1);
         window->logps_chosen += w->chosen[i], window->logps_rejected += w->rejected[i];
-    window->entropy += head->entropy, window->tokens += head->count;
+        window->logits_chosen += chosen.logit, window->logits_rejected += rejected.logit;
+        window->chosen_tokens += chosen.count, window->rejected_tokens += rejected.count;
+        window->entropy += chosen.entropy + rejected.entropy;
+        window->guessed += chosen.correct;
+    }
 }
 
 // Add the window's means to the row of the log, under TRL's names; nll_loss only where it counts.
 static void log_window(MetricsLog *log, const char *prefix, const Window *w, bool nll) {
     const double steps = (double)w->steps, pairs = (double)w->pairs;
+    const double chosen = (double)w->chosen_tokens, rejected = (double)w->rejected_tokens;
     const struct {
         const char *name;
         double value;
@@ -315,7 +184,10 @@ static void log_window(MetricsLog *log, const char *prefix, const Window *w, boo
         {"rewards/accuracies", (double)w->correct / pairs},
         {"logps/chosen", w->logps_chosen / pairs},
         {"logps/rejected", w->logps_rejected / pairs},
-        {"entropy", w->entropy / (double)w->tokens},
+        {"logits/chosen", w->logits_chosen / chosen},
+        {"logits/rejected", w->logits_rejected / rejected},
+        {"entropy", w->entropy / (chosen + rejected)},
+        {"mean_token_accuracy", (double)w->guessed / chosen},
         {"nll_loss", w->nll / steps},
     };
     for (int i = 0; i < COUNT(metrics) - !nll; i++) {
@@ -347,12 +219,12 @@ static void evaluate(Work *w, GPT2 *model, GPT2 *reference, const float *ref_log
         for (int i = 0; i < n; i++) pairs[i] = first + i;
         work_batch(w, data, pairs, n, o->share_prompt);
         pairs_reference(w, reference, ref_logps, pairs, n);
-        const HeadStats head = pairs_forward(w, model, w->chosen, w->rejected, n);
+        pairs_forward(w, model, w->chosen, w->rejected, n);
         const PairStats stats = dpo_loss(
             w->dchosen, w->drejected, w->chosen, w->rejected, w->ref_chosen, w->ref_rejected,
             w->chosen_length, w->rejected_length, n, data->n, o->type, o->beta, o->label_smoothing);
         for (int i = 0; i < n; i++) nll -= w->chosen[i] / (double)M;
-        window_add(&window, w, n, &stats, &head, stats.loss + o->sft_weight * nll, nll);
+        window_add(&window, w, n, &stats, stats.loss + o->sft_weight * nll, nll);
         progress_show("evaluation: %d of %d pairs", first + n, data->n);
     }
     free(pairs);
@@ -458,7 +330,8 @@ int main(int argc, char **argv) {
         FLAG_SWITCH(args, overwrite_output_dir, "delete what an earlier run left there"),
         FLAG_TEXT(args, resume_from_checkpoint, "a checkpoint-N directory, or latest"),
         FLAG_TEXT(args, ref_cache_dir,
-                  "keeps reference log-probs for later runs (none: ref_logps beside output_dir)"),
+                  "keeps reference log-probs of the last 16 data sets or models for later runs "
+                  "(none: ref_logps beside output_dir)"),
         FLAG(args, logging_steps, 1, 1e9, "updates between lines of the log"),
         FLAG(args, eval_steps, 0, 1e9, "updates between evaluations (0: at begin and end only)"),
         FLAG(args, per_device_eval_batch_size, 1, 1 << 16, "pairs in one forward pass there"),
@@ -573,11 +446,15 @@ int main(int argc, char **argv) {
         STATE_F64("window.margin", &window.margin),
         STATE_F64("window.logps_chosen", &window.logps_chosen),
         STATE_F64("window.logps_rejected", &window.logps_rejected),
+        STATE_F64("window.logits_chosen", &window.logits_chosen),
+        STATE_F64("window.logits_rejected", &window.logits_rejected),
         STATE_F64("window.entropy", &window.entropy),
         STATE_I64("window.steps", &window.steps),
         STATE_I64("window.pairs", &window.pairs),
         STATE_I64("window.correct", &window.correct),
-        STATE_I64("window.tokens", &window.tokens),
+        STATE_I64("window.chosen_tokens", &window.chosen_tokens),
+        STATE_I64("window.rejected_tokens", &window.rejected_tokens),
+        STATE_I64("window.guessed", &window.guessed),
         MATCH_I64("seed", &args.seed, "--seed"),
         MATCH_I64("total_steps", &total, "--max_steps and --num_train_epochs"),
         MATCH_I64("pairs_per_step", &batch_pairs,
@@ -608,24 +485,19 @@ int main(int argc, char **argv) {
     stop_on_signals();
 
     // ---- reference log-probs -------------------------------------------------------------------
-    Work w;
-    const int most = B > eval_B ? B : eval_B;
-    work_alloc(&w, most > REF_PAIRS ? most : REF_PAIRS, options.max_length);
     float *ref_train = NULL, *ref_eval = NULL; // (n, 2) chosen, rejected; NULL: ask the model
     if (!args.sync_ref_model) {
         char *dir = args.ref_cache_dir ? text_copy(args.ref_cache_dir)
                                        : path_join(output.parent, "ref_logps");
-        ref_train = mem_floats(2 * (size_t)train.n);
-        reference_logps(ref_train, &w, &reference, reference_hash, &train, args.dataset, dir,
-                        args.share_prompt);
-        ref_eval = mem_floats(2 * (size_t)eval.n);
-        if (eval.n && !stop_signal)
-            reference_logps(ref_eval, &w, &reference, reference_hash, &eval,
-                            args.eval_dataset ? args.eval_dataset : "evaluation", dir,
-                            args.share_prompt);
+        ref_train = reference_logps(&reference, reference_hash, &train, args.share_prompt,
+                                    args.dataset, dir);
+        ref_eval = reference_logps(&reference, reference_hash, &eval, args.share_prompt,
+                                   args.eval_dataset ? args.eval_dataset : "evaluation", dir);
         free(dir);
         gpt2_free(&reference);
     }
+    Work w;
+    work_alloc(&w, B > eval_B ? B : eval_B, options.max_length);
     // Gradients and moments take memory only now, after the reference has left.
     if (!resume) gpt2_train_begin(&model, args.gradient_checkpointing);
 
@@ -658,8 +530,8 @@ int main(int argc, char **argv) {
     }
 
     // ---- train ---------------------------------------------------------------------------------
-    const AdamW adamw = {args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay,
-                         !args.no_decay_embeddings, false};
+    const AdamW adamw = {args.adam_beta1,   args.adam_beta2,           args.adam_epsilon,
+                         args.weight_decay, !args.no_decay_embeddings, false};
     int *order = mem_alloc((size_t)train.n, sizeof *order);
     int64_t epoch_of_order = -1, saved_step = step, pairs_seen = 0;
     const int64_t first_step = step;
@@ -684,7 +556,7 @@ int main(int argc, char **argv) {
             const int n = n_pairs - first < B ? n_pairs - first : B;
             work_batch(&w, &train, pairs + first, n, args.share_prompt);
             pairs_reference(&w, &reference, ref_train, pairs + first, n);
-            const HeadStats head = pairs_forward(&w, &model, w.chosen, w.rejected, n);
+            pairs_forward(&w, &model, w.chosen, w.rejected, n);
             const PairStats stats =
                 dpo_loss(w.dchosen, w.drejected, w.chosen, w.rejected, w.ref_chosen, w.ref_rejected,
                          w.chosen_length, w.rejected_length, n, n_pairs, objective.type, args.beta,
@@ -697,7 +569,7 @@ int main(int argc, char **argv) {
             }
             pairs_backward(&w, &model, n);
             const double part = stats.loss + args.sft_weight * nll;
-            window_add(&window, &w, n, &stats, &head, part, nll);
+            window_add(&window, &w, n, &stats, part, nll);
             loss += part;
             for (int i = 0; i < n; i++) tokens_seen += pair_tokens(&train, pairs[first + i]);
         }

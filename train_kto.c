@@ -20,8 +20,9 @@
 // (TRL takes z from each split alone and fixes who meets whom once for all.) An update needs two
 // examples: a last one of an epoch that would have a single one joins the one before.
 //
-// The reference's log-probs of the examples are computed once, before training. Those of the
-// mismatched completions are new in each epoch, so the reference stays in memory, forward only.
+// The reference's log-probs of the examples are computed once, before training, and kept in a file
+// for the next run (reference.h). Those of the mismatched completions are new in each epoch, so the
+// reference stays in memory, forward only.
 //
 // Without arguments it trains the model in data/sft on preferences between film reviews, taken
 // apart: the chosen ones are desirable, the rejected ones are not.
@@ -33,6 +34,7 @@
 #include "preferences.h"
 #include "model.h"
 #include "checkpoint.h"
+#include "reference.h"
 #include "sample.h"
 #include "before_after.h"
 
@@ -54,6 +56,7 @@ typedef struct {
 typedef struct {
     Batch batch;
     float *logp, *dlogp;      // (N) of each token
+    TokenStats *stats;        // (N)
     float *sum, *dsum, *ref;  // (B) of each row: log pi(y|x), its gradient, log ref(y|x)
     int *count, *other;       // (B) masked tokens; whose completion the prompt meets
     unsigned char *desirable; // (B)
@@ -63,18 +66,20 @@ typedef struct {
 // What is summed up between two lines of the log, and saved with a checkpoint so that a resumed
 // run writes the same lines.
 typedef struct {
-    double loss, kl;                            // over steps
-    double chosen, rejected;                    // rewards, over the examples of either class
-    double logps_chosen, logps_rejected;        // the same of log pi(y|x)
-    double entropy;                             // over tokens
-    int64_t steps, n_chosen, n_rejected, count; // count: tokens
+    double loss, kl;                       // over steps
+    double chosen, rejected;               // rewards, over the examples of either class
+    double logps_chosen, logps_rejected;   // the same of log pi(y|x)
+    double logits_chosen, logits_rejected; // over tokens: mean logit of the vocabulary
+    double entropy;                        // over tokens
+    int64_t steps, n_chosen, n_rejected;
+    int64_t chosen_tokens, rejected_tokens;
 } Window;
 
 // Room for B rows of at most max_length tokens, in effective batches of at most `most` rows.
 static void work_alloc(Work *w, int B, int max_length, int most) {
     *w = (Work){0};
     const size_t N = (size_t)B * (size_t)max_length, R = (size_t)B;
-    w->logp = mem_floats(N), w->dlogp = mem_floats(N);
+    w->logp = mem_floats(N), w->dlogp = mem_floats(N), w->stats = mem_alloc(N, sizeof *w->stats);
     w->sum = mem_floats(R), w->dsum = mem_floats(R), w->ref = mem_floats(R);
     w->count = mem_alloc(R, sizeof *w->count), w->other = mem_alloc(R, sizeof *w->other);
     w->desirable = mem_alloc(R, 1);
@@ -83,30 +88,16 @@ static void work_alloc(Work *w, int B, int max_length, int most) {
 
 static void work_free(Work *w) {
     batch_free(&w->batch);
-    free(w->logp), free(w->dlogp), free(w->sum), free(w->dsum), free(w->ref);
+    free(w->logp), free(w->dlogp), free(w->stats), free(w->sum), free(w->dsum), free(w->ref);
     free(w->count), free(w->other), free(w->desirable), free(w->kl_sum), free(w->kl_ref);
 }
 
 // Forward pass of the batch: sum (B) <- log p(completion | prompt) of each row.
-static HeadStats batch_forward(Work *w, GPT2 *model, float *sum) {
+static void batch_forward(Work *w, GPT2 *model, float *sum) {
     const Batch *b = &w->batch;
     gpt2_forward(model, b);
-    HeadStats stats = lm_head_forward(model, w->logp);
+    lm_head_forward_stats(model, w->logp, w->stats);
     row_sum_forward(sum, w->count, w->logp, b->mask, b->row_start, b->R);
-    return stats;
-}
-
-// The reference's log-probs of all examples, B at a time. Release with free().
-static float *reference_logps(Work *w, GPT2 *ref, const LabelSet *data, int B) {
-    float *logps = mem_floats((size_t)data->n);
-    for (int r = 0; r < data->n; r += B) {
-        int n = data->n - r < B ? data->n - r : B;
-        for (int i = 0; i < n; i++) w->other[i] = r + i;
-        labels_batch(&w->batch, data, w->other, w->other, n);
-        batch_forward(w, ref, logps + r);
-        progress_show("reference: %d of %d examples", r + n, data->n);
-    }
-    return logps;
 }
 
 // z of the effective batch `rows` (total), B rows at a time: each prompt with the completion of the
@@ -129,18 +120,21 @@ static double rows_loss(Work *w, GPT2 *model, const LabelSet *data, const float 
                         const int *rows, int n, int total, double kl, const Kto *kto,
                         Window *window) {
     labels_batch(&w->batch, data, rows, rows, n);
-    HeadStats head = batch_forward(w, model, w->sum);
+    batch_forward(w, model, w->sum);
     for (int i = 0; i < n; i++) {
-        w->ref[i] = ref_logps[rows[i]];
-        w->desirable[i] = data->label[rows[i]];
-        *(w->desirable[i] ? &window->logps_chosen : &window->logps_rejected) += w->sum[i];
+        const HeadStats row = row_stats(w->stats, &w->batch, i);
+        const bool good = data->label[rows[i]];
+        w->ref[i] = ref_logps[rows[i]], w->desirable[i] = good;
+        *(good ? &window->logps_chosen : &window->logps_rejected) += w->sum[i];
+        *(good ? &window->logits_chosen : &window->logits_rejected) += row.logit;
+        *(good ? &window->chosen_tokens : &window->rejected_tokens) += row.count;
+        window->entropy += row.entropy;
     }
     KtoStats stats = kto_loss(w->dsum, w->sum, w->ref, w->desirable, n, total, kl, kto->type,
                               kto->beta, kto->desirable_weight, kto->undesirable_weight);
     window->loss += stats.loss;
     window->chosen += stats.chosen, window->rejected += stats.rejected;
     window->n_chosen += stats.n_chosen, window->n_rejected += stats.n_rejected;
-    window->entropy += head.entropy, window->count += head.count;
     return stats.loss;
 }
 
@@ -161,6 +155,7 @@ static int update_rows(int n, int64_t at, int64_t size) {
 // log-ratio r. As there, a class without examples has no entries.
 static void log_window(MetricsLog *log, const char *prefix, const Window *w) {
     const double steps = (double)w->steps, D = (double)w->n_chosen, U = (double)w->n_rejected;
+    const double chosen = (double)w->chosen_tokens, rejected = (double)w->rejected_tokens;
     const struct {
         const char *name;
         double value;
@@ -173,7 +168,9 @@ static void log_window(MetricsLog *log, const char *prefix, const Window *w) {
         {"rewards/margins", w->chosen / D - w->rejected / U, D > 0 && U > 0},
         {"logps/chosen", w->logps_chosen / D, D > 0},
         {"logps/rejected", w->logps_rejected / U, U > 0},
-        {"entropy", w->entropy / (double)w->count, true},
+        {"logits/chosen", w->logits_chosen / chosen, D > 0},
+        {"logits/rejected", w->logits_rejected / rejected, U > 0},
+        {"entropy", w->entropy / (chosen + rejected), true},
     };
     for (int i = 0; i < COUNT(metrics); i++) {
         char key[64];
@@ -244,7 +241,7 @@ int main(int argc, char **argv) {
     struct {
         const char *model, *ref_model, *tokenizer, *dataset, *eval_dataset, *output_dir;
         const char *resume_from_checkpoint, *lr_scheduler_type, *truncation_mode, *chat_format;
-        const char *loss_type;
+        const char *loss_type, *ref_cache_dir;
         double beta, desirable_weight, undesirable_weight;
         double eval_split, learning_rate, weight_decay, max_grad_norm, num_train_epochs;
         double adam_beta1, adam_beta2, adam_epsilon;
@@ -325,6 +322,9 @@ int main(int argc, char **argv) {
         FLAG_TEXT(args, output_dir, "gets final/, checkpoint-N/, metrics.jsonl, run.json"),
         FLAG_SWITCH(args, overwrite_output_dir, "delete what an earlier run left there"),
         FLAG_TEXT(args, resume_from_checkpoint, "a checkpoint-N directory, or latest"),
+        FLAG_TEXT(args, ref_cache_dir,
+                  "keeps reference log-probs of the last 16 data sets or models for later runs "
+                  "(none: ref_logps beside output_dir)"),
         FLAG(args, logging_steps, 1, 1e9, "updates between lines of the log"),
         FLAG(args, eval_steps, 0, 1e9, "updates between evaluations (0: at begin and end only)"),
         FLAG(args, per_device_eval_batch_size, 1, 1 << 16, "examples in one forward pass there"),
@@ -414,9 +414,7 @@ int main(int argc, char **argv) {
     int64_t step = 0, tokens_seen = 0, batch_rows = rows_per_step, shuffle = args.shuffle_dataset;
     uint64_t data_hash = labels_hash(&train);
     uint64_t training_hash = flags_hash(flags, COUNT(flags), "training");
-    DiskHash weights = disk_hash_begin();
-    disk_hash_add(&weights, ref.params, ref.n_floats * sizeof(float));
-    uint64_t ref_hash = disk_hash_end(&weights);
+    uint64_t ref_hash = model_hash(&ref);
     Window window = {0};
     const StateField state[] = {
         STATE_I64("step", &step),
@@ -427,11 +425,14 @@ int main(int argc, char **argv) {
         STATE_F64("window.rejected", &window.rejected),
         STATE_F64("window.logps_chosen", &window.logps_chosen),
         STATE_F64("window.logps_rejected", &window.logps_rejected),
+        STATE_F64("window.logits_chosen", &window.logits_chosen),
+        STATE_F64("window.logits_rejected", &window.logits_rejected),
         STATE_F64("window.entropy", &window.entropy),
         STATE_I64("window.steps", &window.steps),
         STATE_I64("window.n_chosen", &window.n_chosen),
         STATE_I64("window.n_rejected", &window.n_rejected),
-        STATE_I64("window.count", &window.count),
+        STATE_I64("window.chosen_tokens", &window.chosen_tokens),
+        STATE_I64("window.rejected_tokens", &window.rejected_tokens),
         MATCH_I64("seed", &args.seed, "--seed"),
         MATCH_I64("total_steps", &total, "--max_steps and --num_train_epochs"),
         MATCH_I64("rows_per_step", &batch_rows,
@@ -457,18 +458,25 @@ int main(int argc, char **argv) {
     log_open(&log, output.metrics_path, output.metrics_bytes);
     stop_on_signals();
 
+    // ---- reference log-probs -------------------------------------------------------------------
+    char *ref_cache =
+        args.ref_cache_dir ? text_copy(args.ref_cache_dir) : path_join(output.parent, "ref_logps");
+    float *ref_logps = reference_logps(&ref, ref_hash, &train, false, args.dataset, ref_cache);
+    float *eval_ref_logps =
+        reference_logps(&ref, ref_hash, &eval, false,
+                        args.eval_dataset ? args.eval_dataset : "evaluation", ref_cache);
+    free(ref_cache);
+
     // ---- before training -----------------------------------------------------------------------
     Work work;
     work_alloc(&work, B > eval_B ? B : eval_B, options.max_length,
                train.n > eval.n ? train.n : eval.n);
-    float *ref_logps = reference_logps(&work, &ref, &train, B);
-    float *eval_ref_logps = reference_logps(&work, &ref, &eval, eval_B);
     const LabelSet *shown = eval.n ? &eval : &train; // examples whose prompts the samples complete
     Batch prompts = {0};
     for (int i = 0; i < shown->n; i++)
         prompts_add(&prompts, shown->tokens + shown->start[2 * (size_t)i],
                     shown->start[2 * (size_t)i + 1] - shown->start[2 * (size_t)i]);
-    if (eval.n && !resume)
+    if (eval.n && !resume && !stop_signal)
         evaluate(&work, &model, &ref, &eval, eval_ref_logps, rows_per_step, eval_B, &kto, &log, 0,
                  0);
     const SampleOptions sampling = {.max_new_tokens = args.max_new_tokens,
@@ -477,17 +485,18 @@ int main(int argc, char **argv) {
                                     .eos_id = tokenizer.eos_id,
                                     .vocab_size = tokenizer.vocab_size,
                                     .seed = (uint64_t)args.seed};
-    Texts before, after;
-    texts_measure(&before, &ref, &ref, &tokenizer, &prompts, args.eval_prompts, eval_B, args.gold,
-                  &sampling);
-    if (!resume) {
+    Texts before = {0}, after;
+    if (!stop_signal)
+        texts_measure(&before, &ref, &ref, &tokenizer, &prompts, args.eval_prompts, eval_B,
+                      args.gold, &sampling);
+    if (!resume && !stop_signal) {
         texts_log(&before, &log, 0, 0);
         texts_show(&model, &tokenizer, &prompts, args.samples, &sampling, "before training");
     }
 
     // ---- train ---------------------------------------------------------------------------------
-    const AdamW adamw = {args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay,
-                         !args.no_decay_embeddings, false};
+    const AdamW adamw = {args.adam_beta1,   args.adam_beta2,           args.adam_epsilon,
+                         args.weight_decay, !args.no_decay_embeddings, false};
     int *order = mem_alloc((size_t)train.n, sizeof *order);
     int64_t epoch_of_order = -1, saved_step = step;
     const int64_t first_step = step;

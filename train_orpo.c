@@ -49,6 +49,7 @@ static const char preset[] =
 typedef struct {
     Batch batch;
     float *logp, *dlogp;        // (N) of each token
+    TokenStats *stats;          // (N)
     float *sum, *dsum;          // (3B) of each row
     int *count;                 // (3B) masked tokens of each row
     float *chosen, *rejected;   // (B) mean log-prob of the completion's tokens
@@ -61,15 +62,17 @@ typedef struct {
     double loss, nll;                       // over steps
     double log_odds_ratio, log_odds_chosen; // over pairs
     double chosen, rejected;                // over pairs: mean log-probs
-    double entropy;                         // over tokens
-    int64_t steps, pairs, correct, count;   // correct: pairs; count: tokens
+    double logits_chosen, logits_rejected;  // over tokens of completions: mean of the vocabulary
+    double entropy;                         // over tokens, with --nll all the prompts' too
+    int64_t steps, pairs, correct;          // correct: pairs
+    int64_t chosen_tokens, rejected_tokens, count; // count: all tokens
 } Window;
 
 // Room for B pairs of at most max_length tokens a side.
 static void work_alloc(Work *w, int B, int max_length) {
     *w = (Work){0};
     const size_t N = 2 * (size_t)B * (size_t)max_length, rows = 3 * (size_t)B;
-    w->logp = mem_floats(N), w->dlogp = mem_floats(N);
+    w->logp = mem_floats(N), w->dlogp = mem_floats(N), w->stats = mem_alloc(N, sizeof *w->stats);
     w->sum = mem_floats(rows), w->dsum = mem_floats(rows);
     w->count = mem_alloc(rows, sizeof *w->count);
     w->chosen = mem_floats((size_t)B), w->rejected = mem_floats((size_t)B);
@@ -78,7 +81,7 @@ static void work_alloc(Work *w, int B, int max_length) {
 
 static void work_free(Work *w) {
     batch_free(&w->batch);
-    free(w->logp), free(w->dlogp), free(w->sum), free(w->dsum), free(w->count);
+    free(w->logp), free(w->dlogp), free(w->stats), free(w->sum), free(w->dsum), free(w->count);
     free(w->chosen), free(w->rejected), free(w->dchosen), free(w->drejected);
 }
 
@@ -105,7 +108,7 @@ static HeadStats pairs_forward(Work *w, GPT2 *model, const PairSet *data, const 
         memset(b->mask + begin + 1, 1, (size_t)(end - begin - 1));
     }
     gpt2_forward(model, b);
-    HeadStats stats = lm_head_forward(model, w->logp);
+    HeadStats stats = lm_head_forward_stats(model, w->logp, w->stats);
     row_sum_forward(w->sum, w->count, w->logp, b->mask, b->row_start, b->R);
     for (int i = 0; i < n; i++) {
         w->chosen[i] = w->sum[3 * i + 1] / (float)w->count[3 * i + 1];
@@ -120,6 +123,8 @@ static double pairs_loss(Work *w, int n, int total, long M, double beta, Window 
     OrpoStats stats = orpo_loss(w->dchosen, w->drejected, w->chosen, w->rejected, n, total, beta);
     double nll = 0;
     for (int i = 0; i < n; i++) {
+        const HeadStats chosen = row_stats(w->stats, &w->batch, 3 * i + 1);
+        const HeadStats rejected = row_stats(w->stats, &w->batch, 3 * i + 2);
         const float *sum = w->sum + 3 * i;
         const int *count = w->count + 3 * i;
         nll -= ((double)sum[0] + (double)sum[1]) / (double)M; // the prompt's is 0 without --nll all
@@ -128,6 +133,8 @@ static double pairs_loss(Work *w, int n, int total, long M, double beta, Window 
         dsum[1] = (float)(-1.0 / (double)M) + w->dchosen[i] / (float)count[1];
         dsum[2] = w->drejected[i] / (float)count[2];
         window->chosen += w->chosen[i], window->rejected += w->rejected[i];
+        window->logits_chosen += chosen.logit, window->logits_rejected += rejected.logit;
+        window->chosen_tokens += chosen.count, window->rejected_tokens += rejected.count;
     }
     window->nll += nll, window->loss += nll + stats.loss;
     window->log_odds_ratio += stats.log_odds_ratio;
@@ -137,7 +144,8 @@ static double pairs_loss(Work *w, int n, int total, long M, double beta, Window 
 }
 
 // Add the window's means to the row of the log, under TRL's names: rewards are beta times the mean
-// log-prob of a completion's tokens (there is no reference to compare with).
+// log-prob of a completion's tokens (there is no reference to compare with). logits/* are over the
+// completions; TRL's are over prompts and padding, too.
 static void log_window(MetricsLog *log, const char *prefix, const Window *w, double beta) {
     const double steps = (double)w->steps, pairs = (double)w->pairs;
     const struct {
@@ -154,6 +162,8 @@ static void log_window(MetricsLog *log, const char *prefix, const Window *w, dou
         {"rewards/accuracies", (double)w->correct / pairs},
         {"logps/chosen", w->chosen / pairs},
         {"logps/rejected", w->rejected / pairs},
+        {"logits/chosen", w->logits_chosen / (double)w->chosen_tokens},
+        {"logits/rejected", w->logits_rejected / (double)w->rejected_tokens},
         {"entropy", w->entropy / (double)w->count},
     };
     for (int i = 0; i < COUNT(metrics); i++) {
@@ -354,10 +364,14 @@ int main(int argc, char **argv) {
         STATE_F64("window.log_odds_chosen", &window.log_odds_chosen),
         STATE_F64("window.chosen", &window.chosen),
         STATE_F64("window.rejected", &window.rejected),
+        STATE_F64("window.logits_chosen", &window.logits_chosen),
+        STATE_F64("window.logits_rejected", &window.logits_rejected),
         STATE_F64("window.entropy", &window.entropy),
         STATE_I64("window.steps", &window.steps),
         STATE_I64("window.pairs", &window.pairs),
         STATE_I64("window.correct", &window.correct),
+        STATE_I64("window.chosen_tokens", &window.chosen_tokens),
+        STATE_I64("window.rejected_tokens", &window.rejected_tokens),
         STATE_I64("window.count", &window.count),
         MATCH_I64("seed", &args.seed, "--seed"),
         MATCH_I64("total_steps", &total, "--max_steps and --num_train_epochs"),
@@ -407,8 +421,8 @@ int main(int argc, char **argv) {
     }
 
     // ---- train ---------------------------------------------------------------------------------
-    const AdamW adamw = {args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay,
-                         !args.no_decay_embeddings, false};
+    const AdamW adamw = {args.adam_beta1,   args.adam_beta2,           args.adam_epsilon,
+                         args.weight_decay, !args.no_decay_embeddings, false};
     int *order = mem_alloc((size_t)train.n, sizeof *order);
     int64_t epoch_of_order = -1, saved_step = step;
     const int64_t first_step = step;

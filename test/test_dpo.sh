@@ -140,7 +140,8 @@ check "the log tells what happened" sh -c "grep -q '^step     6/6  loss' '$T/log
 check "rows of metrics.jsonl have TRL's keys" awk '
     BEGIN {
         n = split("loss rewards/chosen rewards/rejected rewards/margins rewards/accuracies " \
-                  "logps/chosen logps/rejected entropy", names, " ")
+                  "logps/chosen logps/rejected logits/chosen logits/rejected entropy " \
+                  "mean_token_accuracy", names, " ")
         train = eval = "step epoch "
         texts = "step epoch samples/kl samples/kl_error samples/gold samples/gold_error "
         for (i = 1; i <= n; i++) { train = train names[i] " "; eval = eval "eval_" names[i] " " }
@@ -164,10 +165,12 @@ check "values of metrics.jsonl are sane" awk -F'[:,}]' '
         if (abs(chosen - rejected - margin) > 1e-6) bad = bad " margin"
         if (right < 0 || right > 1) bad = bad " accuracy"
         if (!($16 < 0 && $18 < 0)) bad = bad " logps"
-        if (!($20 > 0 && $20 < 8)) bad = bad " entropy"
-        if (abs($24 - 0.001 * (7 - step) / 6) > 1e-9) bad = bad " rate"
-        if ($26 <= seen) bad = bad " tokens"
-        seen = $26
+        if (!($20 < 0 && $22 < 0 && $20 > -20 && $22 > -20)) bad = bad " logits"
+        if (!($24 > 0 && $24 < 8)) bad = bad " entropy"
+        if (!($26 >= 0 && $26 < 1)) bad = bad " token accuracy"
+        if (abs($30 - 0.001 * (7 - step) / 6) > 1e-9) bad = bad " rate"
+        if ($32 <= seen) bad = bad " tokens"
+        seen = $32
     }
     END { print bad; exit bad != "" }' "$A/metrics.jsonl"
 for key in loss eval_loss; do

@@ -180,7 +180,8 @@ check "orpo: it says what became of the samples" \
     sh -c "grep -q '^6 samples: KL to the starting model ' '$T/log' &&
            grep -q '^gold score .* before, .* after' '$T/log'"
 metrics="loss nll_loss log_odds_ratio log_odds_chosen rewards/chosen rewards/rejected"
-metrics="$metrics rewards/margins rewards/accuracies logps/chosen logps/rejected entropy"
+metrics="$metrics rewards/margins rewards/accuracies logps/chosen logps/rejected"
+metrics="$metrics logits/chosen logits/rejected entropy"
 evals=$(echo " $metrics" | sed 's/ / eval_/g')
 cat >"$T/x" <<END
 step epoch grad_norm learning_rate $metrics num_tokens 
@@ -249,7 +250,7 @@ check "kto: it says what became of the samples" \
            grep -q '^gold score .* before, .* after' '$T/log'"
 refuse "kto: no warning at 25 to 24" grep -q '^warning' "$T/log"
 metrics="loss kl rewards/chosen rewards/rejected rewards/margins logps/chosen logps/rejected"
-metrics="$metrics entropy"
+metrics="$metrics logits/chosen logits/rejected entropy"
 evals=$(echo " $metrics" | sed 's/ / eval_/g')
 cat >"$T/x" <<END
 step epoch grad_norm learning_rate $metrics num_tokens 
@@ -311,6 +312,41 @@ check "kto: KL of the mismatched completions" equal "$(values kl "$T/six/metrics
     }')" 1e-4
 
 refuse "kto: and that is not 0" test "$(values kl "$T/six/metrics.jsonl")" = 0
+
+# ---- KTO: the file of reference log-probs -------------------------------------------------------
+
+C=$T/cache
+cached() { # cached WHAT WORDS [FLAG...]: a run with the cache $C says these words
+    title=$1 words=$2
+    shift 2
+    check "kto: $title" run kto "$T/with" --overwrite_output_dir --ref_cache_dir "$C" "$@"
+    check "kto: $title: \"$words\"" grep -q "$words" "$T/log"
+}
+run kto "$T/without"
+cached "no file yet" "reference log-probs of 52 examples in .*, kept in $C/"
+same "kto: no file yet: the same numbers" "$T/with/metrics.jsonl" "$T/without/metrics.jsonl"
+check "kto: 4 bytes an example and 32 more" test "$(cat "$C"/*.ref | wc -c)" -eq 240
+F=$(echo "$C"/*.ref)
+cp "$F" "$T/good.ref"
+cached "a second run starts at once" "reference log-probs of 52 examples from $F"
+same "kto: from the file: the same numbers" "$T/with/metrics.jsonl" "$T/without/metrics.jsonl"
+cached "pairs taken apart" "of 52 examples from $F" --dataset "$T/orpo.jsonl"
+head -c 100 "$T/good.ref" >"$F"
+cached "a torn file" "^warning: $F: is damaged; the reference log-probs are computed again"
+same "kto: it is made again" "$F" "$T/good.ref"
+cached "another reference" "in .*, kept in" --ref_model "$T/kto/final"
+check "kto: it has a file of its own" test "$(ls "$C" | wc -l)" -eq 2
+check "kto: without --ref_cache_dir it lies beside the output" test -d "$T/ref_logps"
+# Sixteen files are kept; those not used for longest go.
+for i in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do
+    echo x >"$C/000000000000000$i.ref"
+    touch -d 2001-01-01 "$C/000000000000000$i.ref"
+done
+touch -d 1999-01-01 "$F" "$C/mine.ref"
+cached "an old file that is used again" "from $F"
+cached "a new one" "in .*, kept in" --dataset "$T/eval_kto.jsonl"
+check "kto: sixteen files and what is not ours" test "$(ls "$C" | wc -l)" -eq 17
+check "kto: the one just used is among them" test -f "$F" -a -f "$C/mine.ref"
 
 # ---- gradient accumulation and threads: the same numbers but for rounding -----------------------
 
