@@ -21,6 +21,7 @@
 //     OUT/run.json                      all flags, what --config reads
 //     OUT/metrics.jsonl                 the log
 //     OUT/final/                        the model at the end
+//     OUT/iteration-2/                  what SPIN generated at the beginning of an iteration
 //     OUT/checkpoint-100/               config.json, model.safetensors, the tokenizer's files
 //     OUT/checkpoint-100/trainer/       optimizer.safetensors (AdamW's two moments of each tensor),
 //                                       reference.safetensors where the reference changes,
@@ -382,8 +383,9 @@ static char *checkpoint_find(const char *dir, const char *wanted) {
 
 // True if this entry of an output directory was made by a run.
 static bool output_is_ours(const char *name) {
-    return checkpoint_step(name) >= 0 || !strcmp(name, "final") || !strcmp(name, "run.json") ||
-           !strcmp(name, "metrics.jsonl");
+    const char *t = text_has_prefix(name, "iteration-") ? name + strlen("iteration-") : "";
+    return checkpoint_step(name) >= 0 || (*t && !t[strspn(t, "0123456789")]) ||
+           !strcmp(name, "final") || !strcmp(name, "run.json") || !strcmp(name, "metrics.jsonl");
 }
 
 // Keep a second run out: an advisory lock on the directory itself, which ends with the process.
