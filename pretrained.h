@@ -2,6 +2,7 @@
 //
 //   config     config.json: read strictly, written back with the keys that we do not know
 //   loading    a directory with config.json and safetensors becomes a GPT2
+//   scored     the same with a scalar head: a reward model, or what is to become one
 //
 // Saving such a directory safely is the business of checkpoint.h.
 #ifndef PRETRAINED_H
@@ -9,6 +10,7 @@
 
 #include "model.h"
 #include "safetensors.h"
+#include "tokenizer.h"
 
 // ------------------------------------------------------------------------------------------------
 // config.json, as transformers' GPT2Config has it. Settings that would change the function that
@@ -470,6 +472,74 @@ static void model_load(GPT2 *model, const char *dir) {
     weights_load(model, &set, dir);
     safetensors_close_all(&set);
     free(path);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Scored. transformers' GPT2ForSequenceClassification reads the score at the right-most token that
+// is not padding. People often pad GPT-2 with EOS, for want of a padding token. Then EOS at the end
+// of a text counts as padding, and the score stands on the token before it. Ours stands on EOS: so
+// the padding token has to be another one.
+
+// Make the padding token of model and tokenizer the same, and not EOS: the model's, the tokenizer's,
+// or a new one, "[PAD]", for which the vocabulary may grow by one.
+static void pad_settle(GPT2Config *c, Tokenizer *t) {
+    int pad = c->pad_token_id;
+    if (pad == t->eos_id || pad >= t->vocab_size) pad = -1;
+    if (pad < 0 && t->pad_id != t->eos_id) pad = t->pad_id;
+    if (pad < 0) pad = tokenizer_add_special(t, "[PAD]");
+    c->pad_token_id = t->pad_id = pad;
+    if (pad >= c->vocab_size) c->vocab_size = pad + 1;
+}
+
+// Fill a model from `stored`, which may lack rows of wte or the score. A new row of wte is never
+// read by the model itself (padding comes after the score); it becomes the mean of the others.
+// A new score is N(0, 1 / (C + 1)) as in Ziegler et al. 2019, or 0.
+static void scored_fill(GPT2 *model, const GPT2 *stored, bool zero, uint64_t seed) {
+    const int V = stored->config.vocab_size, C = stored->config.n_embd;
+    for (int i = 0, k = 0; i < model->n_tensors; i++) {
+        const Tensor *to = &model->tensors[i];
+        for (k = 0; k < stored->n_tensors; k++)
+            if (!strcmp(stored->tensors[k].name, to->name)) break;
+        if (k == stored->n_tensors) continue;
+        const Tensor *from = &stored->tensors[k];
+        memcpy(model->params + to->offset, stored->params + from->offset,
+               from->size * sizeof(float));
+    }
+    double *mean = mem_alloc((size_t)C, sizeof *mean);
+    for (size_t k = 0; k < (size_t)V * (size_t)C; k++) mean[k % (size_t)C] += stored->w.wte[k] / V;
+    for (int v = V; v < model->config.vocab_size; v++)
+        for (int c = 0; c < C; c++) model->w.wte[(size_t)v * C + c] = (float)mean[c];
+    free(mean);
+    if (stored->config.score_head || zero) return;
+    Rng rng = rng_make(seed, RNG_INIT + ((uint64_t)model->n_tensors << 8));
+    for (int c = 0; c < C; c++) model->w.score[c] = (float)(rng_normal(&rng) / sqrt(C + 1.0));
+}
+
+// Load a reward model as it is, or a language model with a fresh score: score_init is "random" (by
+// seed) or "zero". With the tokenizer of its texts, both get a padding token apart from EOS; NULL
+// is for a model that is not going to be saved on its own.
+static void model_load_scored(GPT2 *model, Tokenizer *tokenizer, const char *dir,
+                              const char *score_init, uint64_t seed) {
+    GPT2 stored;
+    model_load(&stored, dir);
+    GPT2Config config = stored.config;
+    config.score_head = true;
+    if (tokenizer) {
+        tokenizer_check(tokenizer, config.vocab_size, dir);
+        if (stored.config.score_head && config.pad_token_id == tokenizer->eos_id)
+            warn("%s: pads with EOS, so its scores were read one token before EOS; now they are "
+                 "read at EOS",
+                 dir);
+        pad_settle(&config, tokenizer);
+    }
+    if (stored.config.score_head && config.vocab_size == stored.config.vocab_size) {
+        *model = stored;
+        model->config = config;
+        return;
+    }
+    gpt2_create(model, config);
+    scored_fill(model, &stored, !strcmp(score_init, "zero"), seed);
+    gpt2_free(&stored);
 }
 
 #endif

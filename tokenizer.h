@@ -422,6 +422,29 @@ static void tokenizer_load(Tokenizer *t, const char *dir) {
     free(json_path), free(vocab_path), free(merges_path);
 }
 
+// Make `name` a special token that is found in texts as a whole, as transformers' add_tokens does,
+// and return its id: the one that it has, if it is a token already, or a new one behind all others.
+static int tokenizer_add_special(Tokenizer *t, const char *name) {
+    const size_t length = strlen(name);
+    for (int i = 0; i < t->n_added; i++)
+        if (!strcmp(t->added[i].name, name)) return t->added[i].id;
+    int id = 0;
+    for (size_t n; id < t->vocab_size; id++) {
+        const char *piece = tokenizer_piece(t, id, &n);
+        if (n == length && !memcmp(piece, name, n)) break;
+    }
+    if (id == t->vocab_size) {
+        text_append(&t->bytes, name, length);
+        t->start = mem_resize(t->start, (size_t)++t->vocab_size + 1, sizeof *t->start);
+        t->start[t->vocab_size] = t->bytes.size;
+    }
+    t->added = mem_resize(t->added, (size_t)t->n_added + 1, sizeof *t->added);
+    t->added[t->n_added++] = (AddedToken){text_copy(name), id, true, false};
+    qsort(t->added, (size_t)t->n_added, sizeof *t->added, added_compare);
+    t->added_first[(unsigned char)*name] = true;
+    return id;
+}
+
 // Die unless all ids are below the model's vocab_size.
 static void tokenizer_check(const Tokenizer *t, int vocab_size, const char *dir) {
     if (t->vocab_size > vocab_size)
@@ -774,6 +797,23 @@ static void role_json(Text *out, const Tokenizer *t, const char *role, int id) {
     text_print(out, ",\n");
 }
 
+// Append the added tokens for tokenizer_config.json, if any is not in vocab.json: transformers 5
+// makes the tokenizer from that file and this list, and would number such tokens anew without it.
+static void added_json(Text *out, const Tokenizer *t) {
+    if (t->vocab_size == t->n_pieces) return;
+    text_print(out, "  \"added_tokens_decoder\": {");
+    for (int i = 0; i < t->n_added; i++) {
+        const AddedToken *a = &t->added[i];
+        text_print(out, "%s\n    \"%d\": {\"content\": ", i ? "," : "", a->id);
+        text_json(out, a->name, strlen(a->name));
+        text_print(out,
+                   ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+                   "\"normalized\": %s, \"special\": %s}",
+                   a->normalized ? "true" : "false", a->special ? "true" : "false");
+    }
+    text_print(out, "\n  },\n");
+}
+
 // The texts of the files that a checkpoint directory needs for AutoTokenizer. The four buffers are
 // zeroed by the caller and his to free.
 static void tokenizer_files(const Tokenizer *t, int model_max_length, Text *vocab, Text *merges,
@@ -782,6 +822,7 @@ static void tokenizer_files(const Tokenizer *t, int model_max_length, Text *voca
     text_append(merges, t->merges_file.data, t->merges_file.size);
     tokenizer_json(json, t);
     text_print(config, "{\n  \"add_prefix_space\": false,\n");
+    added_json(config, t);
     role_json(config, t, "bos_token", t->eos_id);
     role_json(config, t, "eos_token", t->eos_id);
     role_json(config, t, "pad_token", t->pad_id);

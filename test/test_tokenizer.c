@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "../tokenizer.h"
+#include "../checkpoint.h"
 
 enum { SEED = 2, STRINGS_A_HASH = 2000, DECODES = 2000 }; // as in dev/golden_tokenizer.py
 
@@ -470,6 +471,118 @@ static void test_added_tokens(const Tokenizer *good, const char *dir) {
     }
 }
 
+// A padding token for a model that has none, or pads with EOS: it survives saving, and texts have the
+// ids that they had.
+static void test_pad(const char *dir) {
+    for (int json_alone = 0; json_alone < 2; json_alone++) {
+        Tokenizer t;
+        tokenizer_load(&t, json_alone ? "test/golden/tiny_vocab_json" : "test/golden/tiny_vocab");
+        const char *text = "Once [PA <|endoftext|>";
+        TokenList before = encode(&t, text, strlen(text), true);
+        CHECK(tokenizer_add_special(&t, "[PAD]") == 700, "the id of [PAD]");
+        CHECK(tokenizer_add_special(&t, "[PAD]") == 700, "the id of [PAD], asked again");
+        CHECK(tokenizer_add_special(&t, END_OF_TEXT) == t.eos_id, "a token that is there");
+        CHECK(t.vocab_size == 701 && t.n_added == 2, "%d tokens, %d added", t.vocab_size,
+              t.n_added);
+        t.pad_id = 700;
+        TokenList after = encode(&t, text, strlen(text), true);
+        CHECK(before.n == after.n && !memcmp(before.data, after.data, after.n * sizeof(int)),
+              "the ids of a text without [PAD]");
+        TokenList pads = encode(&t, "[PAD]x[PAD]", 11, true);
+        CHECK(pads.n == 3 && pads.data[0] == 700 && pads.data[2] == 700, "[PAD] in a text");
+        test_save(&t, dir);
+        tokens_free(&before), tokens_free(&after), tokens_free(&pads);
+        tokenizer_free(&t);
+    }
+    Tokenizer t; // a word of the vocabulary that becomes special keeps its id
+    tokenizer_load(&t, "test/golden/tiny_vocab");
+    size_t n;
+    const char *piece = tokenizer_piece(&t, 650, &n);
+    char *name = text_format("%.*s", (int)n, piece);
+    CHECK(tokenizer_add_special(&t, name) == 650 && t.vocab_size == 700, "\"%s\" made special",
+          name);
+    free(name);
+    tokenizer_free(&t);
+}
+
+// The same for models: which token pads, what the new row of wte is, what the score begins with.
+static void test_scored(const char *dir) {
+    const struct {
+        int model_pad, tokenizer_pad, spare; // spare: rows of wte behind the vocabulary
+        bool score;
+        int pad, vocab; // to get
+    } cases[] = {
+        {-1, -1, 0, false, 700, 701},  {0, -1, 0, false, 700, 701}, {0, 0, 0, false, 700, 701},
+        {-1, -1, 60, false, 700, 760}, {5, -1, 0, false, 5, 700},   {-1, 6, 0, false, 6, 700},
+        {5, 6, 0, true, 5, 700},       {0, -1, 0, true, 700, 701},  {700, -1, 1, true, 700, 701},
+    };
+    char *path = path_join(dir, "model");
+    for (int i = 0; i < COUNT(cases); i++) {
+        GPT2Config c = {.vocab_size = 700 + cases[i].spare,
+                        .n_positions = 8,
+                        .n_embd = 16,
+                        .n_layer = 1,
+                        .n_head = 2,
+                        .n_inner = 64,
+                        .layer_norm_epsilon = 1e-5f,
+                        .initializer_range = 0.02f,
+                        .bos_token_id = 0,
+                        .eos_token_id = 0,
+                        .pad_token_id = cases[i].model_pad,
+                        .score_head = cases[i].score};
+        GPT2 stored, model, again, zero;
+        gpt2_create(&stored, c);
+        gpt2_init_random(&stored, 1);
+        disk_remove(path);
+        model_save(&stored, NULL, NULL, path);
+        Tokenizer t;
+        tokenizer_load(&t, "test/golden/tiny_vocab");
+        t.pad_id = cases[i].tokenizer_pad;
+        int saved = dup(STDERR_FILENO); // there is a warning where a reward model pads with EOS
+        if (!freopen("/dev/null", "w", stderr)) die(EXIT_IO, "cannot open /dev/null");
+        model_load_scored(&model, &t, path, "random", 3);
+        fflush(stderr), dup2(saved, STDERR_FILENO), close(saved);
+        CHECK(model.config.pad_token_id == cases[i].pad && t.pad_id == cases[i].pad &&
+                  model.config.vocab_size == cases[i].vocab && t.vocab_size <= cases[i].vocab,
+              "case %d: pad %d and %d, vocabulary %d and %d", i, model.config.pad_token_id,
+              t.pad_id, model.config.vocab_size, t.vocab_size);
+        const size_t V = (size_t)c.vocab_size, n = (size_t)gpt2_count_params(&stored);
+        CHECK(!memcmp(model.w.wte, stored.w.wte, V * 16 * sizeof(float)) &&
+                  !memcmp(model.w.h[0].fc_w, stored.w.h[0].fc_w, 16 * 64 * sizeof(float)) &&
+                  !memcmp(model.w.wpe, stored.w.wpe, 8 * 16 * sizeof(float)),
+              "case %d: the weights that were there", i);
+        for (int k = 0; k < 16 && cases[i].vocab > c.vocab_size; k++) {
+            double mean = 0;
+            for (size_t v = 0; v < V; v++) mean += stored.w.wte[v * 16 + k] / (double)V;
+            CHECK_NEAR(model.w.wte[V * 16 + k], mean, 1e-6, 1e-9, "case %d: the new row", i);
+        }
+        double squares = 0;
+        for (int k = 0; k < 16; k++) squares += model.w.score[k] * model.w.score[k] / 16;
+        if (cases[i].score)
+            CHECK(!memcmp(model.w.score, stored.w.score, 16 * sizeof(float)), "case %d: score", i);
+        else CHECK(squares > 0.2 / 17 && squares < 3.0 / 17, "case %d: score^2 %g", i, squares);
+        // without a tokenizer nothing is added but the score
+        model_load_scored(&zero, NULL, path, "zero", 3);
+        CHECK(gpt2_count_params(&zero) == n + (cases[i].score ? 0 : 16) &&
+                  (cases[i].score || zero.w.score[7] == 0),
+              "case %d: without a tokenizer", i);
+        // saved and loaded it is the same, and is not changed again
+        disk_remove(path);
+        model_save(&model, &t, NULL, path);
+        tokenizer_free(&t);
+        tokenizer_load(&t, path);
+        model_load_scored(&again, &t, path, "random", 4);
+        CHECK(again.n_floats == model.n_floats && t.pad_id == cases[i].pad &&
+                  again.config.pad_token_id == cases[i].pad &&
+                  !memcmp(again.params, model.params, model.n_floats * sizeof(float)),
+              "case %d: saved and loaded", i);
+        gpt2_free(&stored), gpt2_free(&model), gpt2_free(&again), gpt2_free(&zero);
+        tokenizer_free(&t);
+    }
+    disk_remove(path);
+    free(path);
+}
+
 int main(void) {
     char dir[] = "/tmp/test_tokenizer.XXXXXX";
     if (!mkdtemp(dir)) die(EXIT_IO, "cannot create %s", dir);
@@ -487,6 +600,8 @@ int main(void) {
     tokenizer_check(&t, 700, "test/golden/tiny_vocab");
     test_bad_files(&t, dir);
     test_added_tokens(&t, dir);
+    test_pad(dir);
+    test_scored(dir);
     tokenizer_free(&t);
     tokenizer_load(&t, "test/golden/tiny_vocab_json"); // tokenizer.json alone, with [PAD]
     CHECK(t.vocab_size == 701 && t.eos_id == 0 && t.pad_id == 700, "%d tokens, eos %d, pad %d",
