@@ -28,6 +28,8 @@ typedef struct {
     ChatFormat chat_format; // how `messages` become text
     const char *text_field; // the column to read as `text` (NULL: "text")
     int max_completion;     // tokens that a completion may have (preferences.h; 0: no limit)
+    bool whole;             // completions must keep their end, EOS (preferences.h)
+    bool margins;           // read the column `margin` (preferences.h)
 } DataOptions;
 
 // What the report tells of a file.

@@ -11,6 +11,10 @@
 //   chosen, rejected             the same with the prompt at the beginning of both
 //   prompt, completion, label    label: true or false
 //
+// and pairs for a reward model may also have
+//
+//   margin                       a number: by how much the chosen score has to be ahead
+//
 // For SPIN, which makes the other completion itself, completions_load at the end takes prompt and
 // completion without a label, too, or `messages`.
 //
@@ -115,11 +119,29 @@ static void draft_preference(Draft *d, const LineReader *r, const cJSON *record,
 // ------------------------------------------------------------------------------------------------
 // Pieces
 
+// Where the prompt of a preference begins once it is cut, in front of a completion of `longest`
+// tokens. As row_truncate has it; but completions that must stay whole, because something is read
+// at their last token, may cut it down to one token. If that does not do, or keep_start allows no
+// cut, the example cannot be used.
+static size_t prompt_begin(Draft *draft, size_t prompt, size_t longest, const DataOptions *o) {
+    const size_t room = (size_t)o->max_length;
+    size_t begin;
+    if (!o->whole) {
+        row_truncate(prompt + longest, prompt, o, &begin);
+        return begin;
+    }
+    begin = prompt + longest > room ? prompt + longest - room : 0;
+    if (begin && (o->keep_start || begin >= prompt))
+        draft_fault(draft, "prompt and completion have %zu tokens, context is %d: the end is cut",
+                    prompt + longest, o->max_length);
+    return begin;
+}
+
 // Tokenise a preference: its pieces go to w->ids, piece i from w->begin[i] to w->end[i]. The prompt
 // is cut once, for the longer completion, and is the same in front of both.
 static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const DataOptions *o,
                           DataCounts *counts) {
-    size_t at = 0, longest = 0, inside = 0, begin;
+    size_t at = 0, longest = 0, inside = 0;
     bool joins = false, cut = false;
     if (draft->fault[0]) return;
     w->ids.n = 0;
@@ -152,9 +174,9 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         draft_fault(draft, "prompt has %zu tokens, context is %d", w->end[0], o->max_length);
         return;
     }
-    const size_t kept = row_truncate(w->end[0] + longest, w->end[0], o, &begin);
-    const size_t room = kept - (w->end[0] - begin); // for a completion
-    w->begin[0] = begin;
+    w->begin[0] = prompt_begin(draft, w->end[0], longest, o);
+    if (draft->fault[0]) return;
+    const size_t room = (size_t)o->max_length - (w->end[0] - w->begin[0]); // for a completion
     for (int i = 1; i < draft->n; i++)
         if (w->end[i] - w->begin[i] > room) w->end[i] = w->begin[i] + room;
     const size_t n = w->end[1] - w->begin[1];
@@ -164,7 +186,7 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         draft->identical = true;
         return;
     }
-    counts->truncated += cut || kept < w->end[0] + longest;
+    counts->truncated += cut || w->begin[0] > 0 || longest > room;
     counts->boundary += joins;
     counts->special += inside > 0;
 }
@@ -176,6 +198,7 @@ typedef struct {
     int *tokens;              // (start[pieces * n])
     unsigned char *label;     // (n) LabelSet: 1 if the completion is good
     int good;                 // how many are
+    float *margin;            // (n) PairSet: the column of this name; NULL if no row has one
     int max_length;           // tokens that a prompt with a completion may have
     size_t max_n, max_tokens; // capacities
     DataCounts counts;
@@ -192,6 +215,7 @@ static void pieces_add(PieceSet *d, const int *tokens, const size_t *begin, cons
         d->max_n = 2 * d->max_n + 64;
         d->start = mem_resize(d->start, (size_t)d->pieces * d->max_n + 1, sizeof *d->start);
         d->label = mem_resize(d->label, d->max_n, 1);
+        if (d->margin) d->margin = mem_resize(d->margin, d->max_n, sizeof *d->margin);
     }
     if (!d->n) d->start[0] = 0;
     size_t *start = d->start + (size_t)d->pieces * d->n;
@@ -211,6 +235,25 @@ static void pieces_add(PieceSet *d, const int *tokens, const size_t *begin, cons
 // ------------------------------------------------------------------------------------------------
 // Use
 
+// Read the column `margin` of a record; `first`: of the first one, which decides whether there is
+// such a column. All rows have it or none: a missing one would have to be guessed.
+static float margin_read(PieceSet *d, const LineReader *r, const cJSON *record, bool first) {
+    const cJSON *item = json_get(record, "margin");
+    if (first && item) d->margin = mem_alloc(1, sizeof *d->margin);
+    if (!item && d->margin) record_missing(r, record, "\"margin\", which earlier rows have");
+    if (!item) return 0;
+    if (!d->margin)
+        die(EXIT_BAD_INPUT, "%s:%ld: \"margin\", which earlier rows do not have", r->path,
+            r->number);
+    if (!cJSON_IsNumber(item))
+        die(EXIT_BAD_INPUT, "%s:%ld: \"margin\" is %s, expected a number", r->path, r->number,
+            json_type_name(item));
+    if (!(fabs(item->valuedouble) <= 1e6))
+        die(EXIT_BAD_INPUT, "%s:%ld: \"margin\" %g is out of range (from -1e6 to 1e6)", r->path,
+            r->number, item->valuedouble);
+    return (float)item->valuedouble;
+}
+
 // Load a set of 3 pieces an example (pairs only) or 2 (labels; of a pair both completions).
 static void pieces_load(PieceSet *d, int pieces, const Tokenizer *t, const char *path,
                         const DataOptions *o) {
@@ -226,8 +269,11 @@ static void pieces_load(PieceSet *d, int pieces, const Tokenizer *t, const char 
             die(EXIT_BAD_INPUT, "%s:%ld: \"label\" must be true or false (found %s)", path,
                 reader.number, json_type_name(label));
         draft_preference(&draft, &reader, record, pair ? 2 : 1, o->chat_format);
+        const float margin =
+            o->margins ? margin_read(d, &reader, record, d->counts.records == 0) : 0;
         pieces_encode(&w, t, &draft, o, &d->counts);
         if (!draft.fault[0]) pieces_add(d, w.ids.data, w.begin, w.end, pair || cJSON_IsTrue(label));
+        if (!draft.fault[0] && d->margin) d->margin[d->n - 1] = margin;
         if (!draft.fault[0] && pair && pieces == 2) {
             w.begin[1] = w.begin[2], w.end[1] = w.end[2];
             pieces_add(d, w.ids.data, w.begin, w.end, 0);
@@ -252,7 +298,7 @@ static void labels_load(LabelSet *d, const Tokenizer *t, const char *path, const
 }
 
 static void pieces_free(PieceSet *d) {
-    free(d->start), free(d->tokens), free(d->label);
+    free(d->start), free(d->tokens), free(d->label), free(d->margin);
     *d = (PieceSet){0};
 }
 static void pairs_free(PairSet *d) { pieces_free(d); }
@@ -270,6 +316,7 @@ static size_t pieces_count(const PieceSet *d, int i) {
 static void pairs_report(Text *out, const PairSet *d, const char *path) {
     text_print(out, "%s: %d pairs, %zu tokens of prompts, %zu chosen, %zu rejected", path, d->n,
                pieces_count(d, 0), pieces_count(d, 1), pieces_count(d, 2));
+    if (d->margin) text_print(out, ", each with its margin");
     counts_report(out, &d->counts);
 }
 static void labels_report(Text *out, const LabelSet *d, const char *path) {
@@ -278,7 +325,7 @@ static void labels_report(Text *out, const LabelSet *d, const char *path) {
     counts_report(out, &d->counts);
 }
 
-// A hash of all that a run sees of the data: lengths and tokens of the pieces, labels.
+// A hash of all that a run sees of the data: lengths and tokens of the pieces, labels, margins.
 static uint64_t pieces_hash(const PieceSet *d) {
     uint64_t hash = HASH_BEGIN;
     for (size_t i = 0; i < (size_t)d->pieces * d->n; i++) {
@@ -287,6 +334,11 @@ static uint64_t pieces_hash(const PieceSet *d) {
             hash = hash_add(hash, (uint64_t)d->tokens[k]);
     }
     for (int i = 0; i < d->n; i++) hash = hash_add(hash, d->label[i]);
+    for (int i = 0; d->margin && i < d->n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &d->margin[i], sizeof bits);
+        hash = hash_add(hash, bits);
+    }
     return hash;
 }
 static uint64_t pairs_hash(const PairSet *d) { return pieces_hash(d); }
@@ -297,9 +349,13 @@ static void pieces_split(PieceSet *train, PieceSet *eval, const PieceSet *all, d
                          uint64_t seed) {
     *train = *eval = (PieceSet){.pieces = all->pieces, .max_length = all->max_length};
     unsigned char *drawn = split_draw(all->n, fraction, seed);
+    for (int side = 0; all->margin && side < 2; side++)
+        (side ? eval : train)->margin = mem_alloc(1, sizeof *all->margin);
     for (int i = 0; i < all->n; i++) {
         const size_t *start = all->start + (size_t)all->pieces * i;
-        pieces_add(drawn[i] ? eval : train, all->tokens, start, start + 1, all->label[i]);
+        PieceSet *to = drawn[i] ? eval : train;
+        pieces_add(to, all->tokens, start, start + 1, all->label[i]);
+        if (all->margin) to->margin[to->n - 1] = all->margin[i];
     }
     free(drawn);
 }

@@ -731,6 +731,79 @@ static void test_pair_use(const Tokenizer *t, const char *path) {
     text_free(&whole), text_free(&parts[0]), text_free(&parts[1]);
 }
 
+// What a reward model needs: completions that keep their end, and the column `margin`.
+static void test_reward_pairs(const Tokenizer *t, const char *path) {
+    const char *text = "{'prompt': 'qzx', 'chosen': 'zqzq', 'rejected': 'x'}\n"       // 3 + 5
+                       "{'prompt': 'qzxqz', 'chosen': 'q', 'rejected': 'zqzq'}\n"     // 5 + 5: cut
+                       "{'prompt': 'qzxqz', 'chosen': 'q', 'rejected': 'zqzqzq'}\n"   // to 1 token
+                       "{'prompt': 'qzxqz', 'chosen': 'q', 'rejected': 'zqzqzqz'}\n"; // not at all
+    DataOptions o = {.max_length = 8, .whole = true}, keep = o;
+    keep.keep_start = true;
+    PairSet d;
+    prefs_write(path, text);
+    CHECK_DIES(0, ":4: prompt and completion have 13 tokens, context is 8: the end is cut: skipped",
+               pairs_load(&d, t, path, &o), fflush(stderr));
+    int saved = stderr_mute();
+    pairs_load(&d, t, path, &o);
+    Text got = pieces_print(&d, t);
+    const char *want = "qzx|zqzq$|x$/xqz|q$|zqzq$/z|q$|zqzqzq$/";
+    CHECK(!strcmp(got.data, want), "got \"%s\", want \"%s\"", got.data, want);
+    CHECK(d.n == 3 && d.counts.skipped == 1 && d.counts.truncated == 2, "%d pairs, %ld truncated",
+          d.n, d.counts.truncated);
+    pairs_free(&d), text_free(&got);
+    pairs_load(&d, t, path, &keep); // TRL's way: too long is too long
+    stderr_back(saved);
+    CHECK(d.n == 1 && d.counts.skipped == 3 && !d.margin, "%d pairs", d.n);
+    pairs_free(&d);
+
+    o.margins = true;
+    Text rows = {0};
+    for (int i = 0; i < 40; i++)
+        text_print(&rows, "{'prompt': '%d:', 'chosen': '%s', 'rejected': 'b', 'margin': %g}\n", i,
+                   i == 1 ? "b" : "a", i == 2 ? -1.5 : i * 0.25);
+    prefs_write(path, rows.data);
+    saved = stderr_mute();
+    pairs_load(&d, t, path, &o);
+    CHECK(d.n == 39 && d.margin && d.margin[0] == 0 && d.margin[1] == -1.5f &&
+              d.margin[38] == 9.75f,
+          "margins of %d pairs", d.n);
+    PairSet train, eval, other;
+    pairs_split(&train, &eval, &d, 0.25, 7);
+    float sum = 0;
+    for (int i = 0; i < train.n; i++) sum += train.margin[i];
+    for (int i = 0; i < eval.n; i++) sum += eval.margin[i];
+    CHECK(train.n == 29 && eval.n == 10 && sum == 0.25f * (780 - 1 - 2) - 1.5f,
+          "sum of %d + %d margins %g", train.n, eval.n, sum);
+    o.margins = false; // other programs leave the column alone
+    pairs_load(&other, t, path, &o);
+    stderr_back(saved);
+    CHECK(!other.margin && pairs_hash(&other) != pairs_hash(&d), "without margins");
+    pairs_free(&d), pairs_free(&train), pairs_free(&eval), pairs_free(&other), text_free(&rows);
+    o.margins = true;
+    const struct {
+        const char *margin, *message;
+    } bad[] = {
+        {", 'margin': '1'", ":2: \"margin\" is a string, expected a number"},
+        {", 'margin': null", ":2: \"margin\" is null, expected a number"},
+        {", 'margin': [1]", ":2: \"margin\" is an array, expected a number"},
+        {", 'margin': 1e7", ":2: \"margin\" 1e+07 is out of range"},
+        {", 'margin': -1e999", ":2: \"margin\" -inf is out of range"},
+        {"", ":2: missing \"margin\", which earlier rows have (keys: prompt, chosen, rejected)"},
+    };
+    for (int i = 0; i < COUNT(bad); i++) {
+        char *two = text_format("{'prompt': 'x', 'chosen': 'a', 'rejected': 'b', 'margin': 1}\n"
+                                "{'prompt': 'x', 'chosen': 'a', 'rejected': 'c'%s}\n",
+                                bad[i].margin);
+        prefs_write(path, two);
+        CHECK_DIES(EXIT_BAD_INPUT, bad[i].message, pairs_load(&d, t, path, &o));
+        free(two);
+    }
+    prefs_write(path, "{'prompt': 'x', 'chosen': 'a', 'rejected': 'b'}\n"
+                      "{'prompt': 'x', 'chosen': 'a', 'rejected': 'c', 'margin': 1}\n");
+    CHECK_DIES(EXIT_BAD_INPUT, ":2: \"margin\", which earlier rows do not have",
+               pairs_load(&d, t, path, &o));
+}
+
 // 1,024 pairs of HH-RLHF: how many there are of each kind, and that prompt and completions together
 // are the texts of the file.
 static void test_hh(void) {
@@ -803,6 +876,7 @@ int main(void) {
     test_pair_bad_files(&t, jsonl);
     test_pair_batches(&t, jsonl);
     test_pair_use(&t, jsonl);
+    test_reward_pairs(&t, jsonl);
     test_hh();
     tokenizer_free(&t);
     unlink(jsonl), unlink(txt), rmdir(dir);
