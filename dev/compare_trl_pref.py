@@ -8,8 +8,8 @@ rows and order, and compare what they log.
 SHARED (or $ALIGN_TEST_DATA) holds data/hh_harmless_pairs.jsonl and gpt2_tokenizer/. The exit code is the verdict over
 20 AdamW steps and an evaluation after them: loss within 1e-4 relative at every step; gradient norm within 1e-4 at the
 first step and 1e-2 at the others; log-probs, rewards / beta, margins / beta, kl and log-odds within 1e-6 times the
-mean |log-prob| of a row; accuracies equal, but for rows whose margin is within that; step, epoch, learning rate and
-num_tokens equal. logits/* and mean_token_accuracy are TRL's alone.
+mean |log-prob| of a row; accuracies equal, but for rows whose margin is within that; entropy and logits/* within 1e-4
+relative; mean_token_accuracy, step, epoch, learning rate and num_tokens equal.
 
 What has to be set for both to do the same (TRL 1.16, transformers 5.24; files named are theirs):
 - bf16=False, gradient_checkpointing=False, use_cpu=True, train_sampling_strategy="sequential", dropout 0 in
@@ -34,10 +34,12 @@ What TRL logs, and where that is not the mean over rows:
 - Every figure is the mean over a batch's rows or tokens, then over the batches since the last line. In the log of
   training that is one batch. The evaluation is one batch for DPO and ORPO, so that TRL's means of means are plain
   means. For KTO it must be batches of the training's size, because y' goes round in blocks of that
-  (per_device_train_batch_size in `_prepare_dataset`); each has as many rows of either class, and entropy, a mean over
-  tokens, is compared with a wider bound. Ours runs in batches of 2: it must not depend on them.
+  (per_device_train_batch_size in `_prepare_dataset`); each has as many rows of either class, and entropy and logits/*,
+  means over tokens, are compared with a wider bound. Ours runs in batches of 2: it must not depend on them.
 - rewards/chosen and /rejected are beta * log-ratio whatever the loss; for ORPO beta * mean log-prob of a token.
 - logps/* are sums over the completion with its end-of-text, for ORPO means.
+- logits/* are means over the vocabulary, then over the tokens of the completions. For ORPO TRL takes the mean over the
+  whole batch, prompts and padding included, so there they are not compared.
 - At equal weights TRL's margins are exactly 0, so its accuracy is 0. Ours may have rounding there: the rule above.
 - num_tokens: DPO counts the prompt with both completions, KTO leaves out the mismatched rows. ORPO has none.
 
@@ -257,16 +259,18 @@ NATS = {"logps/chosen": False, "logps/rejected": False, "rewards/chosen": True, 
         "rewards/margins": True, "kl": False, "log_odds_chosen": False, "log_odds_ratio": False}
 
 
-LOGGED = set(NATS) | {"loss", "nll_loss", "rewards/accuracies"}
+LOGGED = set(NATS) | {"loss", "nll_loss", "rewards/accuracies", "logits/chosen", "logits/rejected", "mean_token_accuracy"}
 
 
-def distances(ours, theirs, beta, prefix="", entropy_bound=1e-4):
+def distances(ours, theirs, beta, prefix="", token_bound=1e-4):
     """Every metric of TRL's entry that has a meaning here: name -> (distance, bound)."""
     result = {}
     size = [abs(theirs[prefix + name]) for name in ("logps/chosen", "logps/rejected") if prefix + name in theirs]
     size = sum(size) / len(size)
-    for name, bound in (("loss", 1e-4), ("nll_loss", 1e-4), ("entropy", entropy_bound)):
-        if prefix + name in theirs:
+    orpo = prefix + "nll_loss" in theirs
+    for name, bound in (("loss", 1e-4), ("nll_loss", 1e-4), ("entropy", token_bound), ("logits/chosen", token_bound),
+                        ("logits/rejected", token_bound), ("mean_token_accuracy", 1e-6)):
+        if prefix + name in theirs and not (orpo and name.startswith("logits/")):
             result[prefix + name] = (relative(ours[prefix + name], theirs[prefix + name]), bound)
     for name, is_reward in NATS.items():
         if prefix + name in theirs:
@@ -313,8 +317,8 @@ def compare(ours, ours_eval, theirs, theirs_eval, method, beta):
             check(where, "num_tokens", a["num_tokens"] != b["num_tokens"], 0)
         for name, (apart, bound) in distances(a, b, beta).items():
             check(where, name, apart, bound)
-    entropy_bound = 1e-2 if method == "kto" else 1e-4
-    for name, (apart, bound) in distances(ours_eval, theirs_eval, beta, "eval_", entropy_bound).items():
+    token_bound = 1e-2 if method == "kto" else 1e-4
+    for name, (apart, bound) in distances(ours_eval, theirs_eval, beta, "eval_", token_bound).items():
         check("evaluation", name, apart, bound)
     print("furthest apart: " + ", ".join(f"{name} {apart:.1e}" for name, apart in worst.items()))
     norm32 = max(relative(b["norm32"], b["grad_norm"]) for b in theirs)
