@@ -79,7 +79,7 @@ static void prompts_load(PromptSet *d, const Tokenizer *t, int vocab_size, const
             if (!w.ids.n) tokens_append(&w.ids, t->eos_id);
         }
         const size_t n = w.ids.n, room = (size_t)o->max_length, begin = n > room ? n - room : 0;
-        d->counts.truncated += begin > 0;
+        d->counts.truncated += begin > 0 && !draft.fault[0];
         if (!draft.fault[0]) pieces_add(d, w.ids.data, &begin, &n, 0);
         record_done(&d->counts, &draft, &reader, record);
     }

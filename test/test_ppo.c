@@ -1,0 +1,390 @@
+// Tests of train_ppo.c from within: prompts; the rollout's numbers; the first minibatch's ratio; the
+// gradient of the whole loss, policy and critic, against central differences; that nothing but the
+// tokens of completions is ever read. test_ppo.sh runs the program as a user does.
+#define main ppo_main
+#include "../train_ppo.c"
+#undef main
+#include "test.h"
+
+// ------------------------------------------------------------------------------------------------
+// Prompts
+
+static char *root; // where the test writes, removed at the end
+
+// A file with this text; free() its path.
+static char *text_file(const char *text) {
+    char *path = path_join(root, "prompts.jsonl");
+    FILE *file = fopen(path, "wb");
+    if (!file || fputs(text, file) < 0 || fclose(file)) die(EXIT_IO, "%s: write", path);
+    return path;
+}
+
+// Load prompts from this text; dies as prompts_load does.
+static PromptSet load_prompts(const char *text, const Tokenizer *t, int vocab, int max_length) {
+    PromptSet d;
+    const DataOptions o = {.max_length = max_length, .chat_format = CHAT_HH};
+    char *path = text_file(text);
+    prompts_load(&d, t, vocab, path, &o);
+    free(path);
+    return d;
+}
+
+// True if prompt i of the set is the tokens of this text (or EOS, if it is empty).
+static bool is_text(const PromptSet *d, int i, const Tokenizer *t, const char *text) {
+    TokenList want = {0};
+    tokenizer_encode(t, &want, text, strlen(text), true);
+    if (!want.n) tokens_append(&want, t->eos_id);
+    const size_t n = d->start[i + 1] - d->start[i];
+    const bool same =
+        n == want.n && !memcmp(d->tokens + d->start[i], want.data, n * sizeof *want.data);
+    tokens_free(&want);
+    return same;
+}
+
+// True if prompt i is the last n tokens of this text, which has more.
+static bool is_tail(const PromptSet *d, int i, const Tokenizer *t, const char *text, size_t n) {
+    TokenList all = {0};
+    tokenizer_encode(t, &all, text, strlen(text), true);
+    const bool same = all.n > n && d->start[i + 1] - d->start[i] == n &&
+                      !memcmp(d->tokens + d->start[i], all.data + all.n - n, n * sizeof *all.data);
+    tokens_free(&all);
+    return same;
+}
+
+static void test_prompts(void) {
+    Tokenizer t;
+    tokenizer_load(&t, "data");
+    const int V = t.vocab_size;
+    const struct {
+        const char *text, *message;
+    } odd[] = {
+        {"", "contains no records"},
+        {"{\"text\": \"a\"}\n", ":1: missing \"prompt\" or \"prompt_ids\" (keys: text)"},
+        {"{\"prompt\": 1}\n", ":1: \"prompt\" is a number, expected a string"},
+        {"{\"prompt\": null}\n", ":1: \"prompt\" is null, expected a string"},
+        {"{\"prompt\": []}\n", ":1: \"prompt\" has no messages"},
+        {"{\"prompt\": [{\"role\": \"cook\", \"content\": \"a\"}]}\n", "prompt[0].role \"cook\""},
+        {"{\"prompt_ids\": 3}\n", ":1: \"prompt_ids\" is a number, expected a list of token ids"},
+        {"{\"prompt_ids\": [1, \"2\"]}\n", ":1: prompt_ids[1] is a string, expected a token id"},
+        {"{\"prompt_ids\": [0.5]}\n", ":1: prompt_ids[0] is no whole number, expected a token id"},
+        {"{\"prompt_ids\": [1]}\n{\"prompt_ids\": [1481]}\n",
+         ":2: prompt_ids[0]: token id 1481 is outside the model's vocabulary of 1481"},
+        {"{\"prompt_ids\": [-1]}\n", ":1: prompt_ids[0]: token id -1 is outside"},
+        {"{\"prompt_ids\": []}\n", "all 1 records were skipped"},
+    };
+    for (int i = 0; i < COUNT(odd); i++)
+        CHECK_DIES(EXIT_BAD_INPUT, odd[i].message, load_prompts(odd[i].text, &t, V, 9));
+    CHECK_DIES(EXIT_BAD_INPUT, ":1: \"prompt\" is text, and there is no tokenizer",
+               load_prompts("{\"prompt\": \"a\"}\n", NULL, V, 9));
+
+    PromptSet d = load_prompts("{\"prompt\": \"The plot\", \"chosen\": 7, \"completion\": null}\n"
+                               "{\"prompt\": \"\"}\n"
+                               "{\"prompt_ids\": [5, 0, 1480], \"prompt\": 9}\n"
+                               "{\"prompt_ids\": []}\n"
+                               "{\"prompt\": [{\"role\": \"user\", \"content\": \"good\"},"
+                               " {\"role\": \"assistant\", \"content\": \"bad\"}]}\n"
+                               "{\"prompt\": \"The plot is so very good that I loved it\"}\n"
+                               "{\"prompt\": [{\"role\": \"user\", \"content\": \"ok\"}]}\n",
+                               &t, V, 8);
+    CHECK(d.n == 5 && d.counts.skipped == 2 && d.counts.records == 7 && d.counts.truncated == 2,
+          "%d prompts, %ld skipped, %ld cut", d.n, d.counts.skipped, d.counts.truncated);
+    CHECK(is_text(&d, 0, &t, "The plot"), "text");
+    CHECK(is_text(&d, 1, &t, ""), "an empty text is EOS");
+    CHECK(d.start[3] - d.start[2] == 3 && d.tokens[d.start[2]] == 5 &&
+              d.tokens[d.start[2] + 2] == 1480,
+          "ids go before text");
+    CHECK(is_tail(&d, 3, &t, "The plot is so very good that I loved it", 8), "cut from the left");
+    CHECK(is_tail(&d, 4, &t, "\n\nHuman: ok\n\nAssistant:", 8), "messages");
+    prompts_free(&d), tokenizer_free(&t);
+}
+
+// ------------------------------------------------------------------------------------------------
+// A tiny policy whose weights are large enough that its predictions are far from uniform, a
+// reference that differs from it, a critic that differs from both
+
+enum { ROWS = 13, PROMPT = 5, RESPONSE = 9, EOS = 3 };
+
+typedef struct {
+    GPT2 policy, own, ref;
+    GPT2 *critic;
+    Rollout rollout;
+    Work work;
+} Setting;
+
+static void make_model(GPT2 *m, uint64_t seed, bool score) {
+    const GPT2Config c = {.vocab_size = 11,
+                          .n_positions = PROMPT + RESPONSE,
+                          .n_embd = 16,
+                          .n_layer = 2,
+                          .n_head = 2,
+                          .n_inner = 64,
+                          .layer_norm_epsilon = 1e-5f,
+                          .initializer_range = 0.3f,
+                          .bos_token_id = EOS,
+                          .eos_token_id = EOS,
+                          .pad_token_id = -1,
+                          .score_head = score};
+    gpt2_create(m, c);
+    gpt2_init_random(m, seed);
+    m->temperature = 0.7f;
+}
+
+// Sample a rollout, score it and fill in all of its numbers.
+static void setting_make(Setting *s, bool shared, int B) {
+    Batch prompts = {0};
+    Sampler sampler = {0};
+    const SampleOptions o = {
+        .temperature = 0.7, .top_p = 1, .seed = 5, .max_new_tokens = RESPONSE, .eos_id = EOS};
+    *s = (Setting){0};
+    make_model(&s->policy, 1, shared), make_model(&s->ref, 2, false);
+    s->critic = &s->policy;
+    if (!shared) make_model(s->critic = &s->own, 3, true);
+    gpt2_train_begin(&s->policy, false);
+    if (!shared) gpt2_train_begin(s->critic, false);
+    rollout_alloc(&s->rollout, ROWS, PROMPT + RESPONSE);
+    work_alloc(&s->work, ROWS, PROMPT + RESPONSE);
+    for (int i = 0; i < ROWS; i++) {
+        Rng rng = rng_make(9, (uint64_t)i);
+        int tokens[PROMPT];
+        for (int k = 0; k < PROMPT; k++) tokens[k] = (int)rng_below(&rng, 11);
+        batch_add_row(&prompts, tokens, NULL, 1 + i % PROMPT);
+        s->rollout.score[i] = (float)rng_normal(&rng);
+    }
+    sample_batch(&sampler, &s->policy, &o, &prompts, 0, &s->rollout.rows, s->rollout.finish);
+    rollout_forward(&s->rollout, &s->work, &s->policy, s->critic, &s->ref, B);
+    batch_free(&prompts), sampler_free(&sampler);
+}
+
+static void setting_free(Setting *s) {
+    gpt2_free(&s->policy), gpt2_free(&s->ref), gpt2_free(&s->own);
+    rollout_free(&s->rollout), work_free(&s->work);
+}
+
+// Rewards and advantages, as in main().
+static void rollout_finish(Rollout *r) {
+    const Batch *b = &r->rows;
+    kl_estimate(r->kl, r->logp, r->ref_logp, b->mask, b->N, KL_K1);
+    rollout_reward(r, 0.1);
+    whiten(r->reward, b->mask, b->N, false);
+    gae(r->advantage, r->returns, r->reward, r->value, b->mask, b->row_start, b->R, 0.99, 0.95);
+    whiten(r->advantage, b->mask, b->N, true);
+}
+
+// Forward pass and loss of `rows` (n) in passes of B; with `learn` the way back, too.
+static PpoStats minibatch(Setting *s, const int *rows, int n, int B, double range, bool learn) {
+    Work *w = &s->work;
+    PpoStats sum = {0};
+    long tokens = 0;
+    for (int i = 0; i < n; i++) {
+        const Batch *b = &s->rollout.rows;
+        for (int t = b->row_start[rows[i]]; t < b->row_start[rows[i] + 1]; t++)
+            tokens += b->mask[t];
+    }
+    for (int i = 0; i < n; i += B) {
+        work_take(w, &s->rollout, rows + i, n - i < B ? n - i : B);
+        actor_critic_forward(w, &s->policy, s->critic, w->logp, w->value);
+        PpoStats part =
+            ppo_loss(w->dlogp, w->dvalue, w->logp, w->old_logp, w->advantage, w->value,
+                     w->old_value, w->returns, w->rows.mask, w->rows.N, tokens, range, range, 0.5);
+        if (learn) actor_critic_backward(w, &s->policy, s->critic);
+        ppo_add(&sum, &part);
+    }
+    return sum;
+}
+
+static double whole_loss(Setting *s, const int *rows, int n, double range) {
+    const PpoStats stats = minibatch(s, rows, n, n, range, false);
+    return stats.policy_loss + 0.5 * stats.value_loss;
+}
+
+// ------------------------------------------------------------------------------------------------
+
+// What a rollout consists of: rows end with EOS or are full; scores and values stand where they
+// should; the first minibatch, other rows in other passes than the rollout, has ratio 1.
+static void test_rollout(bool shared) {
+    Setting s;
+    setting_make(&s, shared, 5);
+    const Batch *b = &s.rollout.rows;
+    int ended = 0, full = 0, order[ROWS];
+    for (int i = 0; i < b->R; i++) {
+        int inside = 0, length = 0;
+        const int end = b->row_start[i + 1];
+        for (int t = b->row_start[i]; t < end; t++)
+            length += b->mask[t], inside += b->mask[t] && t + 1 < end && b->tokens[t] == EOS;
+        CHECK(inside == 0, "row %d goes on after EOS", i);
+        const bool eos = b->tokens[end - 1] == EOS;
+        CHECK((s.rollout.finish[i] == FINISH_EOS) == eos && (eos || length == RESPONSE),
+              "row %d: %d tokens, finish %s", i, length, finish_name(s.rollout.finish[i]));
+        ended += eos, full += !eos;
+    }
+    CHECK(ended > 2 && full > 0, "%d rows ended, %d are full: both should be tested", ended, full);
+
+    rollout_finish(&s.rollout);
+    kl_estimate(s.rollout.kl, s.rollout.logp, s.rollout.ref_logp, b->mask, b->N, KL_K1);
+    rollout_reward(&s.rollout, 0.1);
+    for (int i = 0; i < b->R; i++) {
+        double sum = 0, kl = 0;
+        const int last = b->row_start[i + 1] - 1;
+        for (int t = b->row_start[i]; t <= last; t++) {
+            sum += s.rollout.reward[t], kl += s.rollout.kl[t];
+            CHECK(b->mask[t] || s.rollout.reward[t] == 0, "reward of a prompt's token");
+        }
+        CHECK_NEAR(sum, s.rollout.score[i] - 0.1 * kl, 1e-5, 1e-5, "row %d: sum of rewards", i);
+        CHECK_NEAR(s.rollout.reward[last], s.rollout.score[i] - 0.1 * s.rollout.kl[last], 1e-5,
+                   1e-6, "row %d: the score is on the last token", i);
+    }
+    rollout_finish(&s.rollout);
+
+    // a value is what the head says at the token before
+    work_take(&s.work, &s.rollout, (int[]){4}, 1);
+    gpt2_forward(s.critic, &s.work.rows);
+    value_head_forward(s.critic, s.work.head);
+    for (int t = 1; t < s.work.rows.N; t++)
+        if (s.work.rows.mask[t])
+            CHECK_NEAR(s.work.head[t - 1], s.work.old_value[t], 1e-5, 1e-6, "value of token %d", t);
+
+    rng_permutation(order, ROWS, 1, 1);
+    for (int B = 1; B <= ROWS; B += 4) {
+        const PpoStats stats = minibatch(&s, order, 8, B, 0.2, false);
+        CHECK_NEAR(stats.ratio, 1, 0, 1e-5, "passes of %d: first ratio", B);
+        CHECK_NEAR(stats.ratio_squared, 1, 0, 2e-5, "passes of %d: first ratio", B);
+        CHECK(stats.clip_fraction == 0 && stats.value_clip_fraction == 0 && stats.approx_kl < 1e-10,
+              "passes of %d: clip fraction %g, approximate KL %g", B, stats.clip_fraction,
+              stats.approx_kl);
+        for (int t = 0; t < s.work.rows.N; t++)
+            CHECK(fabs(exp((double)s.work.logp[t] * s.work.rows.mask[t] -
+                           s.work.old_logp[t] * s.work.rows.mask[t]) -
+                       1) < 1e-5,
+                  "token %d: ratio", t);
+    }
+    // and in the passes of the rollout it is 1 to the bit
+    const int own[ROWS] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    const PpoStats stats = minibatch(&s, own, ROWS, 5, 0.2, false);
+    CHECK(stats.approx_kl == 0, "the same passes: approximate KL %g", stats.approx_kl);
+    setting_free(&s);
+}
+
+// Move every weight at random: the policy of a later step.
+static void perturb(GPT2 *m, double by, uint64_t seed) {
+    for (int i = 0; i < m->n_tensors; i++)
+        for (size_t k = 0; k < m->tensors[i].size; k++) {
+            Rng rng = rng_make(seed, (uint64_t)(m->tensors[i].offset + k));
+            m->params[m->tensors[i].offset + k] += (float)(by * rng_normal(&rng));
+        }
+}
+
+// The gradient of the whole loss along a random direction in each tensor of the model, against
+// central differences. float32 leaves about 1e-6 of a loss of order 1, so differences over 2e-3
+// are good to 1e-3; a token that crosses a border of clipping on the way costs as much.
+static void check_gradient(Setting *s, GPT2 *m, const int *rows, int n, double range,
+                           const char *name) {
+    double worst = 0, largest = 0;
+    const char *where = "";
+    for (int i = 0; i < m->n_tensors; i++) {
+        const Tensor *t = &m->tensors[i];
+        const double h = 1e-3;
+        double slope = 0, side[2], size = 0;
+        float *saved = mem_floats(t->size), *p = m->params + t->offset;
+        memcpy(saved, p, t->size * sizeof *p);
+        for (int sign = 0; sign < 2; sign++) {
+            Rng rng = rng_make(17, (uint64_t)i);
+            slope = size = 0;
+            for (size_t k = 0; k < t->size; k++) {
+                const double d = rng_normal(&rng);
+                slope += d * m->grads[t->offset + k], size += d * d;
+                p[k] = (float)(saved[k] + (sign ? -h : h) * d);
+            }
+            side[sign] = whole_loss(s, rows, n, range);
+            memcpy(p, saved, t->size * sizeof *p);
+        }
+        const double error = fabs((side[0] - side[1]) / (2 * h) - slope);
+        if (!(error <= worst)) worst = error, where = t->name;
+        if (fabs(slope) > largest) largest = fabs(slope);
+        free(saved);
+    }
+    CHECK(worst < 5e-3 * largest && largest > 1e-2, "%s: gradient off by %g of %g at %s", name,
+          worst, largest, where);
+}
+
+static void test_gradient(bool shared) {
+    Setting s;
+    const int rows[] = {3, 0, 7, 11, 4, 9};
+    setting_make(&s, shared, ROWS);
+    rollout_finish(&s.rollout);
+    perturb(&s.policy, 0.02, 21);
+    if (!shared) perturb(s.critic, 0.02, 22);
+    for (int wide = 0; wide < 2; wide++) {
+        const double range = wide ? 10 : 0.1;
+        const PpoStats stats = minibatch(&s, rows, COUNT(rows), 2, range, true); // three passes
+        CHECK(wide ? stats.clip_fraction == 0
+                   : stats.clip_fraction > 0.02 && stats.value_clip_fraction > 0.02,
+              "clipped: %g and %g", stats.clip_fraction, stats.value_clip_fraction);
+        check_gradient(&s, &s.policy, rows, COUNT(rows), range, shared ? "shared" : "policy");
+        if (!shared) check_gradient(&s, s.critic, rows, COUNT(rows), range, "critic");
+        memset(s.policy.grads, 0, s.policy.n_floats * sizeof(float));
+        if (!shared) memset(s.critic->grads, 0, s.critic->n_floats * sizeof(float));
+    }
+    setting_free(&s);
+}
+
+// NaN in place of every number that belongs to no token of a completion, also behind the last row:
+// losses and gradients are the same to the bit.
+static void test_poison(bool shared) {
+    Setting s;
+    const int rows[] = {3, 0, 7, 11, 4, 9};
+    float *clean = NULL;
+    PpoStats stats[2];
+    for (int poisoned = 0; poisoned < 2; poisoned++) {
+        setting_make(&s, shared, ROWS);
+        Rollout *r = &s.rollout;
+        Work *w = &s.work;
+        float *of_rollout[] = {r->logp,   r->ref_logp,  r->value,  r->kl,
+                               r->reward, r->advantage, r->returns};
+        float *of_work[] = {w->logp,     w->dlogp,     w->value,     w->dvalue,  w->head,
+                            w->old_logp, w->old_value, w->advantage, w->returns, w->dhead};
+        for (int k = 0; k < COUNT(of_rollout) && poisoned; k++)
+            for (int t = 0; t < ROWS * (PROMPT + RESPONSE); t++)
+                if (t >= r->rows.N || !r->rows.mask[t]) of_rollout[k][t] = NAN;
+        for (int k = 0; k < COUNT(of_work) && poisoned; k++)
+            for (int t = 0; t < ROWS * (PROMPT + RESPONSE); t++) of_work[k][t] = NAN;
+        rollout_finish(r);
+        perturb(&s.policy, 0.02, 21);
+        stats[poisoned] = minibatch(&s, rows, COUNT(rows), 4, 0.1, true);
+        const size_t n = s.policy.n_floats, bytes = n * sizeof(float);
+        if (!poisoned) memcpy(clean = mem_floats(n), s.policy.grads, bytes);
+        else CHECK(!memcmp(clean, s.policy.grads, bytes), "shared %d: poisoned gradient", shared);
+        double ignored;
+        CHECK(isfinite(masked_mean(r->kl, NULL, &r->rows, &ignored)) &&
+                  isfinite(masked_mean(r->returns, r->value, &r->rows, &ignored)),
+              "shared %d: poisoned means", shared);
+        setting_free(&s);
+    }
+    CHECK(!memcmp(&stats[0], &stats[1], sizeof *stats) && isfinite(stats[1].policy_loss),
+          "shared %d: poisoned statistics", shared);
+    free(clean);
+}
+
+static void test_masked_mean(void) {
+    const float x[] = {9, 1, 2, NAN, 6}, y[] = {9, 0, 1, 1, 2};
+    Batch b = {.N = 5, .mask = (unsigned char[]){0, 1, 1, 0, 1}};
+    double variance;
+    CHECK_NEAR(masked_mean(x, NULL, &b, &variance), 3, 1e-12, 0, "mean");
+    CHECK_NEAR(variance, 14.0 / 3, 1e-12, 0, "variance");
+    CHECK_NEAR(masked_mean(x, y, &b, &variance), 2, 1e-12, 0, "mean of a difference");
+    CHECK_NEAR(variance, 2, 1e-12, 0, "variance of a difference");
+}
+
+int main(void) {
+    root = text_format("/tmp/align-test-XXXXXX");
+    if (!mkdtemp(root)) die(EXIT_IO, "%s: %s", root, strerror(errno));
+    test_prompts(); // first: it forks, and there are no threads yet
+    test_masked_mean();
+    for (int shared = 0; shared < 2; shared++) {
+        test_rollout(shared);
+        test_gradient(shared);
+        test_poison(shared);
+    }
+    disk_remove(root);
+    free(root);
+    return test_end("test_ppo");
+}
