@@ -14,9 +14,9 @@ WARN = -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror
 SANITIZE = -O1 -g -march=native -fno-math-errno -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all
 LIBS = -lopenblas -lcjson -lm
 PROGRAMS = train_sft train_dpo train_kto train_orpo train_ppo train_spin generate evaluate
-TOOLS = reviews gold prefs
+TOOLS = reviews gold prefs ppo_frontier
 TESTS = losses exact common tokenizer dataset model checkpoint sample reviews stats kl reward distance ppo
-SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh
+SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh
 HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
@@ -34,6 +34,7 @@ build/$(1)/%: %.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: data/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: test/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+build/$(1)/%: dev/repro/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 $(1): $$(BUILT:%=build/$(1)/%)
 endef
 $(foreach b,plain asan clang,$(eval $(call builds,$(b))))
