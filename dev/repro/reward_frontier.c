@@ -162,12 +162,12 @@ static void scores_sample(Scores *s, Work *w, const GPT2 *ref, int n) {
 
 typedef struct {
     const char *dir;
-    double target;         // KL; 0: none
-    double kl, kl_error;   // nats a completion
+    double target;       // KL; 0: none
+    double kl, kl_error; // nats a completion
     double gold, gold_error;
     double best, gap_error; // of the frontier at this KL; standard error of best - gold
-    double share;          // of the possible gain
-    bool trusted;          // the frontier is known there, not merely bounded
+    double share;           // of the possible gain
+    bool trusted;           // the frontier is known there, not merely bounded
 } Policy;
 
 // Mean of x (prompts, n), and its standard error for these prompts: of the spread within each.
@@ -193,7 +193,8 @@ static void policy_measure(Policy *policy, Work *w, GPT2 *ref, const Scores *s, 
         die(EXIT_BAD_INPUT, "%s: a vocabulary of %d tokens, the reference's has %d", policy->dir,
             model.config.vocab_size, ref->config.vocab_size);
     model.temperature = ref->temperature;
-    double *kl = mem_alloc((size_t)total, sizeof *kl), *gold = mem_alloc((size_t)total, sizeof *gold);
+    double *kl = mem_alloc((size_t)total, sizeof *kl),
+           *gold = mem_alloc((size_t)total, sizeof *gold);
     float *token_kl = mem_floats(N), *logp = mem_floats(N), *ref_logp = mem_floats(N);
     float *scores = mem_floats((size_t)w->rows);
     for (int i = 0; i < total; i += w->rows) {
@@ -214,7 +215,7 @@ static void policy_measure(Policy *policy, Work *w, GPT2 *ref, const Scores *s, 
     double price, best_error, own_error;
     policy->best = frontier_at(s, policy->kl, &price, &best_error);
     policy->trusted = policy->kl < s->kl_max;
-    policy->share = (policy->gold - start) / (policy->best - start);
+    policy->share = policy->kl > 0.01 ? (policy->gold - start) / (policy->best - start) : 0;
     // An error of the KL moves the frontier's value by the price times as much.
     for (int i = 0; i < total; i++) gold[i] -= price * kl[i];
     stratified_mean(gold, w->prompts->R, n, &own_error);
@@ -291,8 +292,8 @@ static bool show_claims(const Policy *policies, int n, int group) {
         all &= show_claim(!falls, steps, falls, "the gold score rises with the target");
     }
     all &= show_claim(!above, n, above, "none above the frontier by more than 3 standard errors");
-    all &= show_claim(!poor, far, poor,
-                      "at KL >= 2 at least 85 % of the gain that is possible there");
+    all &=
+        show_claim(!poor, far, poor, "at KL >= 2 at least 85 % of the gain that is possible there");
     return all;
 }
 
@@ -365,7 +366,6 @@ int main(int argc, char **argv) {
     Scores scores;
     scores_sample(&scores, &work, &ref, args.samples);
     scores_limit(&scores);
-    double error, price;
     const double start = scores_at(&scores, 1e6).reward;
     printf("%d samples of %s for each of %d prompts: gold score %.3f (%.0f s)\n", args.samples,
            args.model, prompts.R, start, seconds_now() - began);
@@ -377,8 +377,7 @@ int main(int argc, char **argv) {
         const double b = scores.b_min * exp((12 - i) * log(8 / scores.b_min) / 12);
         const Priced p = scores_at(&scores, b);
         printf("%6.3f  %6.3f  %6.3f  %.3f  %10.0f\n", b, p.kl, p.reward, p.error, p.ess);
-        if (curve)
-            fprintf(curve, "%.6f,%.6f,%.6f,%.6f,%.1f\n", b, p.kl, p.reward, p.error, p.ess);
+        if (curve) fprintf(curve, "%.6f,%.6f,%.6f,%.6f,%.1f\n", b, p.kl, p.reward, p.error, p.ess);
     }
     if (curve && fclose(curve)) die(EXIT_IO, "%s: cannot write: %s", args.curve, strerror(errno));
 
@@ -386,7 +385,8 @@ int main(int argc, char **argv) {
     Policy policies[MAX_POLICIES] = {0};
     const int group = n_targets ? n_targets : n ? n : 1;
     if (n)
-        printf("\n%-34s target      KL  s.e.    gold  s.e.    best      gap  s.e.   gain\n", "policy");
+        printf("\n%-34s target      KL  s.e.    gold  s.e.    best      gap  s.e.   gain\n",
+               "policy");
     work.options.seed = rng_mix((uint64_t)args.seed); // other random numbers than the reference's
     for (int i = 0; i < n; i++) {
         Policy *p = &policies[i];
@@ -399,13 +399,13 @@ int main(int argc, char **argv) {
         fflush(stdout);
     }
     if (n)
-        printf("^ the frontier is known up to KL %.2f; beyond it this is a bound that lies above it\n",
-               scores.kl_max);
+        printf(
+            "^ the frontier is known up to KL %.2f; beyond it this is a bound that lies above it\n",
+            scores.kl_max);
     show_plot(&scores, policies, n, group);
     const bool all = n == 0 || show_claims(policies, n, group);
     if (n) printf("verdict: %s", all ? "REPRODUCED" : "NOT REPRODUCED");
     printf("%s%.0f s\n", n ? "   " : "\n", seconds_now() - began);
-    (void)error, (void)price;
 
     sampler_free(&work.sampler), batch_free(&work.asked), batch_free(&work.rows_out);
     batch_free(&prompts), prompts_free(&set), gold_free(gold), free(gold), free(scores.gold);
