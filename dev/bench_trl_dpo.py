@@ -1,12 +1,16 @@
-"""Time a DPO step at 124M: TRL's DPOTrainer against train_dpo, on the same weights, pairs and settings.
+"""Time a DPO step at 124M: TRL's DPOTrainer against train_dpo, on the same weights, pairs and settings; then what each
+of our savings brings.
 
-    python dev/bench_trl_dpo.py --data SHARED [--split build/plain/split_prompts] [--train ./train_dpo] [--steps 16]
+    make train_dpo build/plain/split_prompts build/plain/bench_dpo
+    python dev/bench_trl_dpo.py --data SHARED [--split build/plain/split_prompts] [--train ./train_dpo]
+                                [--savings build/plain/bench_dpo] [--steps 16]
 
 64 HH-RLHF pairs (explicit prompts by our cut), max_length 512, batch 4, random GPT-2 small weights, dropout 0, AdamW,
 reference log-probs computed before training in both and not counted. TRL runs in fp32 and in bf16 autocast (its
 default), with gradient checkpointing off (faster) and, for its memory, on (its default). Ours runs with shared prompts
 and without. Each contestant is a process of its own; pairs/s is that of the steps after the first; memory is the
-process's peak, reference pass included. The exit code only says that all ran.
+process's peak, reference pass included. The second table is bench_dpo's: the same pairs, a step without any saving,
+then one saving more in each line. The exit code only says that all ran.
 """
 import argparse
 import json
@@ -70,6 +74,7 @@ def main():
     parser.add_argument("--data", default=os.environ.get("ALIGN_TEST_DATA"))
     parser.add_argument("--split", default="build/plain/split_prompts")
     parser.add_argument("--train", default="./train_dpo")
+    parser.add_argument("--savings", default="build/plain/bench_dpo")
     parser.add_argument("--steps", type=int, default=PAIRS // BATCH)
     parser.add_argument("--trl", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -105,6 +110,10 @@ def main():
             rate, peak = text.stdout.split("RESULT")[1].split()
             name = f"TRL DPOTrainer {dtype}" + (", gradient checkpointing" if checkpointing != "none" else "")
             print(f"{name:44} {float(rate):7.3f}  {float(peak):7.0f}", flush=True)
+        print("\nwhat each saving brings:", flush=True)
+        subprocess.run([args.savings, "--tokenizer", os.path.join(args.data, "gpt2_tokenizer"), "--dataset", rows,
+                        "--max_length", str(LONGEST), "--batch_size", str(BATCH), "--pairs", str(BATCH * args.steps)],
+                       check=True)
 
 
 if __name__ == "__main__":
