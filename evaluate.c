@@ -416,6 +416,7 @@ static void entry_answers(Evaluation *e, Entry *entry, GPT2 *model) {
 
 // Write a file whole or not at all.
 static void file_write(const char *path, const Text *text) {
+    signal(SIGXFSZ, SIG_IGN); // a limit of file sizes is then an error of fwrite, not the end
     char *temporary = text_format("%s.tmp-%ld", path, (long)getpid());
     FILE *file = fopen(temporary, "wb");
     bool ok = file && fwrite(text->data, 1, text->size, file) == text->size && !fflush(file) &&

@@ -41,21 +41,25 @@ is() {
     awk "$@" "function abs(x) { return x < 0 ? -x : x } BEGIN { exit !($expression) }"
 }
 
-# of NAME MEASURE FIELD FILE: a field of a measure of a policy, from the JSON
+# of NAME MEASURE FIELD: a field of a measure of a policy, from the JSON file $J
 of() {
     awk -v name="{\"name\": \"$1\"," -v key="\"$2\": " '
         index($0, "{\"name\": ") { here = index($0, name) }
         index($0, "\"comparisons\"") { here = 0 }
-        here && (at = index($0, key)) { print substr($0, at + length(key)) }' "$4" |
+        here && (at = index($0, key)) { print substr($0, at + length(key)) }' "$J" |
         sed -n "s|^\([^}]*\)\"$3\": \([^,}]*\).*|\2|p" | head -n 1
 }
 
-# between A B FIELD FILE: a field of the comparison of two policies
-between() { sed -n "s|.*{\"a\": \"$1\", \"b\": \"$2\",.*\"difference\".*\"$3\": \([^,}]*\).*\"wins\".*|\1|p" "$4"; }
+# between A B FIELD: how many prompts are better, worse or ties, or p, in the comparison of A and B
+between() { sed -n "s|.*{\"a\": \"$1\", \"b\": \"$2\",[^}]*}[^}]*\"$3\": \([^,}]*\).*|\1|p" "$J"; }
 
+# mean FILE: of the first column
+mean() { awk '{ s += $1 } END { print s / NR }' "$1"; }
+
+# ev [FLAG...]: a run on the pairs; its output goes to $T/log, results to $J, samples to $S
 ev() {
-    timeout 120 "$BIN/evaluate" --dataset "$T/pairs.jsonl" --max_new_tokens 20 --samples 0 --batch_size 16 \
-        --overwrite_output "$@" >"$T/log" 2>&1
+    timeout 120 "$BIN/evaluate" --dataset "$T/pairs.jsonl" --max_new_tokens 20 --samples 0 \
+        --batch_size 16 --output "$J" --samples_file "$S" --overwrite_output "$@" >"$T/log" 2>&1
     code=$?
     [ $code -eq 0 ] || { echo "exit code $code:"; tail -n 5 "$T/log"; }
     return $code
@@ -84,20 +88,27 @@ mistake() {
     fi
 }
 
-# flag WORDS FLAG...: a mistake in a flag; data WORDS TEXT [FLAG...]: one in a data set (printf)
+# flag WORDS FLAG...: a mistake in a flag; wrong WORDS FLAG...: in what it names
 flag() {
     words=$1
     shift
     mistake 2 "$words" --models "$M" --dataset "$T/pairs.jsonl" "$@"
 }
+wrong() {
+    words=$1
+    shift
+    mistake 3 "$words" --models "$M" --dataset "$T/pairs.jsonl" --output "$T/out/x" "$@"
+}
+
+# data WORDS TEXT [FLAG...]: a mistake in a data set with this text (printf)
 data() {
     words=$1
     printf "$2" >"$T/data.jsonl"
     shift 2
-    mistake 3 "$words" --models "$M" --dataset "$T/data.jsonl" --max_new_tokens 4 "$@"
+    wrong "$words" --dataset "$T/data.jsonl" --max_new_tokens 4 "$@"
 }
 
-# ---- a model, pairs, and the model after some steps of DPO on them --------------------------------
+# ---- a model, pairs, the model after some steps of DPO on them, a reward model -------------------
 
 mkdir "$T/out"
 cat >"$T/config.json" <<'EOF'
@@ -105,50 +116,47 @@ cat >"$T/config.json" <<'EOF'
 EOF
 head -n 300 data/reviews_train.jsonl >"$T/sft.jsonl"
 head -n 60 data/prefs_eval.jsonl >"$T/pairs.jsonl"
-M=$T/sft/final D=$T/dpo/final
-check "a model" timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data --dataset "$T/sft.jsonl" \
-    --eval_dataset data/reviews_eval.jsonl --per_device_train_batch_size 16 --samples 0 --learning_rate 0.02 \
-    --max_steps 60 --logging_steps 60 --save_steps 0 --output_dir "$T/sft"
-check "another one" timeout 120 "$BIN/train_dpo" --model "$M" --dataset "$T/pairs.jsonl" --samples 0 --beta 0.1 \
-    --per_device_train_batch_size 20 --learning_rate 0.003 --max_steps 9 --save_steps 0 --eval_prompts 0 \
-    --logging_steps 1 --output_dir "$T/dpo"
+M=$T/sft/final D=$T/dpo/final J=$T/a.json S=$T/a.jsonl
+check "a model" timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data \
+    --dataset "$T/sft.jsonl" --eval_dataset data/reviews_eval.jsonl --samples 0 --max_steps 60 \
+    --per_device_train_batch_size 16 --learning_rate 0.02 --logging_steps 60 --save_steps 0 \
+    --output_dir "$T/sft"
+check "another one" timeout 120 "$BIN/train_dpo" --model "$M" --dataset "$T/pairs.jsonl" \
+    --samples 0 --max_steps 9 --per_device_train_batch_size 20 --learning_rate 0.003 \
+    --save_steps 0 --eval_prompts 0 --output_dir "$T/dpo"
 
-# ---- a policy against itself ----------------------------------------------------------------------
+# ---- a policy against itself ---------------------------------------------------------------------
 
-A=$T/self.json
-check "against itself" ev --models "a=$M,b=$M" --baseline "$M" --ref_model "$M" --gold --output "$A" \
+check "against itself" ev --models "a=$M,b=$M" --baseline "$M" --ref_model "$M" --gold \
     --dataset data/prefs_eval.jsonl
-check "KL to itself is nothing" is 'kl == 0 && sampled == 0' kl="$(of a kl mean "$A")" \
-    sampled="$(of a kl_sampled mean "$A")"
+check "KL to itself is nothing" is 'kl == 0 && sampled == 0' kl="$(of a kl mean)" \
+    sampled="$(of a kl_sampled mean)"
 check "it wins by a fair coin" is 'low < 0.5 && high > 0.5 && exact == "true"' \
-    low="$(of a wins low "$A")" high="$(of a wins high "$A")" exact="$(of a wins exact "$A")"
+    low="$(of a wins low)" high="$(of a wins high)" exact="$(of a wins exact)"
 check "not by ties alone: the baseline draws other numbers" is 'ties < n / 2' \
-    ties="$(of a wins ties "$A")" n="$(of a gold clusters "$A")"
-check "two policies draw the same: all ties" is 'd == 0 && ties == n && p == 1' \
-    d="$(of a gold mean "$A" | awk -v b="$(of b gold mean "$A")" '{ print $1 - b }')" \
-    ties="$(of a gold clusters "$A")" n="$(sed -n 's|.*{"a": "b", "b": "a",.*"ties": \([0-9]*\), "p": 1, .*|\1|p' "$A")" \
-    p="$(sed -n 's|.*{"a": "b", "b": "a",.*"ties": [0-9]*, "p": \([0-9.]*\), .*|\1|p' "$A")"
-check "accuracy against itself is half" is 'x == 0.5' x="$(of a accuracy mean "$A")"
+    ties="$(of a wins ties)" n="$(of a gold clusters)"
+check "two policies draw the same: all ties" is 'a == b && ties == n && p == 1' \
+    a="$(of a gold mean)" b="$(of b gold mean)" ties="$(between b a ties)" \
+    n="$(of a gold clusters)" p="$(between b a p)"
+check "accuracy against itself is half" is 'x == 0.5' x="$(of a accuracy mean)"
 
-# ---- a trained policy -----------------------------------------------------------------------------
+# ---- a trained policy ----------------------------------------------------------------------------
 
-A=$T/a.json S=$T/a.jsonl
 set -- --models "sft=$M,dpo=$D" --baseline data --ref_model "$M" --gold --best_of 4
-check "two policies" ev "$@" --output "$A" --samples_file "$S"
+check "two policies" ev "$@"
 cp "$T/log" "$T/table"
-n=$(of sft gold clusters "$A")
+n=$(of sft gold clusters) best="sft, best of 4"
 check "prompts are the different ones" is 'n == m' n="$n" \
     m="$(sed 's|", "chosen.*||' "$T/pairs.jsonl" | sort -u | wc -l)"
 check "KL of the trained one, two ways" \
     is 'full > 3 * error && abs(full - sampled) < 4 * other && error < other' \
-    full="$(of dpo kl mean "$A")" error="$(of dpo kl error "$A")" \
-    sampled="$(of dpo kl_sampled mean "$A")" other="$(of dpo kl_sampled error "$A")"
-check "it has learned its pairs" is 'x > 0.6' x="$(of dpo accuracy low "$A")"
+    full="$(of dpo kl mean)" error="$(of dpo kl error)" \
+    sampled="$(of dpo kl_sampled mean)" other="$(of dpo kl_sampled error)"
+check "it has learned its pairs" is 'x > 0.6' x="$(of dpo accuracy low)"
 check "the best of four has the higher score, always" is 'better > n / 3 && worse == 0' n="$n" \
-    better="$(sed -n 's|.*{"a": "sft, best of 4", "b": "sft",[^}]*}, "better": \([0-9]*\),.*|\1|p' "$A")" \
-    worse="$(sed -n 's|.*{"a": "sft, best of 4", "b": "sft",[^}]*}, "better": [0-9]*, "worse": \([0-9]*\),.*|\1|p' "$A")"
+    better="$(between "$best" sft better)" worse="$(between "$best" sft worse)"
 check "how far it may be" is 'abs(x - (log(4) - 0.75)) < 1e-8' \
-    x="$(sed -n 's|.*"sft, best of 4".*"kl_bound": \([0-9.]*\),.*|\1|p' "$A")"
+    x="$(sed -n "s|.*\"$best\".*\"kl_bound\": \([0-9.]*\),.*|\1|p" "$J")"
 
 # the samples: means and wins again
 check "each sample is there" is 'lines == n * (1 + 2 * (4 + 1))' n="$n" lines="$(wc -l <"$S")"
@@ -156,72 +164,88 @@ grep '^{"name": "dpo", ' "$S" | grep '"sample": 0,' >"$T/dpo.jsonl"
 grep '^{"name": "data (baseline)", ' "$S" >"$T/data.jsonl"
 "$BIN/gold" --dataset "$T/dpo.jsonl" >"$T/x"
 "$BIN/gold" --dataset "$T/data.jsonl" >"$T/y"
-check "mean of the samples' gold scores" is 'abs(x - y) < 1e-5' x="$(of dpo gold mean "$A")" \
-    y="$(awk '{ s += $1 } END { print s / NR }' "$T/x")"
+check "mean gold score" is 'abs(x - y) < 1e-5' x="$(of dpo gold mean)" y="$(mean "$T/x")"
 paste "$T/x" "$T/y" | awk '{ w += $1 > $2; t += $1 == $2 } END { print w, t }' >"$T/z"
-check "wins, counted again" test "$(cat "$T/z")" = "$(of dpo wins wins "$A") $(of dpo wins ties "$A")"
-check "a tie is half a win" is 'abs(rate - (wins + ties / 2) / n) < 1e-8' rate="$(of dpo wins rate "$A")" \
-    wins="$(of dpo wins wins "$A")" ties="$(of dpo wins ties "$A")" n="$n"
-check "tokens of the samples" is 'abs(x - y) < 1e-5' x="$(of dpo length mean "$A")" \
-    y="$(sed 's|.*"tokens": \([0-9]*\).*|\1|' "$T/dpo.jsonl" | awk '{ s += $1 } END { print s / NR }')"
-check "how many ended" is 'abs(x - y / n) < 1e-8' x="$(of dpo ended mean "$A")" n="$n" \
+check "wins" test "$(cat "$T/z")" = "$(of dpo wins wins) $(of dpo wins ties)"
+check "a tie is half a win" is 'abs(rate - (wins + ties / 2) / n) < 1e-8' n="$n" \
+    rate="$(of dpo wins rate)" wins="$(of dpo wins wins)" ties="$(of dpo wins ties)"
+sed 's|.*"tokens": \([0-9]*\).*|\1|' "$T/dpo.jsonl" >"$T/x"
+check "tokens" is 'abs(x - y) < 1e-4' x="$(of dpo length mean)" y="$(mean "$T/x")"
+check "how many ended" is 'abs(x - y / n) < 1e-8' x="$(of dpo ended mean)" n="$n" \
     y="$(grep -c '"finish": "eos"' "$T/dpo.jsonl")"
 
-# the table has the same numbers
-row=$(grep '^dpo  ' "$T/table")
-cell() { # cell FORMAT WHAT..: the row has this
+# cell FORMAT NUMBER..: the table's line of dpo has this
+line=$(grep '^dpo  ' "$T/table")
+cell() {
     text=$(awk "BEGIN { printf \"$1\", ${2:-x}, ${3:-x}, ${4:-x} }")
-    case $row in *"$text"*) pass ;; *) fail "no \"$text\" in: $row" ;; esac
+    case $line in *"$text"*) pass ;; *) fail "no \"$text\" in: $line" ;; esac
 }
-cell '%.2f (%.2f)' "$(of dpo gold mean "$A")" "$(of dpo gold error "$A")"
-cell '%.3f [%.3f, %.3f]' "$(of dpo wins rate "$A")" "$(of dpo wins low "$A")" "$(of dpo wins high "$A")"
-cell '%.3f (%.3f)' "$(of dpo kl mean "$A")" "$(of dpo kl error "$A")"
-cell '%.3f (%.3f)' "$(of dpo kl_sampled mean "$A")" "$(of dpo kl_sampled error "$A")"
-cell '%.3f (%.3f)' "$(of dpo nll mean "$A")" "$(of dpo nll error "$A")"
-cell '%.2f' "exp($(of dpo nll mean "$A"))"
-cell '%.3f [%.3f, %.3f]' "$(of dpo accuracy mean "$A")" "$(of dpo accuracy low "$A")" "$(of dpo accuracy high "$A")"
-cell '  %.1f  ' "$(of dpo length mean "$A")"
+for measure in kl kl_sampled nll; do
+    cell '%.3f (%.3f)' "$(of dpo $measure mean)" "$(of dpo $measure error)"
+done
+cell '%.2f (%.2f)' "$(of dpo gold mean)" "$(of dpo gold error)"
+cell '%.3f [%.3f, %.3f]' "$(of dpo wins rate)" "$(of dpo wins low)" "$(of dpo wins high)"
+cell '%.3f [%.3f, %.3f]' "$(of dpo accuracy mean)" "$(of dpo accuracy low)" \
+    "$(of dpo accuracy high)"
+cell '  %.2f  ' "exp($(of dpo nll mean))"
+cell '  %.1f  ' "$(of dpo length mean)"
 
 # the same again: same bytes, but for the names of the files
-check "again" ev "$@" --output "$T/b.json" --samples_file "$T/b.jsonl"
-same "samples are the same" "$S" "$T/b.jsonl"
-sed '/"output"/d; /"samples_file"/d' "$A" >"$T/x"
-sed '/"output"/d; /"samples_file"/d' "$T/b.json" >"$T/y"
+cp "$J" "$T/first.json"
+gold=$(of dpo gold mean) J=$T/b.json S=$T/b.jsonl
+check "again" ev "$@"
+same "samples are the same" "$T/a.jsonl" "$S"
+sed '/"output"/d; /"samples_file"/d' "$T/first.json" >"$T/x"
+sed '/"output"/d; /"samples_file"/d' "$J" >"$T/y"
 same "results are the same" "$T/x" "$T/y"
-check "one policy alone" ev --models "dpo=$D" --gold --output "$T/b.json"
-check "has the same score" test "$(of dpo gold mean "$T/b.json")" = "$(of dpo gold mean "$A")"
-check "and no KL, wins or accuracy" test "$(grep -c '"kl": null\|"wins": {"reward": null, "gold": null}\|"accuracy": null' "$T/b.json")" -eq 3
+check "one policy alone" ev --models "dpo=$D" --gold
+check "has the same score" test "$(of dpo gold mean)" = "$gold"
+check "and no KL, accuracy or wins" test "$(grep -c '"kl": null\|"accuracy": null' "$J")" -eq 2 -a \
+    "$(grep -c '"wins": {"reward": null, "gold": null}' "$J")" -eq 1
 
 # answers: the loss that train_sft shows of the same data
-check "perplexity" ev --models "$M" --dataset data/reviews_eval.jsonl --eval_prompts 3 --output "$T/b.json"
-check "is that of train_sft" is 'abs(x - y) < 1e-5' x="$(of sft nll mean "$T/b.json")" \
+check "perplexity" ev --models "$M" --dataset data/reviews_eval.jsonl --eval_prompts 3
+check "is that of train_sft" is 'abs(x - y) < 1e-5' x="$(of sft nll mean)" \
     y="$(sed -n 's|.*"eval_loss": \([0-9.]*\).*|\1|p' "$T/sft/metrics.jsonl" | tail -n 1)"
 
 # several samples of a prompt; a reward program: here the gold score once more
-check "several samples" ev --models "$D" --baseline "$M" --gold --num_return_sequences 3 --best_of 2 \
-    --reward_command "$BIN/gold" --output "$T/b.json" --samples_file "$T/b.jsonl"
-check "their number" is 'lines == 3 * n * (1 + 2 + 1)' lines="$(wc -l <"$T/b.jsonl")" n="$n"
+check "several samples" ev --models "$D" --baseline "$M" --gold --num_return_sequences 3 \
+    --best_of 2 --reward_command "$BIN/gold"
+check "their number" is 'lines == 3 * n * (1 + 2 + 1)' lines="$(wc -l <"$S")" n="$n"
 check "have clusters" is 'exact == "false" && w + t + l == 3 * n && clusters == n' n="$n" \
-    exact="$(of dpo wins exact "$T/b.json")" w="$(of dpo wins wins "$T/b.json")" clusters="$(of dpo gold clusters "$T/b.json")" \
-    t="$(of dpo wins ties "$T/b.json")" l="$(of dpo wins losses "$T/b.json")"
-check "a program's scores" is 'abs(x - y) < 1e-4' x="$(of dpo reward mean "$T/b.json")" y="$(of dpo gold mean "$T/b.json")"
+    exact="$(of dpo wins exact)" clusters="$(of dpo gold clusters)" \
+    w="$(of dpo wins wins)" t="$(of dpo wins ties)" l="$(of dpo wins losses)"
+check "a program's scores" is 'abs(x - y) < 1e-4' x="$(of dpo reward mean)" y="$(of dpo gold mean)"
 
-# no tokenizer: prompts and samples are ids; other forms of data
+# no tokenizer: prompts and samples are ids
 mkdir "$T/ids"
 cp "$M/config.json" "$M/model.safetensors" "$T/ids"
 printf '{"prompt_ids": [5, 9]}\n{"prompt_ids": [70]}\n' >"$T/ids.jsonl"
-check "ids" ev --models "$T/ids" --dataset "$T/ids.jsonl" --reward_command 'while read -r line; do echo 1.5; done' \
-    --output "$T/b.json" --samples_file "$T/b.jsonl"
-check "their samples" test "$(grep -c '"prompt_ids": \[.*\], "completion_ids": \[[0-9, ]*\]' "$T/b.jsonl")" -eq 2
-check "their score" is 'x == 1.5' x="$(of ids reward mean "$T/b.json")"
+check "ids" ev --models "$T/ids" --dataset "$T/ids.jsonl" \
+    --reward_command 'while read -r line; do echo 1.5; done'
+check "their samples" test "$(grep -c '"prompt_ids": \[.*\], "completion_ids": \[' "$S")" -eq 2
+check "their score" is 'x == 1.5' x="$(of ids reward mean)"
+
+# other forms of data
 printf '{"prompt": [{"role": "user", "content": "The plot"}]}\n' >"$T/data.jsonl"
-check "messages, greedily" ev --models "$M" --dataset "$T/data.jsonl" --temperature 0 --ref_model "$D" --output "$T/b.json"
-check "no estimate from what was not sampled" test "$(of sft kl mean "$T/b.json" | wc -l) $(grep -c '"kl_sampled": null' "$T/b.json")" = "1 1"
-head -n 4 "$T/pairs.jsonl" | sed 's|"chosen"|"label": true, "completion"|; s|, "rejected.*|}|' >"$T/data.jsonl"
-check "labelled completions are prompts" ev --models "$M" --dataset "$T/data.jsonl" --top_k 5 --ref_model "$M"
+check "messages, greedily" ev --models "$M" --dataset "$T/data.jsonl" --temperature 0 \
+    --ref_model "$D"
+check "a divergence" is 'x > 0' x="$(of sft kl mean)"
+check "but no estimate from what was not sampled" grep -q '"kl_sampled": null' "$J"
+head -n 4 "$T/pairs.jsonl" |
+    sed 's|"chosen"|"label": true, "completion"|; s|, "rejected.*|}|' >"$T/data.jsonl"
+check "labelled completions are prompts" ev --models "$M" --dataset "$T/data.jsonl" --top_k 5
 check "without answers" grep -q 'no answers; 2 different prompts' "$T/log"
 
-# ---- mistakes -------------------------------------------------------------------------------------
+# the run without arguments
+case $BIN in *plain)
+    "$BIN/evaluate" >"$T/log" 2>&1
+    check "no arguments" test $? -eq 0
+    check "show a table" grep -q '^sft, best of 4  ' "$T/log"
+    ;;
+esac
+
+# ---- mistakes ------------------------------------------------------------------------------------
 
 mistake 2 "--models is needed" --dataset "$T/pairs.jsonl"
 mistake 2 "--dataset is needed" --models "$M"
@@ -254,33 +278,41 @@ flag "already there; see --overwrite_output" --samples_file "$T/out/there"
 flag "is a directory, expected the name of a file" --output "$T/out"
 flag "name the same file" --output "$T/out/x" --samples_file "$T/out/x"
 mistake 4 "No such file or directory" --models "$M" --dataset "$T/pairs.jsonl" --output "$T/none/x"
-mistake 3 "no such directory" --models "$T/none" --dataset "$T/pairs.jsonl"
-mistake 3 "no such directory" --models "$M,$T/none" --dataset "$T/pairs.jsonl" --output "$T/out/x"
-mistake 3 "no such directory" --models "$M" --dataset "$T/pairs.jsonl" --ref_model "$T/none"
-mistake 3 "no such directory" --models "$M" --dataset "$T/pairs.jsonl" --baseline "$T/none" --gold
-mistake 3 "no such directory" --models "$M" --dataset "$T/pairs.jsonl" --reward_model "$T/none"
-mistake 3 "without a score, expected a reward model" --models "$M" --dataset "$T/pairs.jsonl" --reward_model "$M"
-mistake 3 "its vocabulary has" --models "$M" --dataset "$T/pairs.jsonl" --ref_model test/golden/tiny_gpt2
-mistake 3 "no such file" --models "$M" --dataset "$T/none"
-mistake 3 "has no tokenizer, and --gold needs text" --models "$T/ids" --dataset "$T/ids.jsonl" --gold
-mistake 3 "no tokenizer" --models "$T/ids" --dataset "$T/pairs.jsonl"
+wrong "no such directory" --models "$T/none"
+wrong "no such directory" --models "$M,$T/none"
+wrong "no such directory" --ref_model "$T/none"
+wrong "no such directory" --baseline "$T/none" --gold
+wrong "no such directory" --reward_model "$T/none"
+wrong "no such directory" --tokenizer "$T/none"
+wrong "without a score, expected a reward model" --reward_model "$M"
+wrong "its vocabulary has" --ref_model test/golden/tiny_gpt2
+wrong "no such file" --dataset "$T/none"
+wrong "has no tokenizer, and --gold needs text" --models "$T/ids" --gold
+wrong "no tokenizer" --models "$T/ids"
 cp -r "$M" "$T/other" # two tokens have changed places
 rm -f "$T/other/tokenizer.json"
 sed 's|"!": 0,|"!": 2,|; s|"#": 2,|"#": 0,|' "$M/vocab.json" >"$T/other/vocab.json"
-mistake 3 "its tokenizer is not the first policy's" --models "$M,$T/other" --dataset "$T/pairs.jsonl"
-mistake 3 "expected a number" --models "$M" --dataset "$T/pairs.jsonl" --reward_command 'read -r x; echo hello; cat >/dev/null' --output "$T/out/x"
-mistake 3 "exited with code 7" --models "$M" --dataset "$T/pairs.jsonl" --reward_command 'exit 7' --output "$T/out/x"
-mistake 3 "--reward_timeout" --models "$M" --dataset "$T/pairs.jsonl" --reward_command 'sleep 100' --reward_timeout 0.1
+wrong "its tokenizer is not the first policy's" --models "$M,$T/other"
+wrong "expected a number" --reward_command 'read -r x; echo hello; cat >/dev/null'
+wrong "exited with code 7" --reward_command 'exit 7'
+wrong "--reward_timeout" --reward_command 'sleep 100' --reward_timeout 0.1
 data "contains no records" ''
 data "missing \"prompt\"" '{"text": "a"}\n'
 data "\"prompt\" is a number" '{"prompt": 1}\n'
 data "\"completion\" is a number" '{"prompt": "a", "completion": 1}\n'
 data "missing \"rejected\"" '{"prompt": "a", "chosen": " b"}\n'
-data ":2: missing \"chosen\"" '{"prompt": "a", "chosen": " b", "rejected": " c"}\n{"prompt": "a"}\n'
+data ":2: missing \"chosen\"" \
+    '{"prompt": "a", "chosen": " b", "rejected": " c"}\n{"prompt": "a"}\n'
 data "token id 99999 is outside" '{"prompt_ids": [99999]}\n'
 data "all 1 records were skipped" '{"prompt": "a", "completion": " "}\n'
 data "has no answers to be the baseline" '{"prompt": "The plot"}\n' --gold --baseline data
 data "JSON error" '{"prompt": "a"\n'
+(
+    ulimit -f 1
+    "$BIN/evaluate" --models "$M" --dataset "$T/pairs.jsonl" --gold --samples_file "$T/out/x"
+) 2>"$T/log" >/dev/null
+check "a full disk" test $? -eq 4 -a "$(ls "$T/out")" = there
+check "is said" grep -q '^error: .*out/x: cannot write: ' "$T/log"
 echo '{"models": 3, "typo": 1}' >"$T/run.json"
 mistake 2 "unknown flag \"typo\"" --config "$T/run.json"
 
