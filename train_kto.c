@@ -15,17 +15,21 @@
 //
 // z estimates KL(pi || ref) and gets no gradient. Here it comes from the whole effective batch (all
 // accumulation steps): each prompt meets the completion of the example before it in the order of
-// that batch, the first that of the last. So z does not depend on how the batch is split, and no
-// example meets its own completion; since the order is drawn anew in each epoch, others meet then.
-// (TRL takes z from each split alone and fixes who meets whom once for all.) An update needs two
-// examples: a last one of an epoch that would have a single one joins the one before.
+// that batch, the first that of the last; examples of the same prompt are passed over, since
+// their completions fit it (the two sides of a pair). So z does not depend on how the batch is
+// split, and no example meets its own completion; since the order is drawn anew in each epoch,
+// others meet then. (TRL takes z from each split alone and fixes who meets whom once for all.) An
+// update needs two examples: a last one of an epoch that would have a single one joins the one
+// before.
 //
 // The reference's log-probs of the examples are computed once, before training, and kept in a file
 // for the next run (reference.h). Those of the mismatched completions are new in each epoch, so the
 // reference stays in memory, forward only.
 //
 // Without arguments it trains the model in data/sft on preferences between film reviews, taken
-// apart: the chosen ones are desirable, the rejected ones are not.
+// apart: the chosen ones are desirable, the rejected ones are not. From about the 20th step on its
+// log says kl 0: the mismatched texts become less likely under pi than under ref, the estimate is
+// negative, and z is cut off at 0. What is learned there is the loss without its KL term.
 #include "common.h"
 #include "flags.h"
 #include "losses.h"
@@ -100,13 +104,26 @@ static void batch_forward(Work *w, GPT2 *model, float *sum) {
     row_sum_forward(sum, w->count, w->logp, b->mask, b->row_start, b->R);
 }
 
-// z of the effective batch `rows` (total), B rows at a time: each prompt with the completion of the
-// row before it. Nothing of this is kept for a backward pass.
+// Whose completion the prompt of rows[i] meets: that of the nearest row before it in the effective
+// batch, taken as a ring, that has another prompt; if none has, that of the row before it.
+static int row_mismatched(const LabelSet *d, const int *rows, int total, int i) {
+    const size_t *own = d->start + 2 * (size_t)rows[i];
+    for (int back = 1; back < total; back++) {
+        const int other = rows[(i + total - back) % total];
+        const size_t *start = d->start + 2 * (size_t)other, n = start[1] - start[0];
+        if (n != own[1] - own[0] || memcmp(d->tokens + *start, d->tokens + *own, n * sizeof(int)))
+            return other;
+    }
+    return rows[(i + total - 1) % total];
+}
+
+// z of the effective batch `rows` (total), B rows at a time: each prompt with the completion of
+// another example. Nothing of this is kept for a backward pass.
 static double batch_kl(Work *w, GPT2 *model, GPT2 *ref, const LabelSet *data, const int *rows,
                        int total, int B) {
     for (int i = 0; i < total; i += B) {
         const int n = total - i < B ? total - i : B;
-        for (int k = 0; k < n; k++) w->other[k] = rows[(i + k + total - 1) % total];
+        for (int k = 0; k < n; k++) w->other[k] = row_mismatched(data, rows, total, i + k);
         labels_batch(&w->batch, data, rows + i, w->other, n);
         batch_forward(w, model, w->kl_sum + i);
         batch_forward(w, ref, w->kl_ref + i);

@@ -292,11 +292,11 @@ same "kto: both are the same" "$T/pairs/metrics.jsonl" "$T/apart/metrics.jsonl"
 check "kto: apo_zero_unpaired" run kto "$T/apo" --loss_type apo_zero_unpaired --ref_model "$A/final"
 check "kto: it has no KL" test "$(values kl "$T/apo/metrics.jsonl" | sort -u)" = 0
 
-# The KL term from train_sft's losses: prompts with the completion of the example before.
+# The KL term from train_sft's losses: prompts with the completion of the example before, or of the
+# nearest before that with another prompt. Examples 1 and 2, 3 and 4, 5 and 6 are pairs.
 head -n 6 "$T/kto.jsonl" >"$T/six.jsonl"
 sed 's/{"prompt": \(".*"\), "completion": \(".*"\), "label.*/\1	\2/' "$T/six.jsonl" >"$T/x"
-cut -f 2 "$T/x" | { tail -n 1; } >"$T/y"
-cut -f 2 "$T/x" | head -n 5 >>"$T/y"
+for at in 6 6 2 2 4 4; do cut -f 2 "$T/x" | sed -n ${at}p; done >"$T/y"
 cut -f 1 "$T/x" | paste - "$T/y" |
     awk -F '\t' '{ print "{\"prompt\": " $1 ", \"completion\": " $2 "}" }' >"$T/others.jsonl"
 check "kto: one step of six examples" run kto "$T/six" --dataset "$T/six.jsonl" --max_steps 1 \
