@@ -18,6 +18,7 @@
 #include "model.h"
 #include "checkpoint.h"
 #include "sample.h"
+#include "before_after.h"
 
 // The run without arguments: a tiny model wants larger steps than GPT-2 does.
 static const char preset[] =
@@ -66,11 +67,10 @@ static void evaluate(GPT2 *model, const Dataset *data, int B, MetricsLog *log, i
     printf("step %5" PRId64 "  eval_loss %.4f  eval_perplexity %.2f\n", step, loss, exp(loss));
 }
 
-// Let the model continue the beginnings of a few rows, so that one sees what the numbers mean: the
-// tokens before the first one in the loss, or the first four of a row that is learned whole.
-static void show_samples(const GPT2 *model, const Tokenizer *tokenizer, const Dataset *data,
-                         int count, const SampleOptions *options, const char *title) {
-    Batch prompts = {0}, rows = {0};
+// The beginnings of the first `count` rows, for the samples to continue: the tokens before the first
+// one in the loss, or the first four of a row that is learned whole. Release with batch_free().
+static Batch sample_prompts(const Dataset *data, int count) {
+    Batch prompts = {0};
     for (int i = 0; i < data->n && i < count; i++) {
         const size_t at = data->start[i], n = data->start[i + 1] - at;
         size_t prompt = 1;
@@ -78,25 +78,7 @@ static void show_samples(const GPT2 *model, const Tokenizer *tokenizer, const Da
         if (prompt == 1 || prompt == n) prompt = n < 4 ? n : 4;
         batch_add_row(&prompts, data->tokens + at, NULL, (int)prompt);
     }
-    if (prompts.R == 0) return;
-    Sampler sampler = {0};
-    sample_batch(&sampler, model, options, &prompts, 0, &rows, NULL);
-    printf("\n%s (prompt | completion):\n", title);
-    for (int r = 0; r < rows.R; r++) {
-        Text text = {0};
-        const int *tokens = rows.tokens + rows.row_start[r];
-        const int n = rows.row_start[r + 1] - rows.row_start[r];
-        const int n_prompt = prompts.row_start[r + 1] - prompts.row_start[r];
-        tokenizer_decode(tokenizer, &text, tokens, (size_t)n_prompt, true);
-        text_append(&text, " |", 2);
-        tokenizer_decode(tokenizer, &text, tokens + n_prompt, (size_t)(n - n_prompt), true);
-        Text clean = {0}; // a model that knows little can stop amid a character
-        text_append_repaired(&clean, text.data, text.size);
-        printf("  %s\n", clean.data);
-        text_free(&text), text_free(&clean);
-    }
-    printf("\n");
-    sampler_free(&sampler), batch_free(&prompts), batch_free(&rows);
+    return prompts;
 }
 
 int main(int argc, char **argv) {
@@ -292,7 +274,7 @@ int main(int argc, char **argv) {
     log_open(&log, output.metrics_path, output.metrics_bytes);
     stop_on_signals();
 
-    const Dataset *shown = eval.n ? &eval : &train; // rows whose beginnings the samples continue
+    Batch prompts = sample_prompts(eval.n ? &eval : &train, args.samples);
     if (eval.n && !resume) evaluate(&model, &eval, args.per_device_eval_batch_size, &log, 0, 0);
     const SampleOptions sampling = {.max_new_tokens = args.max_new_tokens,
                                     .temperature = 1,
@@ -301,7 +283,7 @@ int main(int argc, char **argv) {
                                     .vocab_size = tokenizer.vocab_size,
                                     .seed = (uint64_t)args.seed};
     if (!resume)
-        show_samples(&model, &tokenizer, shown, args.samples, &sampling, "before training");
+        texts_show(&model, &tokenizer, &prompts, args.samples, &sampling, "before training");
 
     // ---- train ---------------------------------------------------------------------------------
     const AdamW adamw = {args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.weight_decay,
@@ -402,7 +384,7 @@ int main(int argc, char **argv) {
         }
         output_close(&output);
     } else {
-        show_samples(&model, &tokenizer, shown, args.samples, &sampling, "after training");
+        texts_show(&model, &tokenizer, &prompts, args.samples, &sampling, "after training");
         char spent[32];
         printf("%s, peak memory %.0f MB\n", time_format(spent, seconds_now() - began),
                memory_peak_mb());
