@@ -5,6 +5,7 @@
 #   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
 #   make bench      speed against this machine's limits (dev/bench.c)
 #   make sft_model  data/sft again, the model that ships (about a minute)
+#   make rm_model   data/rm again, the reward model that ships (half a minute)
 #   make data       the default data set again (seconds)
 #   make prefs      the default preferences again (seconds)
 
@@ -13,10 +14,10 @@ CFLAGS = -O3 -march=native -fno-math-errno -fopenmp
 WARN = -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror
 SANITIZE = -O1 -g -march=native -fno-math-errno -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all
 LIBS = -lopenblas -lcjson -lm
-PROGRAMS = train_sft train_dpo train_kto train_orpo train_ppo train_spin generate evaluate
+PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate
 TOOLS = reviews gold prefs ppo_frontier
 TESTS = losses exact common tokenizer dataset model checkpoint sample reviews stats kl reward distance ppo
-SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh
+SCRIPTS = test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh
 HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
@@ -51,6 +52,9 @@ build/plain/bench: dev/bench.c $(HEADERS)
 sft_model: train_sft
 	./train_sft && rm -rf data/sft && cp -r out/sft/final data/sft
 
+rm_model: train_rm
+	./train_rm && rm -rf data/rm && cp -r out/rm/final data/rm
+
 data: build/plain/reviews
 	build/plain/reviews --write_data data
 
@@ -60,4 +64,4 @@ prefs: build/plain/prefs
 clean:
 	rm -rf build $(PROGRAMS)
 
-.PHONY: all plain asan clang test bench sft_model data prefs clean
+.PHONY: all plain asan clang test bench sft_model rm_model data prefs clean

@@ -1,0 +1,363 @@
+#!/bin/sh
+# Tests of train_rm as a user runs it, on a few pairs and a model of one layer from train_sft: logs,
+# equal ways to the same numbers, margins, the padding token, normalised scores, scores of a file,
+# resuming, and the mistakes that only this program knows (test_programs.sh has those of all). Run
+# from the repository's root with BIN set to a build (build/plain, build/asan, build/clang).
+set -u
+: "${BIN:?set it to build/plain, build/asan or build/clang}"
+export OMP_WAIT_POLICY=passive LC_ALL=C OMP_NUM_THREADS=2
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+trap 'exit 1' HUP INT TERM
+passed=0 failed=0 skipped=0
+
+# ---- helpers -------------------------------------------------------------------------------------
+
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
+
+# check WHAT COMMAND...: the command must succeed
+check() {
+    what=$1
+    shift
+    if "$@" >"$T/check" 2>&1; then pass; else fail "$what"; head -n 20 "$T/check"; fi
+}
+
+# refuse WHAT COMMAND...: the command must not succeed
+refuse() {
+    what=$1
+    shift
+    if "$@" >"$T/check" 2>&1; then fail "$what"; else pass; fi
+}
+
+# same WHAT FILE FILE: equal to the byte
+same() { check "$1" cmp "$2" "$3"; }
+
+# A run of the tiny model into the directory $1 with more flags; the log goes to $T/log.
+M=$T/model
+TINY="--model $M --dataset $T/train.jsonl --per_device_train_batch_size 4 --learning_rate 0.003
+      --logging_steps 1 --save_steps 0 --max_steps 5"
+rm_() { timeout 120 "$BIN/train_rm" "$@"; }
+run() {
+    to=$1
+    shift
+    rm_ $TINY --output_dir "$to" "$@" >"$T/log" 2>&1
+    code=$?
+    [ $code -eq 0 ] || { echo "exit code $code:"; tail -n 5 "$T/log"; }
+    return $code
+}
+
+# fails CODE WORDS COMMAND...: it must end with this exit code and one line `error: ..` with these
+# words (warnings may stand before it), and leave nothing behind in $OUT.
+OUT=$T/out
+fails() {
+    want=$1 words=$2
+    shift 2
+    "$@" >"$T/stdout" 2>"$T/stderr"
+    code=$?
+    errors=$(grep -v '^warning: ' "$T/stderr")
+    wrong=
+    [ $code -eq "$want" ] || wrong="exit code $code, expected $want"
+    [ "$(printf '%s\n' "$errors" | wc -l)" -eq 1 ] || wrong="$wrong; not one line"
+    case $errors in
+    "error: "*"$words"*) ;;
+    *) wrong="$wrong; expected \"error: ..$words\"" ;;
+    esac
+    [ ! -e "$OUT" ] || wrong="$wrong; there is an output"
+    if [ -z "$wrong" ]; then pass; else
+        fail "$wrong: $(echo "$*" | tail -c 200)"
+        head -n 20 "$T/stderr"
+        rm -rf "$OUT"
+    fi
+}
+mistake() { # mistake CODE WORDS [FLAG...]: of training
+    want=$1 words=$2
+    shift 2
+    fails "$want" "$words" rm_ $TINY --output_dir "$OUT" "$@"
+}
+
+# values KEY FILE: the values of a key in the rows that have it
+values() { sed -n "s|.*\"$1\": \([^,}]*\).*|\1|p" "$2"; }
+
+# columns FILE FILE TOLERANCE: two files of numbers agree (relative, below 1 absolute)
+columns() {
+    paste "$1" "$2" | awk -v tolerance="$3" '
+        function abs(x) { return x < 0 ? -x : x }
+        { n++; scale = abs($2) > 1 ? abs($2) : 1
+          if (NF != 2 || !(abs($1 - $2) <= tolerance * scale)) { bad = 1; print } }
+        END { exit bad || !n }'
+}
+near_all() { # near_all WHAT DIR DIR TOLERANCE: all that the step does agrees
+    for key in loss accuracy margin min_reward mean_reward max_reward grad_norm; do
+        values $key "$T/$2/metrics.jsonl" >"$T/x"
+        values $key "$T/$3/metrics.jsonl" >"$T/y"
+        check "$1: $key" columns "$T/x" "$T/y" "$4"
+    done
+}
+first() { # first KEY DIR VALUE: the key's first value is this
+    values "$1" "$T/$2/metrics.jsonl" | head -n 1 >"$T/x"
+    echo "$3" >"$T/y"
+    columns "$T/x" "$T/y" 1e-5
+}
+
+# pairs FROM: 40 pairs of reviews; what is rejected is the end of another review
+pairs() {
+    sed -n "$1,$(($1 + 79))p" data/reviews_train.jsonl | awk -F '"completion": ' '
+        { sub(/}$/, "", $2) }
+        NR <= 40 { head[NR] = $1; chosen[NR] = $2 }
+        NR > 40 { i = NR - 40
+            print head[i] "\"chosen\": " chosen[i] ", \"rejected\": " $2 "}" }'
+}
+pairs 1 >"$T/train.jsonl"
+pairs 101 >"$T/eval.jsonl"
+cat >"$T/config.json" <<'END'
+{"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 64}
+END
+if ! timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data \
+    --dataset data/reviews_eval.jsonl --max_steps 30 --learning_rate 0.01 --samples 0 \
+    --save_steps 0 --output_dir "$T/sft" >"$T/log" 2>&1; then
+    cat "$T/log"
+    exit 1
+fi
+mv "$T/sft/final" "$M"
+
+# ---- one run -------------------------------------------------------------------------------------
+
+set -- --eval_dataset "$T/eval.jsonl" --eval_steps 3 --normalize_rewards 70 --max_new_tokens 12 \
+    --per_device_eval_batch_size 16
+check "a run with evaluation and normalisation" run "$T/a" "$@"
+check "the log tells what happened" sh -c "grep -q '^step     5/5  loss' '$T/log' &&
+    grep -q '40 pairs' '$T/log' && grep -q '^$M: 70 samples, .* end with EOS' '$T/log' &&
+    grep -q '^calibration, error 0' '$T/log' && grep -q 'padding token 1481' '$T/log' &&
+    grep -q '^scores of the samples: .*; normalised: -*0.0000, 1.0000' '$T/log'"
+check "metrics.jsonl has TRL's keys, and its values are sane" awk -F '[:,}]' '
+    function abs(x) { return x < 0 ? -x : x }
+    {
+        keys = ""
+        for (i = 1; i < NF; i += 2) {
+            key = $i
+            gsub(/[ "{]/, "", key)
+            keys = keys key " "
+            v[key] = $(i + 1)
+        }
+    }
+    keys == "step epoch loss accuracy margin min_reward mean_reward max_reward grad_norm " \
+            "learning_rate num_tokens " {
+        n++
+        if (abs(v["epoch"] - v["step"] / 10) > 1e-6) bad = bad " epoch"
+        if (!(v["min_reward"] < v["mean_reward"] && v["mean_reward"] < v["max_reward"]))
+            bad = bad " rewards"
+        if (v["accuracy"] < 0 || v["accuracy"] > 1) bad = bad " accuracy"
+        if (abs(v["learning_rate"] - 0.003 * (6 - v["step"]) / 5) > 1e-9) bad = bad " rate"
+        next
+    }
+    keys == "step epoch eval_loss eval_accuracy eval_margin eval_min_reward eval_mean_reward " \
+            "eval_max_reward eval_accuracy_low eval_accuracy_high eval_calibration_error " {
+        evals++
+        if (!(v["eval_accuracy_low"] < v["eval_accuracy"] &&
+              v["eval_accuracy"] < v["eval_accuracy_high"])) bad = bad " interval"
+        next
+    }
+    keys == "step samples/mean samples/deviation " { samples++; next }
+    { bad = bad " keys " keys }
+    END { print bad; exit bad != "" || n != 5 || evals != 3 || samples != 1 }' "$T/a/metrics.jsonl"
+check "the same seed again" run "$T/again" "$@"
+same "the same seed gives the same log" "$T/a/metrics.jsonl" "$T/again/metrics.jsonl"
+same "and the same bits" "$T/a/final/model.safetensors" "$T/again/final/model.safetensors"
+check "run.json as --config" rm_ --config "$T/a/run.json" --output_dir "$T/config"
+same "run.json makes the run again" "$T/a/metrics.jsonl" "$T/config/metrics.jsonl"
+
+# The padding token: a row and a name of its own, and no second one when training goes on.
+check "a padding token apart from EOS" sh -c "
+    grep -q '\"vocab_size\": 1482' '$T/a/final/config.json' &&
+    grep -q '\"pad_token_id\": 1481' '$T/a/final/config.json' &&
+    grep -q '\"pad_token\": \"\[PAD\]\"' '$T/a/final/tokenizer_config.json' &&
+    grep -q '\"1481\": {\"content\": \"\[PAD\]\"' '$T/a/final/tokenizer_config.json' &&
+    grep -q '{\"id\":1481,\"special\":true,\"content\":\"\[PAD\]\"' '$T/a/final/tokenizer.json'"
+check "a reward model to begin with" run "$T/more" --model "$T/a/final" --max_steps 1
+same "its tokenizer stays" "$T/a/final/tokenizer.json" "$T/more/final/tokenizer.json"
+same "its config stays" "$T/a/final/config.json" "$T/more/final/config.json"
+
+check "a longer run" run "$T/long" --max_steps 60 --logging_steps 10
+check "margin and accuracy rise" sh -c "values() { sed -n \"s|.*\\\"\$1\\\": \\([^,}]*\\).*|\\1|p\" \
+    '$T/long/metrics.jsonl' | tail -n 1; }
+    echo \$(values loss) \$(values margin) \$(values accuracy) |
+    awk '{ print; exit !(\$1 < 0.5 && \$2 > 1 && \$3 > 0.85) }'"
+
+# ---- the loss ------------------------------------------------------------------------------------
+
+sed 's/}$/, "margin": 1}/' "$T/train.jsonl" >"$T/margin.jsonl"
+for init in zero random; do
+    check "score_init $init" run "$T/$init" --score_init $init --max_steps 2
+done
+check "a score of 0 is even" first loss zero 0.69314718
+refuse "a random one is not" first loss random 0.69314718
+check "margins" run "$T/margin" --score_init zero --dataset "$T/margin.jsonl" --max_steps 2
+check "the report tells of them" grep -q ' rejected, each with its margin' "$T/log"
+check "a margin of 1" first loss margin 1.3132617
+check "centering" run "$T/center" --center_rewards_coefficient 10 --max_steps 40 \
+    --logging_steps 40 --learning_rate 0.001
+run "$T/free" --max_steps 40 --logging_steps 40 --learning_rate 0.001
+check "it keeps the mean near 0" sh -c "
+    cat '$T/center/metrics.jsonl' '$T/free/metrics.jsonl' | sed 's/.*\"mean_reward\": //' |
+    awk -F, '{ m[NR] = \$1 < 0 ? -\$1 : \$1 } END { print m[1], m[2]; exit !(m[1] < 0.1) }'"
+
+# ---- equal ways ----------------------------------------------------------------------------------
+
+run "$T/one" --per_device_train_batch_size 8 --dataset "$T/margin.jsonl"
+run "$T/four" --per_device_train_batch_size 2 --gradient_accumulation_steps 4 \
+    --dataset "$T/margin.jsonl"
+run "$T/uneven" --per_device_train_batch_size 3 --gradient_accumulation_steps 3
+run "$T/nine" --per_device_train_batch_size 9
+run "$T/apart" --per_device_train_batch_size 8 --dataset "$T/margin.jsonl" --share_prompt false
+run "$T/less" --per_device_train_batch_size 8 --dataset "$T/margin.jsonl" --gradient_checkpointing
+OMP_NUM_THREADS=1 run "$T/thread" --per_device_train_batch_size 8 --dataset "$T/margin.jsonl"
+near_all "8 pairs and 4 times 2" four one 1e-5
+near_all "9 pairs and 3 times 3, the last update of an epoch short" uneven nine 1e-5
+near_all "a shared prompt and two rows" apart one 1e-5
+near_all "recomputed activations" less one 1e-5
+near_all "one thread and two" thread one 1e-5
+
+# ---- scores of a file ----------------------------------------------------------------------------
+
+score() { rm_ --model "$T/$1/final" --score "$2" --per_device_eval_batch_size "${3:-7}"; }
+check "scores of pairs" sh -c "timeout 120 '$BIN/train_rm' --model '$T/long/final' \
+    --score '$T/eval.jsonl' >'$T/pairs' 2>'$T/log' && test \"\$(wc -l <'$T/pairs')\" -eq 40"
+check "the report" grep -q \
+    "^$T/eval.jsonl: 80 scores, mean .*, standard deviation .*, accuracy 0\\." "$T/log"
+sed 's/\(.*\)"chosen": \(.*\), "rejected": \(.*\)}/\1"completion": \2}\n\1"completion": \3}/' \
+    "$T/eval.jsonl" >"$T/single.jsonl"
+score long "$T/single.jsonl" >"$T/x" 2>"$T/log"
+tr '\t' '\n' <"$T/pairs" >"$T/y"
+check "of completions the same" columns "$T/x" "$T/y" 1e-5
+check "to a file" rm_ --model "$T/long/final" --score "$T/eval.jsonl" --output "$T/scores"
+same "as to standard output" "$T/scores" "$T/pairs"
+printf '%s\n' '{"prompt": "I", "completion": " loved it."}' '{"prompt": "I", "completion": " "}' \
+    '{"messages": [{"role": "user", "content": "Good?"}, {"role": "assistant", "content": "No."}]}' \
+    '{"prompt": "I", "chosen": " a", "rejected": " a"}' >"$T/mixed.jsonl"
+score long "$T/mixed.jsonl" >"$T/x" 2>"$T/log"
+check "rows that have no score" awk -F '\t' '
+    { want = NR == 4 ? 2 : 1; nan = NR == 2 || NR == 4
+      if (NF != want || (nan ? $1 != "nan" : $1 !~ /^-?[0-9.e-]+$/)) { bad = 1; print } }
+    END { exit bad || NR != 4 }' "$T/x"
+check "are counted" grep -q '2 scores, .*; 2 of 4 records skipped' "$T/log"
+check "and named" grep -q '^warning: .*mixed.jsonl:2: "completion" is empty: skipped' "$T/log"
+
+# What a run says of its last evaluation is what --score says of the model.
+check "a run with evaluation" run "$T/eval" --eval_dataset "$T/eval.jsonl" --max_steps 8
+values eval_accuracy "$T/eval/metrics.jsonl" | tail -n 1 >"$T/y"
+score eval "$T/eval.jsonl" 2>&1 >"$T/z" | sed 's/.*accuracy \([0-9.]*\).*/\1/' >"$T/x"
+check "its accuracy" columns "$T/x" "$T/y" 1e-6
+values eval_mean_reward "$T/eval/metrics.jsonl" | tail -n 1 >"$T/y"
+awk '{ sum += $1 + $2 } END { print sum / 2 / NR }' "$T/z" >"$T/x"
+check "its mean" columns "$T/x" "$T/y" 1e-4
+
+# Normalised scores are the others, moved and scaled as the log says.
+run "$T/raw" --eval_dataset "$T/eval.jsonl" --per_device_eval_batch_size 16
+score raw "$T/single.jsonl" 2>"$T/log" |
+    awk -v mean="$(values samples/mean "$T/a/metrics.jsonl")" \
+        -v deviation="$(values samples/deviation "$T/a/metrics.jsonl")" \
+        '{ print ($1 - mean) / deviation }' >"$T/y"
+score a "$T/single.jsonl" 2>"$T/log" >"$T/x"
+check "normalised scores" columns "$T/x" "$T/y" 1e-4
+check "samples of another model" run "$T/other" --model "$T/a/final" --normalize_model "$M" \
+    --normalize_rewards 20 --max_steps 1
+check "scores that are all 0" run "$T/flat" --score_init zero --learning_rate 0 --max_steps 1 \
+    --normalize_rewards 4
+check "stay as they are" grep -q 'standard deviation 0.0000; cannot be normalised' "$T/log"
+
+# ---- truncation ----------------------------------------------------------------------------------
+
+check "short rows" run "$T/short" --max_length 14 --max_steps 1
+check "completions that do not fit are skipped" \
+    grep -q 'train.jsonl: .* of 40 records skipped; .* truncated' "$T/log"
+check "and named" grep -q '^warning: .*: prompt and completion have .*the end is cut: skipped' \
+    "$T/log"
+check "as TRL does" run "$T/short2" --max_length 20 --max_steps 1 --truncation_mode keep_start
+refuse "with no prompt cut" grep -q 'truncated' "$T/log"
+
+# ---- resuming: bit for bit the straight run ------------------------------------------------------
+
+resumed() { # resumed STEP [FLAG...]
+    at=$1
+    shift
+    rm -rf "$T/straight" "$T/resumed"
+    set -- --max_steps 14 --logging_steps 3 --save_steps 4 --eval_dataset "$T/eval.jsonl" \
+        --eval_steps 5 --normalize_rewards 10 "$@"
+    check "straight" run "$T/straight" "$@"
+    mkdir "$T/resumed"
+    cp -r "$T/straight/checkpoint-$at" "$T/straight/metrics.jsonl" "$T/resumed"
+    check "from step $at" run "$T/resumed" --resume_from_checkpoint latest "$@"
+    check "from step $at: it says where" grep -q "resumed at step $at of 14" "$T/log"
+    for file in model.safetensors config.json tokenizer.json tokenizer_config.json; do
+        same "from step $at: $file" "$T/straight/final/$file" "$T/resumed/final/$file"
+    done
+    same "from step $at: log" "$T/straight/metrics.jsonl" "$T/resumed/metrics.jsonl"
+}
+resumed 4
+OMP_NUM_THREADS=1 resumed 12 --dataset "$T/margin.jsonl" --center_rewards_coefficient 0.01
+while read -r words flags; do
+    rm_ $TINY --output_dir "$OUT" --max_steps 14 --save_steps 4 --dataset "$T/margin.jsonl" \
+        --center_rewards_coefficient 0.01 $flags \
+        --resume_from_checkpoint "$T/straight/checkpoint-8" >"$T/log" 2>&1
+    check "resuming with $flags is refused" test $? -eq 3
+    check "resuming with $flags: $words" grep -q "^error: .*cannot resume: .*see .*$words" "$T/log"
+done <<END
+--center_rewards_coefficient --center_rewards_coefficient 0
+--seed --seed 1
+--dataset --dataset $T/train.jsonl
+--learning_rate --learning_rate 0.1
+END
+refuse "nothing was made there" test -e "$OUT"
+
+# ---- mistakes ------------------------------------------------------------------------------------
+
+for pair in center_rewards_coefficient/-1 center_rewards_coefficient/x normalize_rewards/-1 \
+    normalize_rewards/1000001 max_new_tokens/0 temperature/0 score_init/one share_prompt/2; do
+    mistake 2 "--${pair%/*} ${pair#*/}: " --${pair%/*} ${pair#*/}
+done
+mistake 2 "--normalize_rewards 1: needs 2 at least" --normalize_rewards 1
+mistake 2 "--normalize_model needs --normalize_rewards" --normalize_model "$M"
+mistake 3 "none: no such directory" --normalize_model "$T/none" --normalize_rewards 4
+mistake 3 "is a reward model, expected a language model" --model "$T/a/final" --normalize_rewards 4
+mistake 2 "unknown flag --beta" --beta 1
+mistake 2 "--model is needed" --model ""
+mistake 2 "--dataset is needed" --dataset ""
+mistake 2 "--output needs --score" --output "$OUT"
+mistake 2 "--score is without --dataset" --score "$T/eval.jsonl"
+data() { # data WORDS TEXT: a data set with this text (printf)
+    printf "$2" >"$T/data.jsonl"
+    mistake 3 "$1" --dataset "$T/data.jsonl"
+}
+row='{"prompt": "a", "chosen": "b", "rejected": "c"'
+data "contains no records" ''
+data 'data.jsonl:1: missing "rejected"' '{"prompt": "a", "chosen": "b"}\n'
+data 'data.jsonl:1: missing "chosen"' '{"prompt": "a", "completion": "b"}\n'
+data 'data.jsonl:1: "margin" is a string, expected a number' "$row, \"margin\": \"1\"}\n"
+data 'data.jsonl:2: missing "margin", which earlier rows have' "$row, \"margin\": 1}\n$row}\n"
+data 'data.jsonl:2: "margin", which earlier rows do not have' "$row}\n$row, \"margin\": 1}\n"
+data 'data.jsonl:1: "margin" 1e+09 is out of range' "$row, \"margin\": 1e9}\n"
+data "all 1 records were skipped" '{"prompt": "a", "chosen": "b", "rejected": "b"}\n'
+
+scoring() { # scoring CODE WORDS FLAG...
+    want=$1 words=$2
+    shift 2
+    fails "$want" "$words" rm_ --output "$OUT" "$@"
+}
+scoring 3 "is a language model without a score" --score "$T/eval.jsonl" --model "$M"
+scoring 3 "missing.jsonl: no such file" --score "$T/missing.jsonl" --model "$T/a/final"
+scoring 2 "--model is needed" --score "$T/eval.jsonl"
+printf '{"prompt": "a"}\n' >"$T/data.jsonl"
+scoring 3 'data.jsonl:1: missing "completion"' --score "$T/data.jsonl" --model "$T/a/final"
+: >"$T/data.jsonl"
+scoring 3 "contains no records" --score "$T/data.jsonl" --model "$T/a/final"
+refuse "no temporary file is left" sh -c "ls '$OUT'.tmp-* 2>/dev/null"
+fails 2 "already there; see --overwrite_output" rm_ --score "$T/eval.jsonl" --model "$T/a/final" \
+    --output "$T/scores"
+fails 2 "is a directory" rm_ --score "$T/eval.jsonl" --model "$T/a/final" --output "$T"
+check "--overwrite_output" rm_ --score "$T/eval.jsonl" --model "$T/long/final" \
+    --output "$T/scores" --overwrite_output
+same "as before" "$T/scores" "$T/pairs"
+
+echo "rm: $passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
