@@ -209,7 +209,7 @@ static void test_group(const Tokenizer *t) {
     free(path), batch_free(&rows);
 }
 
-// A line too many that comes long after its batch: a fault of the next one, or a warning at the end.
+// A line too many that comes long after its batch: a fault of the next one, or a late warning.
 static void test_late(const Tokenizer *t) {
     Batch rows = make_rows(t);
     float scores[4];
