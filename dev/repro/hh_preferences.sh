@@ -6,8 +6,9 @@
 # SHARED holds gpt2_tokenizer/ and data/hh_harmless_pairs.jsonl: 1,024 pairs of HH-RLHF. OUT
 # (out/hh) gets everything; a stage whose model is there already is not run again.
 #
-# 1. The last 160 pairs are for evaluation. The rest is for training, but for pairs that begin with
-#    the same human turn as one of those: their conversations could go on alike.
+# 1. The last 160 pairs are for evaluation (some have a prompt too long to be used). The rest is
+#    for training, but for pairs that begin with the same human turn as one of those: their
+#    conversations could go on alike.
 # 2. A GPT-2 of 6 layers, 384 channels and random weights (30M) is fine-tuned on the chosen texts of
 #    the training part, two epochs. It is the start and the reference of all that follows.
 # 3. DPO, KTO and ORPO, 216 updates of 8 pairs (KTO: 8 completions) with beta 0.1 and one learning
@@ -63,9 +64,10 @@ value() {
     sed -n "s|.*\"$2\": \([^,}]*\).*|\1|p" "$OUT/$1/metrics.jsonl" | sed -n "$3p"
 }
 
-# interval SHARE: the exact 90% interval of a share of EVAL pairs
+# interval SHARE: the exact 90% interval of a share of n pairs
+n=$(sed -n "s|^$OUT/eval.jsonl: \([0-9]*\) pairs.*|\1|p" "$OUT/dpo.log")
 interval() {
-    awk -v share="$1" -v n=$EVAL '
+    awk -v share="$1" -v n="$n" '
         function tail(p, from, to,   k, i, term, sum) { # P(from <= X <= to), X binomial
             for (k = from; k <= to; k++) {
                 term = k * log(p) + (n - k) * log(1 - p)
@@ -89,7 +91,7 @@ interval() {
         }'
 }
 
-printf '%-28s %-26s %s\n' "$EVAL unseen pairs" "accuracy (90% interval)" "margin, nats"
+printf '%-28s %-26s %s\n' "$n unseen pairs" "accuracy (90% interval)" "margin, nats"
 for program in dpo kto orpo; do
     printf '%-28s %-26s %+.3f\n' "after $program" \
         "$(interval "$(value judge_$program eval_rewards/accuracies 1)")" \
