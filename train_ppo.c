@@ -30,6 +30,11 @@
 // distribution the completions come. Old and new log-probs take the same way through the code, so
 // in an update's first minibatch the ratio is 1.
 //
+// Memory, in floats: policy and critic take 4 for each weight (weights, gradients, AdamW's moments),
+// small models one more for each thread but the first; reference and reward model take 1. Policy and
+// critic also keep about 10 C for each token and layer of the rows in one forward pass (C with
+// --gradient_checkpointing), and sampling keeps 2 C for each of all batch_size rows.
+//
 // Elsewhere: TRL puts the score one place behind EOS, counts padding in several means, makes one
 // step per epoch however many minibatches there are, and does not clip the gradient. The authors'
 // code has a head on the policy as critic (--shared_critic), rewards whitened (--whiten_rewards), an
@@ -55,10 +60,10 @@
 // The run without arguments: a tiny model wants larger steps than GPT-2 does.
 static const char preset[] =
     "--model data/sft --reward_model data/rm --dataset data/prefs_train.jsonl "
-    "--eval_dataset data/prefs_eval.jsonl --output_dir out/ppo --total_episodes 12800 "
-    "--batch_size 128 --per_device_train_batch_size 64 --response_length 40 --temperature 1 "
-    "--kl_coef 0.05 --learning_rate 0.0003 --logging_steps 5 --sample_steps 50 --save_steps 0 "
-    "--eval_prompts 500 --gold";
+    "--eval_dataset data/prefs_eval.jsonl --output_dir out/ppo --total_episodes 6400 "
+    "--batch_size 128 --num_ppo_epochs 2 --num_mini_batches 2 --per_device_train_batch_size 64 "
+    "--response_length 40 --temperature 1 --kl_coef 0.15 --learning_rate 0.001 --logging_steps 5 "
+    "--sample_steps 25 --save_steps 0 --eval_prompts 500 --gold";
 
 // What one update learns from: R completions, each in a row with its prompt, and numbers for each
 // token that the policy chose (mask 1); those of other tokens are never read.
@@ -198,6 +203,24 @@ static void work_take(Work *w, const Rollout *r, const int *rows, int n) {
 
 // ---- the log -----------------------------------------------------------------------------------
 
+// Mean over the completions of the sum of x over their tokens.
+static double completion_mean(const float *x, const Batch *b) {
+    double sum = 0;
+    for (int t = 0; t < b->N; t++)
+        if (b->mask[t]) sum += x[t];
+    return sum / b->R;
+}
+
+// Mean score; *deviation gets the standard deviation.
+static double score_mean(const Rollout *r, double *deviation) {
+    const int R = r->rows.R;
+    double mean = 0, squares = 0;
+    for (int i = 0; i < R; i++) mean += r->score[i] / (double)R;
+    for (int i = 0; i < R; i++) squares += (r->score[i] - mean) * (r->score[i] - mean);
+    *deviation = R > 1 ? sqrt(squares / (R - 1)) : 0;
+    return mean;
+}
+
 // Mean of x - y over the tokens chosen; y may be NULL. *variance gets the (population) variance.
 static double masked_mean(const float *x, const float *y, const Batch *b, double *variance) {
     double sum = 0, squares = 0, n = 0;
@@ -245,12 +268,9 @@ static void log_update(MetricsLog *log, const Rollout *r, const Learning *l, dou
                        double lr, const double *gold, bool own_critic, int64_t step) {
     const Batch *b = &r->rows;
     const double R = b->R, tokens = batch_count_mask(b), passes = l->steps;
-    double score_error, returns_var, error_var, ignored, eos = 0;
-    double *scores = mem_alloc((size_t)b->R, sizeof *scores);
-    for (int i = 0; i < b->R; i++) scores[i] = r->score[i], eos += r->finish[i] == FINISH_EOS;
-    const double score = mean_and_error(scores, b->R, &score_error);
-    const double kl = masked_mean(r->kl, NULL, b, &ignored) * tokens / R;
-    const double entropy = -masked_mean(r->logp, NULL, b, &ignored) * tokens / R;
+    double deviation, returns_var, error_var, ignored, eos = 0;
+    for (int i = 0; i < b->R; i++) eos += r->finish[i] == FINISH_EOS;
+    const double score = score_mean(r, &deviation), kl = completion_mean(r->kl, b);
     const double returns = masked_mean(r->returns, NULL, b, &returns_var);
     const double error = masked_mean(r->returns, r->value, b, &error_var);
     const double ratio = l->ppo.ratio / passes;
@@ -263,11 +283,11 @@ static void log_update(MetricsLog *log, const Rollout *r, const Learning *l, dou
         {"episode", (double)step * R, true},
         {"objective/scores", score, true},
         {"objective/kl", kl, true},
-        {"objective/entropy", entropy, true},
+        {"objective/entropy", -completion_mean(r->logp, b), true},
         {"objective/non_score_reward", -kl_coef * kl, true},
         {"objective/rlhf_reward", score - kl_coef * kl, true},
         {"objective/kl_coef", kl_coef, true},
-        {"objective/scores_std", score_error * sqrt(R), true},
+        {"objective/scores_std", deviation, true},
         {"objective/gold", gold ? *gold : 0, gold != NULL},
         {"policy/approxkl_avg", l->ppo.approx_kl / passes, true},
         {"policy/clipfrac_avg", l->ppo.clip_fraction / passes, true},
@@ -292,7 +312,6 @@ static void log_update(MetricsLog *log, const Rollout *r, const Learning *l, dou
     for (int i = 0; i < COUNT(metrics); i++)
         if (metrics[i].shown) log_number(log, metrics[i].name, metrics[i].value);
     log_write(log);
-    free(scores);
 }
 
 // Append the text of row r's tokens [from, to), counted in the batch.
@@ -430,7 +449,8 @@ int main(int argc, char **argv) {
         FLAG(args, temperature, 0.01, 100, "of the policy; divides all logits"),
         FLAG(args, missing_eos_penalty, 0, 1e9, "taken off the score of a cut completion"),
         FLAG(args, kl_coef, 0, 1e9, "weight of the KL term in the reward"),
-        FLAG_CHOICE(args, kl_estimator, "k1|k3", "log-ratio, or its unbiased positive form"),
+        FLAG_CHOICE(args, kl_estimator, "k1|k3",
+                    "log-ratio, or a form >= 0 that biases what is learnt (see losses.h)"),
         FLAG(args, target_kl, 0, 1e9, "adapt kl_coef to this KL, in nats a completion (0: do not)"),
         FLAG(args, kl_horizon, 1, 1e15, "episodes in which it adapts; fewer are faster"),
         FLAG(args, gamma, 0, 1, "discount of rewards"),
@@ -527,6 +547,9 @@ int main(int argc, char **argv) {
     Reward reward;
     if (args.reward_model) reward_open_model(&reward, args.reward_model, tokenizer, B);
     else reward_open_command(&reward, args.reward_command, args.reward_timeout);
+    if (args.reward_model && reward.model.config.vocab_size < vocab)
+        die(EXIT_BAD_INPUT, "%s: the reward model's vocabulary has %d tokens, the policy's %d",
+            args.reward_model, reward.model.config.vocab_size, vocab);
     policy.temperature = ref.temperature = (float)args.temperature;
     gpt2_train_begin(&policy, args.gradient_checkpointing);
     if (critic != &policy) gpt2_train_begin(critic, args.gradient_checkpointing);
@@ -565,7 +588,7 @@ int main(int argc, char **argv) {
     printf("%s\n", report.data);
     text_free(&report);
     const int64_t episodes = args.total_episodes ? args.total_episodes : train.n;
-    const int64_t total = (episodes + R - 1) / R; // updates
+    int64_t total = (episodes + R - 1) / R; // updates
 
     // ---- what a checkpoint remembers -----------------------------------------------------------
     // The prompts, samples and minibatches of an update are functions of seed and step. The reward
@@ -582,7 +605,7 @@ int main(int argc, char **argv) {
         STATE_I64("step", &step),
         STATE_F64("kl_coef", &kl_coef),
         MATCH_I64("seed", &args.seed, "--seed"),
-        MATCH_I64("total_steps", (int64_t *)&total, "--total_episodes and --batch_size"),
+        MATCH_I64("total_steps", &total, "--total_episodes and --batch_size"),
         MATCH_I64("rows_per_pass", &split, "--per_device_train_batch_size"),
         MATCH_I64("shared_critic", &shared, "--shared_critic"),
         MATCH_U64("data_hash", &data_hash, "--dataset, --max_prompt_length and --chat_format"),
@@ -741,10 +764,8 @@ int main(int argc, char **argv) {
 
         // log, then adapt the KL coefficient
         const bool last = step == total;
-        double ignored, score = 0, gold_score = 0;
-        const double kl =
-            masked_mean(rollout.kl, NULL, rows, &ignored) * batch_count_mask(rows) / R;
-        for (int i = 0; i < R; i++) score += rollout.score[i] / R;
+        double ignored, gold_score = 0;
+        const double score = score_mean(&rollout, &ignored), kl = completion_mean(rollout.kl, rows);
         if (gold) gold_score = rollout_gold(&rollout, gold, tokenizer);
         log_update(&log, &rollout, &learning, kl_coef, lr, gold ? &gold_score : NULL,
                    critic != &policy, step);

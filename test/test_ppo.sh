@@ -269,6 +269,24 @@ mistake 2 "--missing_eos_penalty: $T/bare has no EOS" --model "$T/bare" --reward
     --missing_eos_penalty 1
 mistake 2 "--gold: $T/bare has no tokenizer" --model "$T/bare" --reward_command cat --gold
 
+# ---- a reward model ------------------------------------------------------------------------------
+
+check "a reward model" run "$T/model" --model data/sft --reward_model data/rm --reward_command "" \
+    --total_episodes 16 --per_device_train_batch_size 3
+check "it is where the critic begins" sh -c "grep -q '^reward: model data/rm\$' '$T/log' &&
+    grep -q '^critic: data/rm, ' '$T/log'"
+check "so the critic knows something" awk '$1 != 0 { some = 1 } END { exit !some }' <<END
+$(values val/mean "$T/model/metrics.jsonl" | head -n 1)
+END
+check "another critic" run "$T/zero" --model data/sft --reward_model data/rm --reward_command "" \
+    --total_episodes 16 --critic_model data/sft --per_device_train_batch_size 3
+for key in objective/scores objective/entropy; do
+    check "it makes no difference to the first rollout: $key" test \
+        "$(values $key "$T/model/metrics.jsonl" | head -n 1)" = \
+        "$(values $key "$T/zero/metrics.jsonl" | head -n 1)"
+done
+mistake 3 "is a language model without a score, expected a reward model" --reward_model "$M"
+
 # ---- reward programs that fail ------------------------------------------------------------------
 # Each answers 20 rows, two updates and a half, and then does something else.
 
