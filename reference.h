@@ -191,10 +191,8 @@ static float *reference_logps(GPT2 *reference, uint64_t reference_hash, const Pi
         for (int i = 0; i < n * sides; i++) {
             to[i] = sum[share && sides == 2 ? 3 * (i / 2) + 1 + i % 2 : i]; // no row of a prompt
             if (!isfinite(to[i]))
-                die(EXIT_DIVERGED,
-                    "%s: the reference's log-prob of completion %d of example %d is "
-                    "%g",
-                    name, i % sides + 1, first + i / sides + 1, (double)to[i]);
+                die(EXIT_DIVERGED, "%s: example %d: the reference's log-prob of completion %d is %g",
+                    name, first + i / sides + 1, i % sides + 1, (double)to[i]);
         }
         reference_write(&file, to, (size_t)(n * sides) * sizeof(float));
         progress_show("reference log-probs: %d of %d %s", first + n, data->n, what);
