@@ -36,11 +36,12 @@
 // --gradient_checkpointing), and sampling keeps 2 C for each of all batch_size rows.
 //
 // Elsewhere: TRL puts the score one place behind EOS, counts padding in several means, makes one
-// step per epoch however many minibatches there are, and does not clip the gradient. The authors'
-// code has a head on the policy as critic (--shared_critic), rewards whitened (--whiten_rewards), an
-// adaptive KL coefficient (--kl_coef 0.15 --target_kl 6) and TensorFlow's AdamW
-// (--adam_epsilon 1e-5 --adam_epsilon_style tensorflow), and no clipping of gradients either
-// (--max_grad_norm 0).
+// step per epoch however many minibatches there are, and does not clip the gradient. Ziegler's code
+// has a head on the policy as critic (--shared_critic), whitened rewards (--whiten_rewards, there in
+// each minibatch), an adaptive KL coefficient (--kl_coef 0.15 --target_kl 6), TensorFlow's AdamW
+// (--adam_epsilon 1e-5 --adam_epsilon_style tensorflow) and no clipping of gradients either
+// (--max_grad_norm 0). A completion without its end has a penalty taken off its score here and in
+// TRL (--missing_eos_penalty); in Ziegler's code it has the score -1 instead.
 //
 // Without arguments it trains the model in data/sft to write film reviews that please the reward
 // model in data/rm.
