@@ -502,6 +502,8 @@ int main(int argc, char **argv) {
             args.reward_model ? "expected one of" : "nothing gives a reward: expected");
     if (args.shared_critic && args.critic_model)
         die(EXIT_USAGE, "--critic_model and --shared_critic exclude each other");
+    if (args.target_kl > 0 && args.kl_coef == 0)
+        die(EXIT_USAGE, "--target_kl: a --kl_coef of 0 stays 0: expected one to begin with");
     if (R % args.num_mini_batches)
         die(EXIT_USAGE, "--batch_size %d cannot be split into %d equal parts (--num_mini_batches)",
             R, args.num_mini_batches);
@@ -783,7 +785,8 @@ int main(int argc, char **argv) {
         }
         if (args.target_kl > 0)
             kl_coef = kl_control(kl_coef, kl, args.target_kl, R, args.kl_horizon);
-        if (args.sample_steps && step % args.sample_steps == 0 && !last && tokenizer)
+        if (args.samples && args.sample_steps && step % args.sample_steps == 0 && !last &&
+            tokenizer)
             rollout_show(&rollout, tokenizer, args.samples, step);
         if (args.save_steps && step % args.save_steps == 0 && !last) {
             checkpoint_save(&output, &policy, tokenizer, step, state, COUNT(state));

@@ -332,6 +332,7 @@ mistake 2 "nothing gives a reward: expected --reward_model or --reward_command"
 mistake 2 "expected one of --reward_model or --reward_command" $r --reward_model "$M"
 mistake 2 "--critic_model and --shared_critic exclude each other" $r --critic_model "$M" \
     --shared_critic
+mistake 2 "--target_kl: a --kl_coef of 0 stays 0" $r --target_kl 3 --kl_coef 0
 mistake 2 "--batch_size 10 cannot be split into 4 equal parts" $r --batch_size 10 \
     --num_mini_batches 4
 mistake 2 "--response_length 64: no room for a prompt in a context of 64" $r --response_length 64
