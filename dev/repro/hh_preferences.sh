@@ -78,12 +78,14 @@ interval() {
         }
         BEGIN {
             x = int(share * n + 0.5)
-            for (low = 0, high = 1; high - low > 1e-6;) { # lower end: P(X >= x) = 0.05
+            low = 0; high = 1
+            while (high - low > 1e-6) { # lower end: P(X >= x) = 0.05
                 p = (low + high) / 2
                 if (x > 0 && tail(p, x, n) < 0.05) low = p; else high = p
             }
             first = x > 0 ? low : 0
-            for (low = 0, high = 1; high - low > 1e-6;) { # upper end: P(X <= x) = 0.05
+            low = 0; high = 1
+            while (high - low > 1e-6) { # upper end: P(X <= x) = 0.05
                 p = (low + high) / 2
                 if (x < n && tail(p, 0, x) < 0.05) high = p; else low = p
             }
