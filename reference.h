@@ -191,7 +191,7 @@ static float *reference_logps(GPT2 *reference, uint64_t reference_hash, const Pi
         for (int i = 0; i < n * sides; i++) {
             to[i] = sum[share && sides == 2 ? 3 * (i / 2) + 1 + i % 2 : i]; // no row of a prompt
             if (!isfinite(to[i]))
-                die(EXIT_DIVERGED, "%s: example %d: the reference's log-prob of completion %d is %g",
+                die(EXIT_DIVERGED, "%s: example %d: the reference gives completion %d log-prob %g",
                     name, first + i / sides + 1, i % sides + 1, (double)to[i]);
         }
         reference_write(&file, to, (size_t)(n * sides) * sizeof(float));
