@@ -1,5 +1,5 @@
 # hh_preferences.sh: DPO, KTO and ORPO on real preferences, judged on pairs that no training has
-# seen. About an hour on one core.
+# seen. Three quarters of an hour on one core.
 #
 #     make && ALIGN_TEST_DATA=SHARED sh dev/repro/hh_preferences.sh [OUT]
 #
@@ -19,6 +19,11 @@
 #    exact binomial one (Clopper and Pearson 1934). A half is chance. Beside it stand the margin in
 #    nats and, for ORPO, the accuracy that ORPO itself logs, of the mean log-prob of a token, before
 #    and after: that one is not at a half before training.
+#
+# What came out, of 145 pairs: DPO 0.572 (0.501 to 0.642), KTO 0.552 (0.480 to 0.622), ORPO 0.538
+# (0.466 to 0.608), ORPO's own 0.566 before and 0.579 after. So 856 pairs teach a model of this size
+# little that carries over: only DPO's interval lies above a half, just so. On the pairs for
+# training DPO's accuracy was 0.9 by then.
 set -eu
 : "${ALIGN_TEST_DATA:?a folder with gpt2_tokenizer/ and data/hh_harmless_pairs.jsonl}"
 BIN=${BIN:-.}
