@@ -3,6 +3,7 @@
 #
 #   make            the programs, in this folder
 #   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
+#   make demo       the whole pipeline and a report: out/demo (about 6 minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
 #   make sft_model  data/sft again, the model that ships (about a minute)
 #   make rm_model   data/rm again, the reward model that ships (half a minute)
@@ -14,6 +15,7 @@ CFLAGS = -O3 -march=native -fno-math-errno -fopenmp
 WARN = -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror
 SANITIZE = -O1 -g -march=native -fno-math-errno -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all
 LIBS = -lopenblas -lcjson -lm
+SEED = 1
 PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate report
 TOOLS = reviews gold prefs ppo_frontier
 TESTS = losses exact common tokenizer dataset model checkpoint sample reviews stats kl reward distance ppo
@@ -49,6 +51,9 @@ bench: build/plain/bench build/plain/bench_decode
 build/plain/bench: dev/bench.c $(HEADERS)
 	@mkdir -p $(@D) && $(plain) -DPROFILE $< -o $@ $(LIBS)
 
+demo: $(PROGRAMS) build/plain/prefs build/plain/reward_frontier
+	@sh dev/demo.sh --seed $(SEED)
+
 sft_model: train_sft
 	./train_sft && rm -rf data/sft && cp -r out/sft/final data/sft
 
@@ -64,4 +69,4 @@ prefs: build/plain/prefs
 clean:
 	rm -rf build $(PROGRAMS)
 
-.PHONY: all plain asan clang test bench sft_model rm_model data prefs clean
+.PHONY: all plain asan clang test demo bench sft_model rm_model data prefs clean
