@@ -259,7 +259,8 @@ NATS = {"logps/chosen": False, "logps/rejected": False, "rewards/chosen": True, 
         "rewards/margins": True, "kl": False, "log_odds_chosen": False, "log_odds_ratio": False}
 
 
-LOGGED = set(NATS) | {"loss", "nll_loss", "rewards/accuracies", "logits/chosen", "logits/rejected", "mean_token_accuracy"}
+LOGGED = set(NATS) | {"loss", "nll_loss", "rewards/accuracies", "logits/chosen", "logits/rejected",
+                      "mean_token_accuracy"}
 
 
 def distances(ours, theirs, beta, prefix="", token_bound=1e-4):
