@@ -59,8 +59,8 @@
 // --samples_file writes a line a sample, of --best_of all: name, prompt_number and sample (from 0),
 // prompt, completion, finish ("eos", "length", "context"; "data"), tokens, reward and gold.
 //
-// Without arguments: the model in data/sft and the best of four of its samples against the better
-// answers of data/prefs_eval.jsonl.
+// Without arguments: the model in data/sft, and the best of four of its samples by the reward model
+// in data/rm, against the better answers of data/prefs_eval.jsonl.
 #include "common.h"
 #include "flags.h"
 #include "losses.h"
@@ -76,8 +76,9 @@
 #include "data/gold.h"
 #include "results.h"
 
-static const char preset[] = "--models data/sft --ref_model data/sft --baseline data --dataset "
-                             "data/prefs_eval.jsonl --gold --best_of 4 --max_new_tokens 50";
+static const char preset[] =
+    "--models data/sft --ref_model data/sft --baseline data --dataset data/prefs_eval.jsonl "
+    "--reward_model data/rm --gold --best_of 4 --max_new_tokens 50";
 
 // One sample, measured.
 typedef struct {

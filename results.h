@@ -164,7 +164,7 @@ static const struct {
     {"reward", CELL_MEAN, REWARD, 2, "mean score by the reward model or program"},
     {"gold", CELL_MEAN, GOLD, 2, "mean gold score, the log-odds that a review is praise"},
     {"win rate", CELL_WINS, MEASURES, 3,
-     "samples with a higher score than the baseline's; a tie is half"},
+     "samples that beat the baseline's (a tie is half) by the score "},
     {"KL", CELL_MEAN, KL, 3, "nats a completion from the reference, summed over the vocabulary"},
     {"KL sampled", CELL_MEAN, KL_SAMPLED, 3, "the same from the log-ratios of what was sampled"},
     {"perplexity", CELL_PERPLEXITY, NLL, 2, "of the data's answers"},
@@ -216,7 +216,8 @@ static void table_print(const Results *r) {
             text_print(&lines[i], c ? "  %*s" : "%-*s", (int)width, cell);
         }
         if (any && columns[c].legend)
-            text_print(&legend, "  %-11s %s\n", columns[c].head, columns[c].legend);
+            text_print(&legend, "  %-11s %s%s\n", columns[c].head, columns[c].legend,
+                       columns[c].kind != CELL_WINS ? "" : measure_names[r->judge]);
         for (int i = 0; i < n; i++) free(cells[i]);
     }
     printf("\n%s\n", lines[n].data);

@@ -70,7 +70,7 @@ ev() {
 mistake() {
     want=$1 words=$2
     shift 2
-    before=$(ls -la "$T/out")
+    before=$(ls -lA "$T/out")
     timeout 120 "$BIN/evaluate" "$@" >"$T/stdout" 2>"$T/stderr"
     code=$?
     errors=$(grep -v '^warning: ' "$T/stderr")
@@ -81,7 +81,7 @@ mistake() {
     "error: "*"$words"*) ;;
     *) wrong="$wrong; expected \"error: ..$words\"" ;;
     esac
-    [ "$before" = "$(ls -la "$T/out")" ] || wrong="$wrong; files have changed"
+    [ "$before" = "$(ls -lA "$T/out")" ] || wrong="$wrong; files have changed"
     if [ -z "$wrong" ]; then pass; else
         fail "$wrong: evaluate $*"
         head -n 20 "$T/stderr"
@@ -108,7 +108,7 @@ data() {
     wrong "$words" --dataset "$T/data.jsonl" --max_new_tokens 4 "$@"
 }
 
-# ---- a model, pairs, the model after some steps of DPO on them, a reward model -------------------
+# ---- a model, pairs, the model after some steps of DPO on them -----------------------------------
 
 mkdir "$T/out"
 cat >"$T/config.json" <<'EOF'
@@ -216,6 +216,16 @@ check "have clusters" is 'exact == "false" && w + t + l == 3 * n && clusters == 
     exact="$(of dpo wins exact)" clusters="$(of dpo gold clusters)" \
     w="$(of dpo wins wins)" t="$(of dpo wins ties)" l="$(of dpo wins losses)"
 check "a program's scores" is 'abs(x - y) < 1e-4' x="$(of dpo reward mean)" y="$(of dpo gold mean)"
+
+# a reward model chooses, the gold score judges
+check "a reward model" ev --models "$D" --baseline data --gold --best_of 3 --reward_model data/rm
+sed -n 's|{"name": "dpo", .*"sample": 0, .*"reward": \([^,}]*\).*|\1|p' "$S" >"$T/x"
+check "its mean score" is 'abs(x - y) < 1e-5' x="$(of dpo reward mean)" y="$(mean "$T/x")"
+check "the best by it has no lower one" \
+    test "$(between "dpo, best of 3" dpo worse | head -n 1)" -eq 0
+check "but may have a lower gold score" \
+    test "$(between "dpo, best of 3" dpo worse | tail -n 1)" -gt 0
+check "wins are by gold" grep -q '"judge": "gold"' "$J"
 
 # no tokenizer: prompts and samples are ids
 mkdir "$T/ids"
