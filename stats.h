@@ -152,7 +152,7 @@ static Interval mean_interval(Mean m, double level) {
 }
 
 // Interval of a rate from results between 0 and 1 in clusters: the binomial one if no cluster has
-// more than one result, else Student's. *exact says which.
+// more than one result, else Student's, cut to [0, 1]. *exact says which.
 static Interval rate_interval(const double *sum, const double *weight, int n, double level,
                               bool *exact) {
     double total = 0, count = 0;
@@ -161,8 +161,9 @@ static Interval rate_interval(const double *sum, const double *weight, int n, do
         total += sum[i], count += weight[i];
         *exact = *exact && weight[i] <= 1;
     }
-    return *exact ? binomial_interval(total, count, level)
-                  : mean_interval(mean_clustered(sum, weight, n), level);
+    if (*exact) return binomial_interval(total, count, level);
+    const Interval i = mean_interval(mean_clustered(sum, weight, n), level);
+    return (Interval){i.low < 0 ? 0 : i.low, i.high > 1 ? 1 : i.high};
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -179,6 +179,8 @@ static void test_pairs(void) {
     const Interval student = mean_interval(mean_clustered(a, two, 6), 0.9);
     const Interval clustered = rate_interval(a, two, 6, 0.9, &exact);
     CHECK(!exact && clustered.low == student.low && clustered.high == student.high, "two results");
+    const double most[3] = {2, 2, 1.8}, pair[3] = {2, 2, 2};
+    CHECK(rate_interval(most, pair, 3, 0.9, &exact).high == 1, "no rate is above 1");
     const Comparison c = compare_pairs(a, b, 6, 0.9), back = compare_pairs(b, a, 6, 0.9);
     const double d[6] = {1, 0, -1, 1, 1, 0.5};
     const Mean m = mean_of(d, 6);
