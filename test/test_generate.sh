@@ -36,7 +36,7 @@ gen() { timeout 120 "$BIN/generate" --model "$M" "$@"; }
 mistake() {
     want=$1 words=$2
     shift 2
-    before=$(ls -la "$T/out")
+    before=$(ls -lA "$T/out")
     "$@" >"$T/stdout" 2>"$T/stderr"
     code=$?
     wrong=
@@ -46,7 +46,7 @@ mistake() {
     "error: "*"$words"*) ;;
     *) wrong="$wrong; expected \"error: ..$words\"" ;;
     esac
-    [ "$before" = "$(ls -la "$T/out")" ] || wrong="$wrong; files have changed"
+    [ "$before" = "$(ls -lA "$T/out")" ] || wrong="$wrong; files have changed"
     if [ -z "$wrong" ]; then passed=$((passed + 1)); else
         fail "$wrong: $(echo "$*" | tail -c 200)"
         head -n 5 "$T/stderr"
