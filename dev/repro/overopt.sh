@@ -5,11 +5,11 @@
 # one thread each, two runs at a time: about 5 minutes on two cores.
 #
 #     sh dev/repro/overopt.sh [DIR [PAIRS]]    DIR (out/overopt) gets programs, models and runs;
-#                                              PAIRS (200) preferences for each small reward model
+#                                              PAIRS (300) preferences for each small reward model
 #
 # Exit code 0: every claim is reproduced (dev/repro/overopt.c has them).
 set -eu
-out=${1:-out/overopt} pairs=${2:-200}
+out=${1:-out/overopt} pairs=${2:-300}
 seeds="1 2 3"
 rm -rf "$out"
 mkdir -p "$out"
@@ -34,7 +34,7 @@ if [ "$kind" = few ]; then
     sed -n "$((seed * pairs + 1)),$(((seed + 1) * pairs))p" "$root/data/prefs_train.jsonl" \
         >"few-$seed.jsonl"
     ./train_rm --model "$root/data/sft" --dataset "few-$seed.jsonl" \
-        --eval_dataset "$root/data/prefs_eval.jsonl" --num_train_epochs 6 \
+        --eval_dataset "$root/data/prefs_eval.jsonl" --num_train_epochs 4 \
         --per_device_train_batch_size 20 --learning_rate 0.001 --max_length 64 \
         --normalize_rewards 1000 --seed "$seed" --save_steps 0 --output_dir "rm-$seed" \
         >"rm-$seed.log" 2>&1
@@ -44,7 +44,7 @@ fi
     --dataset "$root/data/prefs_train.jsonl" --eval_dataset "$root/data/prefs_eval.jsonl" \
     --response_length 40 --temperature 1 --kl_coef 0 --shared_critic --vf_coef 0.5 \
     --total_episodes 20480 --batch_size 128 --num_ppo_epochs 1 --num_mini_batches 2 \
-    --per_device_train_batch_size 64 --learning_rate 0.001 --lr_scheduler_type constant \
+    --per_device_train_batch_size 64 --learning_rate 0.0003 --lr_scheduler_type constant \
     --seed "$seed" --samples 5 --logging_steps 10 --save_steps 0 --output_dir "$kind-$seed" \
     >"$kind-$seed.log" 2>&1
 END
