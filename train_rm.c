@@ -370,8 +370,10 @@ static void score_file(GPT2 *model, const Tokenizer *t, const char *path, const 
     int n = 0;
     lines_open(&reader, path);
     for (cJSON *record; (record = record_next(&reader));) {
-        const bool pair = json_get(record, "chosen") || json_get(record, "rejected");
-        if (pair) draft_preference(&draft, &reader, record, 2, o->chat_format);
+        // a file of pairs that `generate` has completed has both: the completion is meant
+        const bool single = json_get(record, "completion");
+        const bool pair = !single && (json_get(record, "chosen") || json_get(record, "rejected"));
+        if (pair || single) draft_preference(&draft, &reader, record, pair ? 2 : 1, o->chat_format);
         else draft_completion(&draft, &reader, record, o->chat_format);
         pieces_encode(&w, t, &draft, o, &counts);
         records[n] = (Scored){batch.R, draft.fault[0] ? 0 : pair ? 2 : 1, pair};

@@ -310,6 +310,25 @@ done <<END
 END
 refuse "nothing was made there" test -e "$OUT"
 
+# ---- the model that ships ------------------------------------------------------------------------
+
+best=$("$BIN/prefs" --check data/prefs_eval.jsonl | awk '$1 == "best" { print $2 / 100 }')
+rm_ --model data/rm --score data/prefs_eval.jsonl >"$T/x" 2>"$T/log"
+accuracy=$(sed 's/.*accuracy \([0-9.]*\).*/\1/' "$T/log")
+check "data/rm has 80 % of the accuracy that the labels allow" \
+    awk "BEGIN { print $accuracy, $best; exit !($accuracy > 0.8 * $best) }"
+check "it has at most 4 MB" test "$(cat data/rm/* | wc -c)" -le 4000000
+timeout 120 "$BIN/generate" --model data/sft --dataset data/prefs_eval.jsonl --max_samples 400 \
+    --top_k 0 --max_new_tokens 60 --output "$T/samples.jsonl" >"$T/log" 2>&1
+rm_ --model data/rm --score "$T/samples.jsonl" 2>"$T/log" | awk '
+    { sum += $1; squares += $1 * $1 }
+    END { mean = sum / NR
+          print "samples of data/sft: mean", mean, "variance", squares / NR - mean * mean, NR }' \
+    >"$T/x"
+check "mean 0 and variance 1 on other samples" \
+    awk '{ exit !($5 > -0.25 && $5 < 0.25 && $7 > 0.75 && $7 < 1.25 && $8 == 400) }' "$T/x"
+cat "$T/x"
+
 # ---- mistakes ------------------------------------------------------------------------------------
 
 for pair in center_rewards_coefficient/-1 center_rewards_coefficient/x normalize_rewards/-1 \
