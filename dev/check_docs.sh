@@ -10,6 +10,7 @@
 #                and in the first column of a table in docs/X.md, it is one of that program
 #     metrics    names in the first column of tables headed `name` or `column`, and words like
 #                `rewards/chosen`: the page's program, or a header that it includes, has the string
+#                and the other way round: docs/X.md or docs/README.md has all that train_X.c logs
 #     files      links, and paths that begin with dev/, data/, test/ or docs/, are there; so are
 #                headings that a link ends in
 #     code       under "Where it stands": functions and types in backquotes, and comments in
@@ -39,6 +40,12 @@ function read_source(   i, n, part, name) {
         sub(/.*"--/, "", part)
         gsub(/-/, "_", part)
         tool_flag[part] = 1
+    }
+    if (FILENAME ~ /^train_/ && match(name, /(^ +[{]|log_number\([^,]*, )"[a-z_\/]+"[,)]/)) {
+        part = substr(name, RSTART, RLENGTH)
+        sub(/^[^"]*"/, "", part)
+        sub(/".*/, "", part)
+        if (part !~ /^eval_/) logged[FILENAME, part] = 1
     }
     if (match(name, /^#include "[^"]+"/)) {
         part = substr(name, RSTART + 10, RLENGTH - 11)
@@ -101,6 +108,7 @@ function check_words(s, in_name_column,   n, part, i, w) {
     n = split(s, part, "`")
     for (i = 2; i <= n; i += 2) {
         w = part[i]
+        told[page, w] = 1
         if (w ~ /^(eval_)?(rewards|logps|logits|objective|policy|loss|val|returns|samples|player)\/[a-z_]+$/)
             metric(w)
         else if (in_name_column && w ~ /^[a-z_\/]+$/) metric(w)
@@ -191,6 +199,20 @@ function check_command(s,   n, part, i, name) {
     }
 }
 
+# What programs log and their pages, of those that were read, do not tell.
+function check_logged(   key, part) {
+    line = 1
+    for (key in logged) {
+        split(key, part, SUBSEP)
+        page = part[1]
+        sub(/^train_/, "docs/", page)
+        sub(/c$/, "md", page)
+        looked()
+        if (page in read_page && !((page, part[2]) in told || ("docs/README.md", part[2]) in told))
+            fail(part[2] ": " part[1] " logs it, and it is not explained")
+    }
+}
+
 function slug(s) {
     s = tolower(s)
     sub(/^#+ */, "", s)
@@ -209,6 +231,7 @@ mode == "headings" { if (/^#/) heading[FILENAME, slug($0)] = 1; next }
     line = FNR
     if (FNR == 1) {
         page = folder = FILENAME
+        read_page[page] = 1
         if (!sub(/\/[^\/]*$/, "", folder)) folder = "."
         program = FILENAME
         sub(/.*\//, "", program)
@@ -242,7 +265,7 @@ mode == "headings" { if (/^#/) heading[FILENAME, slug($0)] = 1; next }
     if (command ~ /\\$/) sub(/\\$/, " ", command)
     else { check_command(command); command = "" }
 }
-END { check_point(); print "COUNT\t" count }
+END { check_point(); check_logged(); print "COUNT\t" count }
 ' mode=sources *.[ch] data/*.[ch] data/*.py dev/*.[ch] dev/*.py dev/*.sh dev/repro/* test/*.[ch] \
     mode=headings README.md data/README.md dev/README.md docs/*.md "$@" mode=pages "$@" \
     >"$found" || exit 1

@@ -64,5 +64,16 @@ Take --beta. `rewards/chosen` is in the log, `dpo_loss` in losses.h.
 END
 if sh dev/check_docs.sh "$T/dpo.md" >"$T/log" 2>&1; then pass; else fail "a right page"; cat "$T/log"; fi
 
+# A metric that its page does not explain.
+mkdir "$T/tree" && ln -s "$PWD"/* "$T/tree" && rm "$T/tree/docs" && cp -r docs "$T/tree"
+sed 's/`loss`/the loss/' docs/README.md >"$T/tree/docs/README.md"
+sed 's/`rewards.margins`/margins/' docs/dpo.md >"$T/tree/docs/dpo.md"
+(cd "$T/tree" && sh "$OLDPWD/dev/check_docs.sh") >"$T/log" 2>&1 && fail "a metric is missing"
+said=$(cat "$T/log")
+case $said in
+*"dpo.md:1: rewards/margins: train_dpo.c logs it"*) pass ;;
+*) fail "a metric is missing: $said" ;;
+esac
+
 echo "docs: $passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ]
