@@ -2,7 +2,7 @@
 # PPO against the exact reward-KL frontier of a world with 8 tokens (dev/repro/ppo_frontier.c):
 # train_ppo at six prices of a nat, twice steered to a KL, with a shared critic, at another
 # temperature and where completions end by themselves; then a table and a verdict. 11 runs of
-# 100,000 episodes on one thread each, two at a time: about 5 minutes on two cores.
+# 100,000 episodes on one thread each, two at a time: about 3 minutes on two free cores.
 #
 #     sh dev/repro/ppo_frontier.sh [DIR]       DIR (out/ppo_frontier) gets programs, worlds and runs
 #
