@@ -339,10 +339,6 @@ static const struct {
      {"loss", "eval_loss"},
      {"training", "held out"},
      "the objective. Losses of different methods are different things and cannot be compared."},
-    {"tokens guessed right",
-     {"mean_token_accuracy", "eval_mean_token_accuracy"},
-     {"training", "held out"},
-     "share of tokens whose most probable guess is right."},
     {"accuracy",
      {"accuracy", "eval_accuracy"},
      {"training", "held out"},
@@ -392,6 +388,10 @@ static const struct {
      "distance of the word pairs in the player's texts from those in the data; that of two samples "
      "of "
      "the data is the floor."},
+    {"total variation of scores",
+     {"player/gold_tv", "data/gold_tv"},
+     {"player", "data against itself"},
+     "the same for the histograms of gold scores."},
 };
 
 // Append a panel, unless the run has nothing for it: no key with two values or more.

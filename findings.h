@@ -326,4 +326,12 @@ static int run_series(const Run *run, const char *key, double *x, double *y) {
     return n;
 }
 
+// The first and the last value of a key in the log, if there are two or more.
+static void run_ends(const Run *run, const char *key, double *first, double *last) {
+    double *x = mem_alloc((size_t)run->n, sizeof *x), *y = mem_alloc((size_t)run->n, sizeof *y);
+    const int n = run_series(run, key, x, y);
+    if (n > 1) *first = y[0], *last = y[n - 1];
+    free(x), free(y);
+}
+
 #endif
