@@ -245,6 +245,10 @@ check "half the rows" run "$T/half" --max_train_samples 12 --eval_split 0.25
 check "it says so" sh -c "grep -q '; 6 completions kept for evaluation' '$T/log' &&
     grep -q '^training uses 12 of them' '$T/log' && grep -q '^step     5/5 ' '$T/log'"
 
+check "no held-out prompts" run "$T/nll" --eval_dataset "$T/eval.jsonl" --eval_prompts 0
+check "leave the NLL" sh -c "grep -q '^player 2 *held-out NLL [0-9.]* nats a token\$' '$T/log' &&
+    test \$(grep -c '\"player/nll\": [0-9.]*}' '$T/nll/metrics.jsonl') -eq 3"
+
 # ---- data ---------------------------------------------------------------------------------------
 
 # data NAME TEXT: a run on this text (printf), two rows
