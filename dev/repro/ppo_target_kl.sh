@@ -6,7 +6,7 @@
 #
 # The KL coefficient starts at about the price of a nat that the frontier has at the target, and the
 # controller changes it from there. Targets end at 4 nats: at KL 8 fifty effective samples would take
-# hundreds of thousands for each prompt, so nobody knows what is possible there.
+# hundreds of thousands for each prompt, so what is possible there is not known.
 #
 #     sh dev/repro/ppo_target_kl.sh [DIR]      DIR (out/ppo_target_kl) gets programs and runs
 #
