@@ -89,10 +89,11 @@ stages() {
         --num_iterations 3 --num_train_epochs 1 --per_device_train_batch_size 32 \
         --learning_rate 0.0005 --warmup_steps 10 --beta 1 --eval_prompts 500 --gold \
         --logging_steps 10 --samples 0 --save_steps 50 $common
-    stage ppo 60 ./train_ppo $start "$D/ppo" --reward_model "$D/rm/final" $prefs --gold \
-        --total_episodes 12800 --batch_size 128 --per_device_train_batch_size 64 \
-        --response_length 40 --kl_coef 0.05 --learning_rate 0.0003 --logging_steps 5 \
-        --eval_prompts 0 --samples 0 --save_steps 20 --save_total_limit 1 --seed "$seed"
+    stage ppo 40 ./train_ppo $start "$D/ppo" --reward_model "$D/rm/final" $prefs --gold \
+        --total_episodes 6400 --batch_size 128 --num_ppo_epochs 2 --num_mini_batches 2 \
+        --per_device_train_batch_size 64 --response_length 40 --kl_coef 0.15 \
+        --learning_rate 0.001 --logging_steps 5 --eval_prompts 0 --samples 0 --save_steps 10 \
+        --save_total_limit 1 --seed "$seed"
     stage evaluate 30 ./evaluate --models "$methods" --baseline "sft=$D/sft/final" \
         --ref_model "$D/sft/final" --dataset data/reviews_eval.jsonl --gold --eval_prompts 256 \
         --num_return_sequences 4 --samples 0 --seed "$seed" \
