@@ -33,11 +33,11 @@
 # else NOT DISTINGUISHED. The whole: REPRODUCED if all three distances are, CONTRADICTED if one is,
 # else NOT DISTINGUISHED. Exit code 0: REPRODUCED.
 #
-# What came out (two minutes on one core): CONTRADICTED. SFT is at its end here (control: held-out NLL
-# 1.411, then 1.414, 1.422, 1.430), and SPIN follows it as the theory says (1.415, 1.422, 1.426; less
-# the control +0.001, -0.000, -0.003, no interval away from 0). Bigrams come no nearer, and less near
-# than the control's. So on a set that SFT has learnt nearly by heart SPIN, too, learns it by heart.
-# The paper's gains are of a large model and of benchmarks; they are not disproved by this.
+# What came out (two minutes on one core): CONTRADICTED. SFT is at its end here (the control's
+# held-out NLL: 1.411, then 1.414, 1.422, 1.430), and SPIN follows it as the theory says (1.415, 1.422,
+# 1.426; no interval of the difference is away from 0). Bigrams come no nearer, and the control's are
+# nearer. So on a set that SFT has nearly learnt by heart SPIN goes on to learn it by heart. The
+# paper's gains are of a large model and on benchmarks; this does not disprove them.
 set -eu
 out=${1:-out/spin_repro}
 seeds=${SEEDS:-1 2 3} # their number is in the t of the table below
