@@ -34,8 +34,8 @@
 # else NOT DISTINGUISHED. Exit code 0: REPRODUCED.
 #
 # What came out (two minutes on one core): CONTRADICTED. SFT is at its end here (the control's
-# held-out NLL: 1.411, then 1.414, 1.422, 1.430), and SPIN follows it as the theory says (1.415, 1.422,
-# 1.426; no interval of the difference is away from 0). Bigrams come no nearer, and the control's are
+# held-out NLL: 1.411, then 1.414, 1.422, 1.430), and SPIN follows it as theory says (1.415, 1.422,
+# 1.426; no interval of the difference is off 0). Bigrams come no nearer, and the control's are
 # nearer. So on a set that SFT has nearly learnt by heart SPIN goes on to learn it by heart. The
 # paper's gains are of a large model and on benchmarks; this does not disprove them.
 set -eu
