@@ -231,6 +231,13 @@ static void plane_html(Text *out, const Report *r) {
     if (n) {
         svg_band(out, &x, &y, kl, low, high, n, "frontier");
         svg_line(out, &x, &y, kl, score, n, "frontier");
+        const Best *last = &r->frontier[r->n_frontier - 1];
+        if (n == r->n_frontier && last->slope > 0) { // the tangent: a bound where nothing is known
+            const double end = fmin(x.high, last->kl + (y.high - last->score) / last->slope);
+            const double bound_x[2] = {last->kl, end};
+            const double bound_y[2] = {last->score, last->score + last->slope * (end - last->kl)};
+            svg_line(out, &x, &y, bound_x, bound_y, 2, "frontier dash");
+        }
         for (int i = 0; i < n; i++) { // labels keep out of the line's way
             const double px = axis_at(&x, kl[i]), py = axis_at(&y, score[i]);
             labels_block(&labels, px - 3, py - 3, px + 3, py + 3);

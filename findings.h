@@ -26,9 +26,10 @@ typedef struct {
     int n;
 } Run;
 
-// The best mean score that any policy can have at a KL, and its standard error.
+// The best mean score that any policy can have at a KL, its standard error, and the slope there
+// (NAN if unknown): the curve is concave, so it lies below its tangents.
 typedef struct {
-    double kl, score, error;
+    double kl, score, error, slope;
 } Best;
 
 // By increasing KL, for qsort.
@@ -204,23 +205,24 @@ static void records_check(const char *path, cJSON **records, int n, const char *
                     keys[k], hint);
 }
 
-// The frontier as CSV: a line of names, of which kl, gold or reward, and error are looked for, then
-// a line of numbers for each point. Sorted by KL.
+// The frontier as CSV: a line of names, of which kl, gold or reward, error and b (the slope) are
+// looked for, then a line of numbers for each point. Sorted by KL.
 static void frontier_read(Report *r, const char *path) {
     LineReader reader;
-    int columns[3] = {-1, -1, -1}; // of kl, score, error
+    int columns[4] = {-1, -1, -1, -1}; // of kl, score, error, slope
     lines_open(&reader, path);
     while (lines_next(&reader)) {
         char *rest = reader.line.data, *word;
-        double values[3] = {NAN, NAN, 0};
+        double values[4] = {NAN, NAN, 0, NAN};
         for (int c = 0; (word = strsep(&rest, ",")); c++) {
             word[strcspn(word, "\r")] = 0;
             if (reader.number == 1) {
                 if (!strcmp(word, "kl")) columns[0] = c;
                 if (!strcmp(word, "gold") || !strcmp(word, "reward")) columns[1] = c;
                 if (!strcmp(word, "error")) columns[2] = c;
+                if (!strcmp(word, "b")) columns[3] = c;
             }
-            for (int k = 0; k < 3 && reader.number > 1; k++) {
+            for (int k = 0; k < 4 && reader.number > 1; k++) {
                 char *end = word;
                 if (c == columns[k]) values[k] = strtod(word, &end);
                 if (c == columns[k] && (end == word || *end || !isfinite(values[k])))
@@ -236,7 +238,7 @@ static void frontier_read(Report *r, const char *path) {
             die(EXIT_BAD_INPUT, "%s:%ld: fewer columns than the first line names", path,
                 reader.number);
         r->frontier = mem_resize(r->frontier, (size_t)r->n_frontier + 1, sizeof *r->frontier);
-        r->frontier[r->n_frontier++] = (Best){values[0], values[1], values[2]};
+        r->frontier[r->n_frontier++] = (Best){values[0], values[1], values[2], values[3]};
     }
     lines_close(&reader);
     if (r->n_frontier < 2) die(EXIT_BAD_INPUT, "%s: expected two points or more", path);

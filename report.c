@@ -202,8 +202,10 @@ static void results_html(Text *out, const Report *r, const Text *expected) {
                 out,
                 " The line is the optimum: the best mean score that any model can have at that "
                 "distance, found by giving many samples of the reference weights that grow "
-                "exponentially with their score; its shade is a 90 % interval. A method far above "
-                "it would show an error of measurement, one below it leaves something to gain.");
+                "exponentially with their score; its shade is a 90 % interval. Where it is dashed, "
+                "samples are too few to know the optimum, and it is a bound above it. A method far "
+                "above it would show an error of measurement, one below it leaves something to "
+                "gain.");
         text_put(out, "</figcaption></figure>\n");
     }
     bool wins = false;
