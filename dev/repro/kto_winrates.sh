@@ -7,7 +7,7 @@
 #
 #     sh dev/repro/kto_winrates.sh [--quick] [DIR]      DIR (out/kto_winrates) gets all results
 #
-# From the repository's root. --quick is a try of a minute or two with one seed and few updates,
+# From the repository's root. --quick is a try of a minute with one seed and few updates,
 # without verdicts, in out/kto_winrates_quick. A run whose model is there is not done again; delete
 # DIR to begin anew.
 #
