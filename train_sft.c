@@ -394,6 +394,7 @@ int main(int argc, char **argv) {
     log_close(&log);
 
     gpt2_free(&model), tokenizer_free(&tokenizer), dataset_free(&train), dataset_free(&eval);
-    batch_free(&batch), free(logp), free(dlogp), free(order), flags_free(flags, COUNT(flags));
+    batch_free(&batch), batch_free(&prompts), free(logp), free(dlogp), free(order);
+    flags_free(flags, COUNT(flags));
     return stopped ? 128 + stopped : 0;
 }
