@@ -3,7 +3,7 @@
 #
 #   make            the programs, in this folder
 #   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
-#   make demo       the whole pipeline and a report: out/demo (about 6 minutes; SEED=N)
+#   make demo       the whole pipeline and a report: out/demo (four minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
 #   make sft_model  data/sft again, the model that ships (about a minute)
 #   make rm_model   data/rm again, the reward model that ships (half a minute)
