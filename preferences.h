@@ -304,6 +304,12 @@ static void pieces_free(PieceSet *d) {
 static void pairs_free(PairSet *d) { pieces_free(d); }
 static void labels_free(LabelSet *d) { pieces_free(d); }
 
+// Tokens of pair i as TRL counts them: two rows, with the prompt in each.
+static int64_t pair_tokens(const PairSet *d, int i) {
+    const size_t *start = d->start + 3 * (size_t)i; // of prompt, chosen and rejected
+    return (int64_t)(start[3] - start[0] + start[1] - start[0]);
+}
+
 // Number of tokens in piece i of all examples.
 static size_t pieces_count(const PieceSet *d, int i) {
     size_t count = 0;

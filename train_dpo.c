@@ -115,12 +115,6 @@ static size_t pair_prompt_length(const PairSet *d, int i) {
     return d->start[3 * (size_t)i + 1] - d->start[3 * (size_t)i];
 }
 
-// Tokens of pair i as TRL counts them: the prompt is in both rows.
-static int64_t pair_tokens(const PairSet *d, int i) {
-    const size_t all = d->start[3 * (size_t)i + 3] - d->start[3 * (size_t)i];
-    return (int64_t)(all + pair_prompt_length(d, i));
-}
-
 // Tokens of pair i's chosen completion. All are predicted: dataset.h leaves no prompt empty.
 static int64_t pair_chosen_tokens(const PairSet *d, int i) {
     return (int64_t)(d->start[3 * (size_t)i + 2] - d->start[3 * (size_t)i + 1]);

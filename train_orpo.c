@@ -91,12 +91,6 @@ static long nll_count(const PairSet *d, int i, bool all) {
     return (long)(all ? start[2] - start[0] - 1 : start[2] - start[1]);
 }
 
-// Tokens of pair i as TRL counts them for DPO: two rows, with the prompt in each.
-static int64_t pair_tokens(const PairSet *d, int i) {
-    const size_t *start = d->start + 3 * (size_t)i;
-    return (int64_t)(start[3] - start[0] + start[1] - start[0]);
-}
-
 // Forward pass of n pairs: fills sum, count, chosen and rejected. With `all` the prompts' tokens
 // get log-probs too. Returns what the head counted.
 static HeadStats pairs_forward(Work *w, GPT2 *model, const PairSet *data, const int *pairs, int n,

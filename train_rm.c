@@ -105,12 +105,6 @@ static void pairs_backward(Work *w, GPT2 *model, int n) {
     gpt2_backward(model);
 }
 
-// Tokens of pair i as TRL counts them: the prompt is in both rows.
-static int64_t pair_tokens(const PairSet *d, int i) {
-    const size_t *start = d->start + 3 * (size_t)i;
-    return (int64_t)(start[3] - start[0] + start[1] - start[0]);
-}
-
 // ------------------------------------------------------------------------------------------------
 // What is measured
 
