@@ -610,7 +610,7 @@ int main(int argc, char **argv) {
                     entries[i].name);
 
     // ---- models: all are loaded once now, so that no mistake comes to light after hours --------
-    blas_report();
+    products_begin(false);
     const double began = seconds_now();
     const char *first = entries[results->baseline ? 1 : 0].dir;
     const char *tokenizer_dir = args.tokenizer ? args.tokenizer : first;

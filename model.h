@@ -20,6 +20,7 @@
 #define MODEL_H
 
 #include "common.h"
+#include "bf16.h"
 #include <cblas.h>
 #undef I // OpenBLAS brings in complex.h, which takes this letter
 #include <omp.h>
@@ -321,11 +322,26 @@ static inline float dot(const float *x, const float *y, int n) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// Matmul: the only two places where a linear layer or the language-model head is multiplied.
+// Matmul: all products of linear layers and of the language-model head come through here.
+
+// --bf16 sets this before the first pass. It is the process's, as the number of threads is, and not
+// a model's.
+static bool use_bf16;
+
+// out (M, N; rows ld apart) = scale A B, or += it if `add`, by OpenBLAS in float or by bf16.h. A is
+// (M, K) and B (K, N), each with rows lda or ldb apart; a turned one lies there transposed.
+static void product(float *out, int ld, const float *a, int lda, bool a_turned, const float *b,
+                    int ldb, bool b_turned, int M, int N, int K, float scale, bool add) {
+    if (use_bf16) bf16_product(out, ld, a, lda, a_turned, b, ldb, b_turned, M, N, K, scale, add);
+    else
+        cblas_sgemm(CblasRowMajor, a_turned ? CblasTrans : CblasNoTrans,
+                    b_turned ? CblasTrans : CblasNoTrans, M, N, K, scale, a, lda, b, ldb,
+                    add ? 1.0f : 0.0f, out, ld);
+}
 
 // out (N, OC) = residual (N, OC) + bias (OC) + inp (N, C) W (C, OC). residual and bias may be NULL.
-// The sum is laid down first and sgemm adds to it (beta 1), which costs no more than its own
-// clearing of the output. residual may be out itself.
+// The sum is laid down first and the product added to it, which costs no more than its own clearing
+// of the output. residual may be out itself.
 static void matmul_forward(float *out, const float *inp, const float *weight, const float *bias,
                            const float *residual, int N, int C, int OC) {
 #pragma omp parallel for
@@ -337,8 +353,7 @@ static void matmul_forward(float *out, const float *inp, const float *weight, co
         else if (bias) memcpy(o, bias, (size_t)OC * sizeof(float));
         else if (r && r != o) memcpy(o, r, (size_t)OC * sizeof(float));
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, OC, C, 1.0f, inp, C, weight, OC,
-                bias || residual ? 1.0f : 0.0f, out, OC);
+    product(out, OC, inp, C, false, weight, OC, false, N, OC, C, 1.0f, bias || residual);
 }
 
 // dinp (N, C) = dout (N, OC) W^T;   dW (C, OC) += inp^T dout;   dbias (OC) += column sums of dout.
@@ -346,12 +361,9 @@ static void matmul_forward(float *out, const float *inp, const float *weight, co
 // between the two, when dinp is what it is recomputed with).
 static void matmul_backward(float *dinp, float *dweight, float *dbias, const float *dout,
                             const float *inp, const float *weight, int N, int C, int OC) {
-    if (dinp)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, C, OC, 1.0f, dout, OC, weight, OC,
-                    0.0f, dinp, C);
+    if (dinp) product(dinp, C, dout, OC, false, weight, OC, true, N, C, OC, 1.0f, false);
     if (!dweight) return;
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, C, OC, N, 1.0f, inp, C, dout, OC, 1.0f,
-                dweight, OC);
+    product(dweight, OC, inp, C, true, dout, OC, false, C, OC, N, 1.0f, true);
     // Threads split the columns, so the order of the sum does not depend on their number.
     const int block = 64;
 #pragma omp parallel for
@@ -368,17 +380,14 @@ static void matmul_backward(float *dinp, float *dweight, float *dbias, const flo
 // (C, V), where the scale is 1 / temperature.
 static void matmul_tied_forward(float *logits, const float *h, const float *wte, float scale, int N,
                                 int C, int V, int VP) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, V, C, scale, h, C, wte, C, 0.0f, logits,
-                VP);
+    product(logits, VP, h, C, false, wte, C, true, N, V, C, scale, false);
 }
 
 // dh (N, C) = scale dlogits wte;   dwte (V, C) += scale dlogits^T h.
 static void matmul_tied_backward(float *dh, float *dwte, const float *dlogits, const float *h,
                                  const float *wte, float scale, int N, int C, int V, int VP) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, C, V, scale, dlogits, VP, wte, C,
-                0.0f, dh, C);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, V, C, N, scale, dlogits, VP, h, C, 1.0f,
-                dwte, C);
+    product(dh, C, dlogits, VP, false, wte, C, false, N, C, V, scale, false);
+    product(dwte, C, dlogits, VP, true, h, C, false, V, C, N, scale, true);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -1126,13 +1135,18 @@ static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches
 // ------------------------------------------------------------------------------------------------
 // The machine
 
-// Say which OpenBLAS kernels run on how many threads, and warn about the two settings that make
-// everything slow: a kernel older than the CPU, and an OpenBLAS with threads of its own.
-static void blas_report(void) {
+// Choose how products are made, in bfloat16 or in float, and say which OpenBLAS kernels run on how
+// many threads. Warn about what makes everything slow: bfloat16 on a CPU that cannot multiply it, a
+// kernel older than the CPU, and an OpenBLAS with threads of its own.
+static void products_begin(bool bf16) {
     const char *core = openblas_get_corename();
     omp_set_dynamic(0);
     openblas_set_num_threads(omp_get_max_threads());
-    printf("OpenBLAS kernel %s, %d threads\n", core, omp_get_max_threads());
+    printf("OpenBLAS kernel %s, %d threads%s\n", core, omp_get_max_threads(),
+           bf16 ? ", products in bfloat16" : "");
+    use_bf16 = bf16;
+    if (bf16 && !bf16_in_hardware)
+        warn("--bf16: this program was built for a CPU without AVX512-BF16; float is faster");
     if (openblas_get_parallel() != 2)
         warn("this OpenBLAS is not the OpenMP build (Debian: libopenblas-openmp-dev); its threads "
              "and ours get in each other's way");

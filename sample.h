@@ -23,8 +23,8 @@
 // ------------------------------------------------------------------------------------------------
 // Products of few rows: out (M, N) = x (M, K) W (K, N), M small. All weights come through once per
 // pass, so for one row the memory sets the pace and from about eight rows on the multipliers.
-// GCC's and Clang's vector types make one source for AVX-512, AVX, SSE and Arm. All functions here
-// are called by every thread of a parallel region, and deal the columns out among them.
+// Vector types as in bf16.h. All functions here are called by every thread of a parallel region, and
+// deal the columns out among them.
 
 #if defined(__AVX512F__)
 enum { LANES = 16, TILE_ROWS = 8 };
@@ -41,14 +41,6 @@ enum { LANES = 4, TILE_ROWS = 4 };
 enum { TILE_COLS = 3 * LANES, K_BLOCK = 512, FETCH_AHEAD = 64, K_PARTS = 16, CACHE_LINE = 64 };
 typedef float Vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef float Vec8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-// Inner loops stay in functions that are not too large: else GCC or Clang runs out of registers.
-#define NEVER_INLINE static __attribute__((noinline))
-// The compiler may not move loads across this: without it GCC loads all factors first, has no
-// registers left and keeps the sums in memory (1.4 times slower).
-#define KEEP_LOADS_HERE() __asm__ volatile("" ::: "memory")
 
 // out (rows, vecs * LANES) += x (rows, K) W (K, ..). `next` is where this thread reads after K rows
 // of W. rows and vecs are constants after inlining, so that all sums live in registers.

@@ -208,7 +208,8 @@ int main(int argc, char **argv) {
         int gradient_accumulation_steps, warmup_steps, logging_steps, eval_steps, save_steps;
         int save_total_limit, samples, max_new_tokens, eval_prompts;
         int64_t max_steps, seed;
-        bool shuffle_dataset, no_decay_embeddings, gradient_checkpointing, overwrite_output_dir;
+        bool shuffle_dataset, no_decay_embeddings, bf16, gradient_checkpointing,
+            overwrite_output_dir;
         bool gold;
     } args = {
         .output_dir = "out/orpo",
@@ -268,6 +269,8 @@ int main(int argc, char **argv) {
         FLAG(args, adam_beta2, 0, 0.999999999, "decay of the mean of their squares"),
         FLAG(args, adam_epsilon, 1e-30, 1, "added to the root of that"),
         FLAG(args, max_grad_norm, 0, 1e9, "clip the gradient to this norm (0: never)"),
+        FLAG_SWITCH(args, bf16,
+                    "multiply in bfloat16: less exact, about 1.7 times as fast (see bf16.h)"),
         FLAG(args, seed, 0, 9e15, "of the order of pairs, split and samples"),
         FLAG_HEADING("output"),
         FLAG_TEXT(args, output_dir, "gets final/, checkpoint-N/, metrics.jsonl, run.json"),
@@ -296,7 +299,7 @@ int main(int argc, char **argv) {
     output_open(&output, args.output_dir, args.resume_from_checkpoint, args.overwrite_output_dir,
                 argc == 1);
     output.save_total_limit = args.save_total_limit;
-    blas_report();
+    products_begin(args.bf16);
     const char *model_dir = resume ? output.resume_dir : args.model;
     Tokenizer tokenizer;
     tokenizer_load(&tokenizer, args.tokenizer ? args.tokenizer : args.model);

@@ -3,8 +3,8 @@
 // cc -O3 -march=native -fno-math-errno -fopenmp -DPROFILE dev/bench.c -o bench -lopenblas -lcjson
 // -lm
 //
-//     ./bench gemm              sgemm at the shapes of GPT-2 small
-//     ./bench train B T [tiny]  one training step of B rows of T tokens, best of several
+//     ./bench gemm              products at the shapes of GPT-2 small, in float and in bfloat16
+//     ./bench train B T [tiny] [bf16]   one training step of B rows of T tokens, best of several
 //     ./bench tokenize DIR FILE encoding a text file with the vocabulary in DIR, one thread
 //
 // The floor of a step is 6 P flop a token (P weights: 2 P forward, 4 P backward) plus causal
@@ -26,16 +26,19 @@ static void bench_gemm(void) {
         const int M = shapes[i][0], N = shapes[i][1], K = shapes[i][2];
         float *a = mem_floats((size_t)M * K), *b = mem_floats((size_t)K * N);
         float *c = mem_floats((size_t)M * N);
-        double best = 1e9;
-        for (int k = 0; k < 8; k++) {
-            double began = seconds_now();
-            matmul_forward(c, a, b, NULL, NULL, M, K, N);
-            if (seconds_now() - began < best) best = seconds_now() - began;
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            double best = 1e9;
+            use_bf16 = bf16;
+            for (int k = 0; k < 8; k++) {
+                double began = seconds_now();
+                matmul_forward(c, a, b, NULL, NULL, M, K, N);
+                if (seconds_now() - began < best) best = seconds_now() - began;
+            }
+            double rate = 2.0 * M * N * K / best, now = fma_peak();
+            peak = now > peak ? now : peak;
+            printf("%s %4d x %5d x %4d  %6.1f GFLOP/s  %3.0f%% of FMA peak\n",
+                   bf16 ? "bf16 " : "sgemm", M, N, K, rate * 1e-9, 100 * rate / peak);
         }
-        double rate = 2.0 * M * N * K / best, now = fma_peak();
-        peak = now > peak ? now : peak;
-        printf("sgemm %4d x %5d x %4d  %6.1f GFLOP/s  %3.0f%% of FMA peak\n", M, N, K, rate * 1e-9,
-               100 * rate / peak);
         free(a), free(b), free(c);
     }
 }
@@ -99,11 +102,12 @@ static void bench_train(int B, int T, bool tiny) {
     }
     const double N = batch.N, C = model.config.n_embd, L = model.config.n_layer;
     const double compute = (6 * P + 6 * C * T * L) * N / flops, traffic = 28 * P / bytes;
-    printf("train B%d T%d%s: %.1f ms, %.0f tokens/s, %.0f GFLOP/s = %.0f%% of FMA peak; floor %.1f "
-           "ms (%.1f compute + %.1f AdamW): %.1f%% of the floor; peak memory %.0f MB\n",
-           B, T, tiny ? " tiny" : "", 1e3 * best, N / best, 1e-9 * compute * flops / best,
-           100 * compute / best, 1e3 * (compute + traffic), 1e3 * compute, 1e3 * traffic,
-           100 * (compute + traffic) / best, memory_peak_mb());
+    printf(
+        "train B%d T%d%s%s: %.1f ms, %.0f tokens/s, %.0f GFLOP/s = %.0f%% of FMA peak; floor %.1f "
+        "ms (%.1f compute + %.1f AdamW): %.1f%% of the floor; peak memory %.0f MB\n",
+        B, T, tiny ? " tiny" : "", use_bf16 ? " bf16" : "", 1e3 * best, N / best,
+        1e-9 * compute * flops / best, 100 * compute / best, 1e3 * (compute + traffic),
+        1e3 * compute, 1e3 * traffic, 100 * (compute + traffic) / best, memory_peak_mb());
     printf("  FMA %.1f GFLOP/s, memory %.1f GB/s; ms:", flops * 1e-9, bytes * 1e-9);
     for (int p = 0; p < PARTS; p++) printf(" %s %.1f,", names[p], 1e3 * parts[p]);
     printf(" clip and AdamW %.1f; all steps", 1e3 * best_adam);
@@ -131,11 +135,12 @@ static void bench_tokenize(const char *dir, const char *path) {
 
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    blas_report();
+    const bool bf16 = argc > 4 && !strcmp(argv[argc - 1], "bf16");
+    products_begin(bf16);
     if (argc == 2 && !strcmp(argv[1], "gemm")) bench_gemm();
     else if (argc >= 4 && !strcmp(argv[1], "train"))
-        bench_train(atoi(argv[2]), atoi(argv[3]), argc == 5);
+        bench_train(atoi(argv[2]), atoi(argv[3]), argc > 4 && !strcmp(argv[4], "tiny"));
     else if (argc == 4 && !strcmp(argv[1], "tokenize")) bench_tokenize(argv[2], argv[3]);
-    else die(EXIT_USAGE, "usage: bench gemm | train B T [tiny] | tokenize DIR FILE");
+    else die(EXIT_USAGE, "usage: bench gemm | train B T [tiny] [bf16] | tokenize DIR FILE");
     return 0;
 }

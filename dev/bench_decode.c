@@ -22,7 +22,7 @@ int main(int argc, char **argv) {
     };
     flags_parse(argc, argv, flags, COUNT(flags), "decoding speed against the machine's limits",
                 NULL);
-    blas_report();
+    products_begin(false);
     GPT2Config config = {.vocab_size = 50257,
                          .n_positions = 1024,
                          .n_embd = 768,

@@ -127,7 +127,7 @@ int main(int argc, char **argv) {
     flags_parse(argc, argv, flags, COUNT(flags), "what each saving brings in a DPO step", NULL);
     if (!args.tokenizer || !args.dataset) die(EXIT_USAGE, "--tokenizer and --dataset are needed");
     setvbuf(stdout, NULL, _IOLBF, 0);
-    blas_report();
+    products_begin(false);
     Tokenizer tokenizer;
     PairSet data;
     tokenizer_load(&tokenizer, args.tokenizer);

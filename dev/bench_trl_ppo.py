@@ -5,8 +5,8 @@
 
 64 prompts of 32 tokens, 24 tokens generated for each at temperature 0.7, 4 PPO epochs of one minibatch, AdamW; random
 GPT-2 small weights for policy, reference, reward model and critic, four models in both. No completion ends early: no
-model has an end-of-text token. Ours is fp32, with 64 and 8 rows in a pass. TRL runs in fp32 with 64 and 8 rows and in
-bf16 autocast with 64, gradient checkpointing off (faster). It works with large tensors that glibc gives back to the
+model has an end-of-text token. Ours runs in fp32 and bf16, with 64 and 8 rows in a pass. TRL runs in fp32 with 64 and 8
+rows and in bf16 autocast with 64, gradient checkpointing off (faster). It works with large tensors that glibc gives back to the
 system after each use, so it also runs with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ set high. Each contestant
 is a process of its own. episodes/s is that of the updates after the first; memory is the process's peak. The exit code
 only says that all ran.
@@ -26,8 +26,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPTS, LENGTH, RESPONSE, EPOCHS = 64, 32, 24, 4
 KEEP = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
 CONTESTANTS = [  # whose, rows a pass, number format, environment
-    ("train_ppo", 64, "fp32", {}), ("train_ppo", 8, "fp32", {}), ("TRL", 64, "fp32", {}), ("TRL", 64, "fp32", KEEP),
-    ("TRL", 64, "bf16", KEEP), ("TRL", 8, "fp32", KEEP)]
+    ("train_ppo", 64, "bf16", {}), ("train_ppo", 64, "fp32", {}), ("train_ppo", 8, "bf16", {}),
+    ("train_ppo", 8, "fp32", {}), ("TRL", 64, "fp32", {}), ("TRL", 64, "fp32", KEEP), ("TRL", 64, "bf16", KEEP),
+    ("TRL", 8, "fp32", KEEP)]
 
 
 def run_trl(work, rows, bf16, updates):
@@ -73,13 +74,14 @@ def run_trl(work, rows, bf16, updates):
     print(f"RESULT {rate:.4f} {peak:.0f}")
 
 
-def run_ours(train, work, rows, updates):
+def run_ours(train, work, rows, bf16, updates):
     """episodes/s from the times at which the lines of the updates come."""
     command = ["stdbuf", "-oL", train, "--model", f"{work}/policy", "--reward_model", f"{work}/reward", "--dataset",
                f"{work}/prompts.jsonl", "--output_dir", f"{work}/ours", "--overwrite_output_dir", "true",
                "--total_episodes", str(PROMPTS * updates), "--batch_size", str(PROMPTS), "--num_ppo_epochs",
                str(EPOCHS), "--per_device_train_batch_size", str(rows), "--response_length", str(RESPONSE),
-               "--temperature", "0.7", "--learning_rate", "1e-6", "--save_steps", "0", "--samples", "0", "--eval_prompts", "0"]
+               "--temperature", "0.7", "--learning_rate", "1e-6", "--save_steps", "0", "--samples", "0", "--eval_prompts", "0", "--bf16",
+               "true" if bf16 else "false"]
     times, text = [], ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
@@ -121,7 +123,7 @@ def main():
             if args.only not in name:
                 continue
             if whose == "train_ppo":
-                rate, peak = run_ours(args.train, work, rows, args.updates)
+                rate, peak = run_ours(args.train, work, rows, dtype == "bf16", args.updates)
             else:
                 result = subprocess.run([sys.executable, os.path.abspath(__file__), "--updates", str(args.updates),
                                          "--trl", work, str(rows), dtype], stdout=subprocess.PIPE,
