@@ -112,6 +112,9 @@ ALWAYS_INLINE Vec16 bf16_multiply(Vec16 sum, const uint32_t *one, Pair16 b) {
 NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, const uint32_t *b, int pairs,
                             float alpha, bool add, int rows, int cols) {
     Vec16 sum[BLOCK_ROWS][3] = {0};
+    for (int i = 0; i < BLOCK_ROWS && i < rows; i++) // on its way while the sums are made
+        for (int j = 0; j < BLOCK_COLS && j < cols; j += 16)
+            __builtin_prefetch(out + (size_t)i * ld + j, 1);
     for (int p = 0; p < pairs; p++, a += BLOCK_ROWS, b += BLOCK_COLS) {
         const Pair16 b0 = *(const Pair16 *)b, b1 = *(const Pair16 *)(b + 16),
                      b2 = *(const Pair16 *)(b + 32);

@@ -18,7 +18,9 @@
 static const float *kl_logits(const GPT2 *model, const int *sources, int n) {
     const GPT2Config *c = &model->config;
     const int C = c->n_embd, V = c->vocab_size;
-    const Shard *own = &model->shards[0];
+    Shard *own = &model->shards[0];
+    shard_logits(model, own);
+    own->logits_held = false;
     for (int i = 0; i < n; i++) {
         const Shard *s = own;
         while (sources[i] < s->token_begin || sources[i] >= s->token_begin + s->N) s++;

@@ -135,7 +135,8 @@ typedef struct {
     float *dqkv;             // (N, 3C)
     float *dfc;              // (N, I)
     float *strips;           // (threads, 2, QUERY_TILE, T) attention scores
-    float *logits;           // (HEAD_CHUNK, VP)
+    float *logits;           // (HEAD_CHUNK, VP), NULL until a head needs them
+    bool logits_held;        // they are all that the batch's masked tokens have
     float *hidden, *dhidden; // (HEAD_CHUNK, C) rows gathered for a head
     float *head_stats;       // (HEAD_CHUNK, 2) mean, rstd
     int *targets, *sources;  // (HEAD_CHUNK) tokens to predict, tokens whose states predict them
@@ -159,7 +160,7 @@ typedef struct {
     const Batch *batch; // what gpt2_forward saw last
 } GPT2;
 
-enum { QUERY_TILE = 64, HEAD_CHUNK = 256 };
+enum { QUERY_TILE = 64, HEAD_CHUNK = 512 };
 
 // A vocabulary row of logits is padded to whole cache lines.
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
@@ -267,7 +268,7 @@ static void gpt2_train_begin(GPT2 *model, bool recompute) {
 static void gpt2_free(GPT2 *model) {
     for (int s = 0; s < model->n_shards; s++) {
         Shard *shard = &model->shards[s];
-        free(shard->memory), free(shard->targets);
+        free(shard->memory), free(shard->targets), free(shard->logits);
         free(shard->grads_memory), free(shard->grads.h);
     }
     free(model->shards), free(model->tensors), free(model->w.h);
@@ -672,7 +673,6 @@ static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
     const size_t L = (size_t)model->config.n_layer, NH = (size_t)model->config.n_head;
     const size_t threads = model->n_shards > 1 ? 1 : (size_t)omp_get_max_threads();
     const size_t strip = threads * 2 * QUERY_TILE * (size_t)round_up(s->max_T, 16);
-    const size_t VP = (size_t)round_up(model->config.vocab_size, 16);
     const struct {
         float **field;
         size_t size;
@@ -696,7 +696,6 @@ static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
         {&s->dqkv, train ? n * 3 * C : 0},
         {&s->dfc, train ? n * I : 0},
         {&s->strips, strip},
-        {&s->logits, HEAD_CHUNK * VP},
         {&s->hidden, HEAD_CHUNK * C},
         {&s->dhidden, HEAD_CHUNK * C},
         {&s->head_stats, HEAD_CHUNK * 2},
@@ -809,6 +808,7 @@ static void shard_forward(const GPT2 *model, Shard *s) {
     for (int l = 0; l < L; l++)
         layer_forward(model, s, l, keep ? l : 0, shard_x(model, s, l), shard_x(model, s, l + 1));
     if (s->dx) memset(s->dx, 0, (size_t)s->N * C * sizeof(float)); // the heads add to it
+    s->logits_held = false;
 }
 
 static void shard_backward(const GPT2 *model, Shard *s) {
@@ -909,6 +909,12 @@ static void head_stats_add(HeadStats *sum, const TokenStats *token) {
     sum->correct += token->correct > 0, sum->count++;
 }
 
+// Make room for the logits of HEAD_CHUNK tokens; a model that only scores never comes here.
+static void shard_logits(const GPT2 *model, Shard *s) {
+    const size_t VP = (size_t)round_up(model->config.vocab_size, 16);
+    if (!s->logits) s->logits = mem_floats(HEAD_CHUNK * VP);
+}
+
 // One shard's part of the head. logp, dlogp, tokens: (N of the batch) or NULL.
 static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const float *dlogp,
                                TokenStats *tokens) {
@@ -920,6 +926,7 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
     TokenStats seen[HEAD_CHUNK];
     HeadStats stats = {0};
     int t = s->token_begin, end = s->token_begin + s->N, r = s->row_begin;
+    shard_logits(model, s);
     while (t < end) {
         int n = 0;
         for (; t < end && n < HEAD_CHUNK; t++) {
@@ -937,7 +944,9 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
                    (size_t)C * sizeof(float));
         layernorm_forward(s->hidden, mean, rstd, raw, model->w.ln_f_w, model->w.ln_f_b, n, C,
                           model->config.layer_norm_epsilon);
-        matmul_tied_forward(s->logits, s->hidden, model->w.wte, scale, n, C, V, VP);
+        if (!s->logits_held)
+            matmul_tied_forward(s->logits, s->hidden, model->w.wte, scale, n, C, V, VP);
+        s->logits_held = !dlogp && stats.count == 0 && t == end; // else the next chunk's or dlogits
 #pragma omp parallel for
         for (int i = 0; i < n; i++) {
             int at = s->targets[i];
@@ -996,11 +1005,12 @@ static HeadStats row_stats(const TokenStats *tokens, const Batch *b, int r) {
 }
 
 // dlogp (N): the loss's gradient with respect to logp. Adds to dx and to the gradients of wte and
-// ln_f. The logits are computed again: a loss like DPO's knows dlogp only after all logp.
+// ln_f. A loss like DPO's knows dlogp only after all logp, so the logits are computed again, unless
+// HEAD_CHUNK had room for all of them and lm_head_forward left them there.
 static void lm_head_backward(GPT2 *model, const float *dlogp) { lm_head(model, NULL, dlogp, NULL); }
 
 // Both in one pass, for a loss whose dlogp does not depend on logp (SFT: -1 / number of tokens).
-// Saves one of the head's four products.
+// One product for the logits, as lm_head_forward and lm_head_backward have with few tokens.
 static HeadStats lm_head_forward_backward(GPT2 *model, float *logp, const float *dlogp) {
     return lm_head(model, logp, dlogp, NULL);
 }

@@ -47,19 +47,19 @@ static double state_kl(GPT2 *model, GPT2 *ref, const int *tokens, int n) {
 
 // Rows of many lengths and a parent with two children: more masked tokens than a chunk of the head.
 static void test_states(void) {
-    enum { V = 61 };
+    enum { V = 61, PARENT = 23 };
     GPT2 model, ref;
     model_make(&model, 32, V, 1), model_make(&ref, 264, V, 2);
     CHECK(model.n_shards == omp_get_max_threads() && ref.n_shards == 1, "shards");
     model.temperature = 0.7f, ref.temperature = 1.5f;
     Batch b = {0};
     Rng rng = rng_make(3, RNG_DATA);
-    for (int r = 0; r < 14; r++) {
+    for (int r = 0; r < PARENT + 3; r++) {
         int tokens[40];
         unsigned char mask[40];
         const int n = 20 + (int)rng_below(&rng, 21);
         for (int t = 0; t < n; t++) tokens[t] = (int)rng_below(&rng, V), mask[t] = t > 3;
-        if (r >= 12) batch_add_child(&b, 11, tokens, NULL, n < 24 ? n : 24);
+        if (r > PARENT) batch_add_child(&b, PARENT, tokens, NULL, n < 24 ? n : 24);
         else batch_add_row(&b, tokens, mask, n);
     }
     float *kl = mem_floats((size_t)b.N), *logp = mem_floats((size_t)b.N);
@@ -74,7 +74,7 @@ static void test_states(void) {
         ref_off = fmax(ref_off, fabs((double)ref_logp[t] - (double)want[t]));
     CHECK(off < 1e-5 && ref_off < 1e-5, "log-probs are those of the head: off by %g, %g", off,
           ref_off);
-    const double before[2] = {kl[b.row_start[12]], kl[b.row_start[13] + 5]};
+    const double before[2] = {kl[b.row_start[PARENT + 1]], kl[b.row_start[PARENT + 2] + 5]};
     int masked = 0;
     for (int t = 0; t < b.N; t++) {
         masked += b.mask[t];
@@ -83,16 +83,16 @@ static void test_states(void) {
     CHECK(masked > HEAD_CHUNK, "more than a chunk");
     // some states: in the first and last rows, the first token of a child, one inside a child
     int prefix[64];
-    for (int r = 0; r < 12; r += 11) {
+    for (int r = 0; r <= PARENT; r += PARENT) {
         const int at = b.row_start[r];
         for (int n = 4; n < 20; n += 7)
             CHECK_NEAR(kl[at + n], state_kl(&model, &ref, b.tokens + at, n), 1e-4, 1e-5,
                        "row %d, state %d", r, n);
     }
-    const int parent = b.row_start[12] - b.row_start[11];
-    memcpy(prefix, b.tokens + b.row_start[11], (size_t)parent * sizeof *prefix);
+    const int parent = b.row_start[PARENT + 1] - b.row_start[PARENT];
+    memcpy(prefix, b.tokens + b.row_start[PARENT], (size_t)parent * sizeof *prefix);
     CHECK_NEAR(before[0], state_kl(&model, &ref, prefix, parent), 1e-4, 1e-5, "a child begins");
-    memcpy(prefix + parent, b.tokens + b.row_start[13], 5 * sizeof *prefix);
+    memcpy(prefix + parent, b.tokens + b.row_start[PARENT + 2], 5 * sizeof *prefix);
     CHECK_NEAR(before[1], state_kl(&model, &ref, prefix, parent + 5), 1e-4, 1e-5, "in a child");
     // A model against itself: exactly nothing.
     gpt2_forward(&model, &b);

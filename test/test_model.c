@@ -637,6 +637,32 @@ static void test_wide(void) {
     free(first);
 }
 
+// The head's backward pass takes the logits of the forward pass if all of them are there.
+static void test_held_logits(int channels) {
+    for (int rows = 3; rows <= 12; rows += 9) { // fewer than HEAD_CHUNK tokens, and more
+        GPT2 m;
+        Batch b = odd_batch(rows);
+        gpt2_create(&m, odd_config(channels));
+        gpt2_init_random(&m, 5);
+        gpt2_train_begin(&m, false);
+        float *logp = mem_floats((size_t)b.N), *dlogp = mem_floats((size_t)b.N);
+        float *fused = mem_floats(m.n_floats);
+        run_step(&m, &b, logp, dlogp, true);
+        memcpy(fused, m.grads, m.n_floats * sizeof(float));
+        memset(m.grads, 0, m.n_floats * sizeof(float));
+        gpt2_forward(&m, &b);
+        lm_head_forward(&m, logp);
+        CHECK(rows == 12 || m.shards[0].logits_held, "%d rows: logits are held", rows);
+        CHECK(rows == 3 || m.n_shards > 1 || !m.shards[0].logits_held, "no room for the logits");
+        lm_head_forward(&m, logp); // a second time, from what is there
+        lm_head_backward(&m, dlogp);
+        CHECK(!m.shards[0].logits_held, "they are spent");
+        gpt2_backward(&m);
+        CHECK(!memcmp(fused, m.grads, m.n_floats * sizeof(float)), "%d rows: same bits", rows);
+        free(logp), free(dlogp), free(fused), batch_free(&b), gpt2_free(&m);
+    }
+}
+
 static void test_optimizer(void) {
     CHECK_NEAR(lr_factor("linear", 0, 4, 10), 0, 0, 0, "a warm-up begins at 0");
     CHECK_NEAR(lr_factor("linear", 3, 4, 10), 0.75, 0, 1e-12, "warm-up");
@@ -757,6 +783,7 @@ int main(void) {
     test_heads();
     test_invariance();
     test_wide();
+    test_held_logits(64), test_held_logits(264);
     test_shared_prompts(39, 1);
     test_shared_prompts(39, 2);
     test_shared_prompts(264, 2);
