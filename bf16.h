@@ -44,85 +44,166 @@ ALWAYS_INLINE uint32_t bf16_round(float x) {
     return x == x ? rounded : 0x7FC0u;
 }
 
+// The pairs of x[0..31]; the pairs of x[0..15], even, with y[0..15], odd; and 16 times 16 turned. The
+// instructions round as bf16_round does, but for numbers below 2^-126, which they take for 0.
+#ifdef __AVX512BF16__
+ALWAYS_INLINE void bf16_pairs(Pair16 *to, const float *x) {
+    *to = (Pair16)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
+}
+
+ALWAYS_INLINE void bf16_pairs_of(Pair16 *to, const float *x, const float *y) {
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(y), _mm512_loadu_ps(x));
+    const __m512i first = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(both));
+    const __m512i second = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(both, 1));
+    *to = (Pair16)_mm512_or_si512(first, _mm512_slli_epi32(second, 16));
+}
+
+ALWAYS_INLINE void bf16_turn(Pair16 x[16]) {
+    __m512i a[16], b[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) { // neighbours exchange words, then pairs of words, ..
+        a[i] = _mm512_unpacklo_epi32((__m512i)x[i], (__m512i)x[i + 1]);
+        a[i + 1] = _mm512_unpackhi_epi32((__m512i)x[i], (__m512i)x[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
+        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+        b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
+        b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { // .. then quarters of the vectors
+        const __m512i low = _mm512_shuffle_i32x4(b[i], b[i + 4], 0x88);
+        const __m512i low_odd = _mm512_shuffle_i32x4(b[i], b[i + 4], 0xDD);
+        const __m512i high = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0x88);
+        const __m512i high_odd = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0xDD);
+        x[i] = (Pair16)_mm512_shuffle_i32x4(low, high, 0x88);
+        x[i + 8] = (Pair16)_mm512_shuffle_i32x4(low, high, 0xDD);
+        x[i + 4] = (Pair16)_mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
+        x[i + 12] = (Pair16)_mm512_shuffle_i32x4(low_odd, high_odd, 0xDD);
+    }
+}
+#else
+ALWAYS_INLINE void bf16_pairs(Pair16 *to, const float *x) {
+    for (int i = 0; i < 16; i++) (*to)[i] = bf16_round(x[2 * i]) | bf16_round(x[2 * i + 1]) << 16;
+}
+
+ALWAYS_INLINE void bf16_pairs_of(Pair16 *to, const float *x, const float *y) {
+    for (int i = 0; i < 16; i++) (*to)[i] = bf16_round(x[i]) | bf16_round(y[i]) << 16;
+}
+
+ALWAYS_INLINE void bf16_turn(Pair16 x[16]) {
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < i; j++) {
+            const uint32_t kept = x[i][j];
+            x[i][j] = x[j][i], x[j][i] = kept;
+        }
+}
+#endif
+
 // A block is BLOCK_ROWS rows (of the left factor) or BLOCK_COLS columns (of the right one) wide and
 // runs along K. The sums of a tile of BLOCK_ROWS x BLOCK_COLS are 24 registers of AVX-512.
 enum { BLOCK_ROWS = 8, BLOCK_COLS = 48, BLOCK_K = 768, BLOCK_M = 1024 };
 
-// to (pairs, width) <- lines of x along K, as many as fit of those that are left, then zeros. Element
-// k of line i is x[i ld + k] or, if `across`, x[k ld + i].
-ALWAYS_INLINE void bf16_pack(uint32_t *to, const float *x, int ld, bool across, const int width,
-                             int left, int K) {
-    const int whole = K / 2, lines = left < width ? left : width;
-    if (lines < width || K % 2) memset(to, 0, (size_t)((K + 1) / 2) * width * sizeof *to);
-    if (across) {
-        for (int p = 0; p < whole; p++, to += width) {
-            const float *even = x + (size_t)(2 * p) * ld, *odd = even + ld;
-            for (int i = 0; i < lines; i++) to[i] = bf16_round(even[i]) | bf16_round(odd[i]) << 16;
-        }
-        for (int i = 0; K % 2 && i < lines; i++) to[i] = bf16_round(x[(size_t)(K - 1) * ld + i]);
-        return;
-    }
-    enum { STRETCH = 16 }; // pairs of a line at a time: the rounding is vectorised, then turned
-    for (int p0 = 0; p0 < whole; p0 += STRETCH) {
-        const int n = whole - p0 < STRETCH ? whole - p0 : STRETCH;
-        for (int i = 0; i < lines; i++) {
-            const float *from = x + (size_t)i * ld + 2 * p0;
-            uint32_t *out = to + (size_t)p0 * width + i, pairs[STRETCH];
-            if (n == STRETCH)
-                for (int p = 0; p < STRETCH; p++)
-                    pairs[p] = bf16_round(from[2 * p]) | bf16_round(from[2 * p + 1]) << 16;
-            else
-                for (int p = 0; p < n; p++)
-                    pairs[p] = bf16_round(from[2 * p]) | bf16_round(from[2 * p + 1]) << 16;
-            for (int p = 0; p < n; p++) out[(size_t)p * width] = pairs[p];
-        }
-    }
-    for (int i = 0; K % 2 && i < lines; i++)
-        to[(size_t)whole * width + i] = bf16_round(x[(size_t)i * ld + K - 1]);
+// Pair p of a line of x along K: element k of line i is x[i ld + k] or, if `across`, x[k ld + i]. 0
+// stands in for what is beyond K.
+ALWAYS_INLINE uint32_t bf16_pair_at(const float *x, int ld, bool across, int i, int p, int K) {
+    const size_t at = across ? (size_t)(2 * p) * ld + i : (size_t)i * ld + 2 * p;
+    const uint32_t even = bf16_round(x[at]);
+    return 2 * p + 1 < K ? even | bf16_round(x[at + (across ? (size_t)ld : 1)]) << 16 : even;
 }
 
+// Rows for the left side. to (BLOCK_ROWS, pairs) if they lie along K, (pairs, BLOCK_ROWS) if across:
+// a tile reads either. Rows beyond the `left` that there are become zeros.
 NEVER_INLINE void bf16_pack_rows(uint32_t *to, const float *x, int ld, bool across, int left,
                                  int K) {
-    bf16_pack(to, x, ld, across, BLOCK_ROWS, left, K);
+    const int pairs = (K + 1) / 2, lines = left < BLOCK_ROWS ? left : BLOCK_ROWS;
+    if (lines < BLOCK_ROWS) memset(to, 0, (size_t)pairs * BLOCK_ROWS * sizeof *to);
+    if (across) {
+        int p = 0;
+        for (; lines == BLOCK_ROWS && 2 * (p + 1) <= K; p++) {
+            const float *even = x + (size_t)(2 * p) * ld, *odd = even + ld;
+            for (int i = 0; i < BLOCK_ROWS; i++)
+                to[p * BLOCK_ROWS + i] = bf16_round(even[i]) | bf16_round(odd[i]) << 16;
+        }
+        for (; p < pairs; p++)
+            for (int i = 0; i < lines; i++)
+                to[p * BLOCK_ROWS + i] = bf16_pair_at(x, ld, true, i, p, K);
+        return;
+    }
+    for (int i = 0; i < lines; i++, to += pairs) {
+        int p = 0;
+        for (; 2 * (p + 16) <= K; p += 16)
+            bf16_pairs((Pair16 *)(to + p), x + (size_t)i * ld + 2 * p);
+        for (; p < pairs; p++) to[p] = bf16_pair_at(x, ld, false, i, p, K);
+    }
 }
 
+// Columns for the right side: to (pairs, BLOCK_COLS). Columns beyond `left` become zeros.
 NEVER_INLINE void bf16_pack_cols(uint32_t *to, const float *x, int ld, bool across, int left,
                                  int K) {
-    bf16_pack(to, x, ld, across, BLOCK_COLS, left, K);
+    const int pairs = (K + 1) / 2, lines = left < BLOCK_COLS ? left : BLOCK_COLS;
+    int p = 0;
+    if (lines < BLOCK_COLS) memset(to, 0, (size_t)pairs * BLOCK_COLS * sizeof *to);
+    if (lines == BLOCK_COLS && across)
+        for (; 2 * (p + 1) <= K; p++)
+            for (int i = 0; i < BLOCK_COLS; i += 16) {
+                const float *even = x + (size_t)(2 * p) * ld + i;
+                bf16_pairs_of((Pair16 *)(to + p * BLOCK_COLS + i), even, even + ld);
+            }
+    else if (lines == BLOCK_COLS)
+        for (; 2 * (p + 16) <= K; p += 16)
+            for (int i = 0; i < BLOCK_COLS; i += 16) {
+                Pair16 square[16];
+#pragma GCC unroll 16
+                for (int k = 0; k < 16; k++)
+                    bf16_pairs(square + k, x + (size_t)(i + k) * ld + 2 * p);
+                bf16_turn(square);
+#pragma GCC unroll 16
+                for (int k = 0; k < 16; k++) *(Pair16 *)(to + (p + k) * BLOCK_COLS + i) = square[k];
+            }
+    for (; p < pairs; p++)
+        for (int i = 0; i < lines; i++)
+            to[p * BLOCK_COLS + i] = bf16_pair_at(x, ld, across, i, p, K);
 }
 
 // ------------------------------------------------------------------------------------------------
 // A tile
 
-// sum + the products of 16 pairs with one.
-ALWAYS_INLINE Vec16 bf16_multiply(Vec16 sum, const uint32_t *one, Pair16 b) {
+// sum += the products of 16 pairs with one.
+ALWAYS_INLINE void bf16_multiply(Vec16 *sum, const uint32_t *one, const Pair16 *b) {
 #ifdef __AVX512BF16__
-    return (Vec16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)b,
-                                   (__m512bh)_mm512_set1_epi32((int)*one));
+    *sum =
+        (Vec16)_mm512_dpbf16_ps((__m512)*sum, (__m512bh)*b, (__m512bh)_mm512_set1_epi32((int)*one));
 #else
     const uint32_t even_bits = *one << 16, odd_bits = *one & 0xFFFF0000u;
     float even, odd;
     memcpy(&even, &even_bits, 4), memcpy(&odd, &odd_bits, 4);
-    return sum + odd * (Vec16)(b & 0xFFFF0000u) + even * (Vec16)(b << 16);
+    *sum += odd * (Vec16)(*b & 0xFFFF0000u) + even * (Vec16)(*b << 16);
 #endif
 }
 
-// out (rows, cols; ld) = alpha a b, or += it; a (pairs, BLOCK_ROWS), b (pairs, BLOCK_COLS). What of
-// the tile is beyond rows and cols, which may be larger than it, is not written.
-NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, const uint32_t *b, int pairs,
-                            float alpha, bool add, int rows, int cols) {
+// out (rows, cols; ld) = alpha a b, or += it; b (pairs, BLOCK_COLS), a (BLOCK_ROWS, pairs) or, if
+// a_across, (pairs, BLOCK_ROWS). What of the tile is beyond rows and cols, which may be larger than
+// it, is not written.
+NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, bool a_across, const uint32_t *b,
+                            int pairs, float alpha, bool add, int rows, int cols) {
+    const size_t line = a_across ? 1 : (size_t)pairs, step = a_across ? BLOCK_ROWS : 1;
+    const uint32_t *a3 = a + 3 * line, *a6 = a3 + 3 * line; // an x86 address can add line or 2 line
     Vec16 sum[BLOCK_ROWS][3] = {0};
     for (int i = 0; i < BLOCK_ROWS && i < rows; i++) // on its way while the sums are made
         for (int j = 0; j < BLOCK_COLS && j < cols; j += 16)
             __builtin_prefetch(out + (size_t)i * ld + j, 1);
-    for (int p = 0; p < pairs; p++, a += BLOCK_ROWS, b += BLOCK_COLS) {
+    for (int p = 0; p < pairs; p++, a += step, a3 += step, a6 += step, b += BLOCK_COLS) {
         const Pair16 b0 = *(const Pair16 *)b, b1 = *(const Pair16 *)(b + 16),
                      b2 = *(const Pair16 *)(b + 32);
 #pragma GCC unroll 8
         for (int i = 0; i < BLOCK_ROWS; i++) {
-            sum[i][0] = bf16_multiply(sum[i][0], a + i, b0);
-            sum[i][1] = bf16_multiply(sum[i][1], a + i, b1);
-            sum[i][2] = bf16_multiply(sum[i][2], a + i, b2);
+            const uint32_t *one = (i < 3 ? a : i < 6 ? a3 : a6) + (size_t)(i % 3) * line;
+            bf16_multiply(&sum[i][0], one, &b0);
+            bf16_multiply(&sum[i][1], one, &b1);
+            bf16_multiply(&sum[i][2], one, &b2);
             KEEP_LOADS_HERE();
         }
     }
@@ -182,8 +263,8 @@ static void bf16_product(float *out, int ld, const float *a, int lda, bool a_tur
                                    ldb, !b_turned, N - n, k_n);
                     for (int m = m0; m < m_end; m += BLOCK_ROWS)
                         bf16_tile(out + (size_t)m * ld + n, ld,
-                                  a_block + (size_t)(m - m0) * (size_t)pairs, b_block, pairs, alpha,
-                                  add || k0 > 0, m_end - m, N - n);
+                                  a_block + (size_t)(m - m0) * (size_t)pairs, a_turned, b_block,
+                                  pairs, alpha, add || k0 > 0, m_end - m, N - n);
                 }
             }
         }
