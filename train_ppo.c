@@ -780,7 +780,7 @@ int main(int argc, char **argv) {
             time_format(left, seconds / (double)(step - first_step) * (double)(total - step));
             progress_clear();
             printf("update %4" PRId64 "/%" PRId64 "  score %7.3f  kl %6.3f  kl_coef %.4f  "
-                   "loss policy %7.4f value %6.3f  clip %.3f  %5.1f episodes/s  left %s\n",
+                   "loss policy %7.4f value %6.3f  clip %.3f  %.3g episodes/s  left %s\n",
                    step, total, score, kl, kl_coef, learning.ppo.policy_loss / steps,
                    learning.ppo.value_loss / steps, learning.ppo.clip_fraction / steps,
                    (double)((step - first_step) * R) / seconds, left);
