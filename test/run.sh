@@ -12,8 +12,8 @@ run() { # run NAME COMMAND...: show what it said, add up its last line
     begin=$(date +%s)
     timeout 900 "$@" >"$log" 2>&1
     code=$?
-    line=$(grep -E '^[a-z_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
-    set -- $(printf '%s' "$line" | tr -dc '0-9 ')
+    line=$(grep -E '^[a-z0-9_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
+    set -- $(printf '%s' "${line#*:}" | tr -dc '0-9 ')
     passed=$((passed + ${1:-0})) failed=$((failed + ${2:-0})) skipped=$((skipped + ${3:-0}))
     grep -E '^skipped: ' "$log"
     if [ $code -ne 0 ] || [ -z "$line" ]; then
