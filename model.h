@@ -14,8 +14,9 @@
 // accumulate (+=) and AdamW leaves them zero; gradients of activations are overwritten (=) unless
 // the comment says otherwise. There is no dropout: alignment methods turn it off.
 //
-// Linear layers and attention tiles are OpenBLAS's sgemm; the rest is plain C that the compiler
-// vectorises. float throughout, double where many numbers are summed into one.
+// Linear layers and attention tiles are OpenBLAS's sgemm (linear layers with --bf16: bf16.h); the
+// rest is plain C that the compiler vectorises. float throughout, double where many numbers are
+// summed into one.
 #ifndef MODEL_H
 #define MODEL_H
 
@@ -136,7 +137,7 @@ typedef struct {
     float *dfc;              // (N, I)
     float *strips;           // (threads, 2, QUERY_TILE, T) attention scores
     float *logits;           // (HEAD_CHUNK, VP), NULL until a head needs them
-    bool logits_held;        // they are all that the batch's masked tokens have
+    bool logits_held;        // they are those of all masked tokens of the batch
     float *hidden, *dhidden; // (HEAD_CHUNK, C) rows gathered for a head
     float *head_stats;       // (HEAD_CHUNK, 2) mean, rstd
     int *targets, *sources;  // (HEAD_CHUNK) tokens to predict, tokens whose states predict them
@@ -330,13 +331,15 @@ static inline float dot(const float *x, const float *y, int n) {
 static bool use_bf16;
 
 // out (M, N; rows ld apart) = scale A B, or += it if `add`, by OpenBLAS in float or by bf16.h. A is
-// (M, K) and B (K, N), each with rows lda or ldb apart; a turned one lies there transposed.
-static void product(float *out, int ld, const float *a, int lda, bool a_turned, const float *b,
-                    int ldb, bool b_turned, int M, int N, int K, float scale, bool add) {
-    if (use_bf16) bf16_product(out, ld, a, lda, a_turned, b, ldb, b_turned, M, N, K, scale, add);
+// (M, K) and B (K, N), each with rows lda or ldb apart; a transposed one lies there as (K, M)
+// or (N, K).
+static void product(float *out, int ld, const float *a, int lda, bool a_transposed, const float *b,
+                    int ldb, bool b_transposed, int M, int N, int K, float scale, bool add) {
+    if (use_bf16)
+        bf16_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, scale, add);
     else
-        cblas_sgemm(CblasRowMajor, a_turned ? CblasTrans : CblasNoTrans,
-                    b_turned ? CblasTrans : CblasNoTrans, M, N, K, scale, a, lda, b, ldb,
+        cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+                    b_transposed ? CblasTrans : CblasNoTrans, M, N, K, scale, a, lda, b, ldb,
                     add ? 1.0f : 0.0f, out, ld);
 }
 
@@ -1010,7 +1013,7 @@ static HeadStats row_stats(const TokenStats *tokens, const Batch *b, int r) {
 static void lm_head_backward(GPT2 *model, const float *dlogp) { lm_head(model, NULL, dlogp, NULL); }
 
 // Both in one pass, for a loss whose dlogp does not depend on logp (SFT: -1 / number of tokens).
-// One product for the logits, as lm_head_forward and lm_head_backward have with few tokens.
+// The logits are made once, however many tokens there are.
 static HeadStats lm_head_forward_backward(GPT2 *model, float *logp, const float *dlogp) {
     return lm_head(model, logp, dlogp, NULL);
 }

@@ -28,8 +28,8 @@ static const uint64_t reference_magic = 0x6665726E67696C61; // "alignref"
 // Hash of a model's weights and of what else makes its numbers.
 static uint64_t model_hash(const GPT2 *model) {
     const GPT2Config *c = &model->config;
-    const int shape[] = {c->vocab_size, c->n_positions, c->n_embd, c->n_layer,
-                         c->n_head,     c->n_inner,     use_bf16};
+    const int shape[] = {c->vocab_size, c->n_positions, c->n_embd,
+                         c->n_layer,    c->n_head,      c->n_inner};
     DiskHash hash = disk_hash_begin();
     disk_hash_add(&hash, shape, sizeof shape);
     disk_hash_add(&hash, &c->layer_norm_epsilon, sizeof c->layer_norm_epsilon);
@@ -153,9 +153,14 @@ static float *reference_logps(GPT2 *reference, uint64_t reference_hash, const Pi
     float *logps = mem_floats(count);
     if (!data->n) return logps;
     // The last bits of a log-prob depend on the batch's shape and on the number of threads. So the
-    // batches do not depend on those of the training, and the threads are in the key.
-    const uint64_t parts[] = {reference_hash, pieces_hash(data), (uint64_t)data->pieces,
-                              (uint64_t)share, (uint64_t)omp_get_max_threads()};
+    // batches do not depend on those of the training, and the threads are in the key; and so is
+    // bfloat16, which changes more than those.
+    const uint64_t parts[] = {reference_hash,
+                              pieces_hash(data),
+                              (uint64_t)data->pieces,
+                              (uint64_t)share,
+                              (uint64_t)omp_get_max_threads(),
+                              (uint64_t)use_bf16};
     DiskHash hash = disk_hash_begin();
     disk_hash_add(&hash, parts, sizeof parts);
     const ReferenceHeader header = {reference_magic, disk_hash_end(&hash), (uint64_t)data->n};

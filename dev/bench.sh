@@ -18,6 +18,7 @@ for shape in "4 64" "4 256" "2 1024"; do
         $bench train $shape
     fi
 done
+for shape in "4 64" "4 256" "32 23 tiny"; do $bench train $shape bf16; done
 $bench train 32 23 tiny
 build/plain/bench_decode
 uptime

@@ -5,10 +5,10 @@
 
 64 prompts of 32 tokens, 24 tokens generated for each at temperature 0.7, 4 PPO epochs of one minibatch, AdamW; random
 GPT-2 small weights for policy, reference, reward model and critic, four models in both. No completion ends early: no
-model has an end-of-text token. Ours runs in bf16 and fp32 with 8 rows in a pass (less memory) and in fp32 with 64; TRL in
-fp32 and in bf16 autocast with all 64, gradient checkpointing off (faster). It works with large tensors that glibc
-gives back to the system after each use, so it also runs with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ set high. Each contestant
-is a process of its own. episodes/s is that of the updates after the first; memory is the process's peak. The exit code
+model has an end-of-text token. Ours runs in bf16 and fp32 with 8 rows in a pass (less memory) and in fp32 with 64; TRL
+in fp32 and in bf16 autocast with all 64, gradient checkpointing off (faster). It works with large tensors that glibc
+gives back to the system after each use, so fp32 also and bf16 only runs with MALLOC_MMAP_THRESHOLD_ and
+MALLOC_TRIM_THRESHOLD_ set high. Each contestant is a process of its own. episodes/s is that of the updates after the first; memory is the process's peak. The exit code
 only says that all ran.
 """
 import argparse
@@ -79,8 +79,8 @@ def run_ours(train, work, rows, bf16, updates):
                f"{work}/prompts.jsonl", "--output_dir", f"{work}/ours", "--overwrite_output_dir", "true",
                "--total_episodes", str(PROMPTS * updates), "--batch_size", str(PROMPTS), "--num_ppo_epochs",
                str(EPOCHS), "--per_device_train_batch_size", str(rows), "--response_length", str(RESPONSE),
-               "--temperature", "0.7", "--learning_rate", "1e-6", "--save_steps", "0", "--samples", "0", "--eval_prompts", "0", "--bf16",
-               "true" if bf16 else "false"]
+               "--temperature", "0.7", "--learning_rate", "1e-6", "--save_steps", "0", "--samples", "0",
+               "--eval_prompts", "0", "--bf16", "true" if bf16 else "false"]
     times, text = [], ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:

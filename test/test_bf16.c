@@ -1,7 +1,6 @@
-// Tests of bf16.h: rounding; the product against sums in double of the rounded factors, at all edges;
-// and a GPT-2 whose products are in bfloat16 against the same one in float.
+// Tests of bf16.h: rounding; the product against sums in double of the rounded factors, at all
+// edges; and a GPT-2 whose products are in bfloat16 against the same one in float.
 #include "../model.h"
-#include "../losses.h"
 #include "test.h"
 
 static float bf16_value(float x) {
@@ -67,6 +66,7 @@ static void test_product(int M, int N, int K) {
         const float alpha = turns % 3 ? 1.0f : 0.625f;
         bf16_product(out, ld, a, lda, a_turned, b, ldb, b_turned, M, N, K, alpha, add);
         double worst = 0;
+        int wrong = 0; // counted, since a NaN is no maximum
         for (int m = 0; m < M; m++)
             for (int n = 0; n < ld; n++) {
                 const float got = out[(size_t)m * ld + n], was = before[(size_t)m * ld + n];
@@ -75,10 +75,12 @@ static void test_product(int M, int N, int K) {
                     want = alpha * reference(a, lda, a_turned, b, ldb, b_turned, m, n, K, &terms) +
                            (add ? was : 0);
                 error = fabs(got - want) / (terms + 1);
-                if (!(error <= worst)) worst = error; // NaN too
+                // rounding of a sum in float, in any order, errs by a few 2^-24 of what goes in
+                if (!(error < 1e-6)) wrong++;
+                worst = fmax(worst, error);
             }
-        // rounding of a sum in float, in any order, errs by a few 2^-24 of what goes in
-        CHECK(worst < 1e-6, "%d x %d x %d, case %d: error %g", M, N, K, turns, worst);
+        CHECK(wrong == 0, "%d x %d x %d, case %d: %d entries are wrong, by up to %g", M, N, K,
+              turns, wrong, worst);
         free(a), free(b), free(out), free(before);
     }
 }
@@ -140,10 +142,12 @@ static void test_model(int channels) {
         }
     }
     use_bf16 = false;
+    // a factor is off by up to 2^-9 = 2e-3 of itself, at random: in the mean of 200 tokens little
+    // is left of it, in a norm more
     CHECK_NEAR(loss[1], loss[0], 1e-3, 0, "%d channels: loss", channels);
     CHECK(loss[1] != loss[0], "%d channels: bfloat16 was not used", channels);
     CHECK_NEAR(norm[1], norm[0], 1e-2, 0, "%d channels: gradient norm", channels);
-    // each factor is off by up to 2^-9, 2e-3, and a gradient goes through a dozen of them
+    // and a gradient goes through a dozen products
     CHECK(sqrt(difference) < 0.02 * norm[0], "%d channels: gradients differ by %g of their norm",
           channels, sqrt(difference) / norm[0]);
     free(logp), free(dlogp), free(grads), batch_free(&batch), gpt2_free(&model);

@@ -652,8 +652,8 @@ static void test_held_logits(int channels) {
         memset(m.grads, 0, m.n_floats * sizeof(float));
         gpt2_forward(&m, &b);
         lm_head_forward(&m, logp);
-        CHECK(rows == 12 || m.shards[0].logits_held, "%d rows: logits are held", rows);
-        CHECK(rows == 3 || m.n_shards > 1 || !m.shards[0].logits_held, "no room for the logits");
+        if (rows == 3) CHECK(m.shards[0].logits_held, "%d rows: logits are held", rows);
+        else if (m.n_shards == 1) CHECK(!m.shards[0].logits_held, "no room for the logits");
         lm_head_forward(&m, logp); // a second time, from what is there
         lm_head_backward(&m, dlogp);
         CHECK(!m.shards[0].logits_held, "they are spent");

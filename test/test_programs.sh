@@ -231,6 +231,16 @@ for pair in "four one" "uneven nine" "checkpointing one" "thread one"; do
     check "$1: the norms of $2" near "$T/$1/metrics.jsonl" "$T/$2/metrics.jsonl" grad_norm 1e-4
 done
 
+# ---- bfloat16: other products, the same training -------------------------------------------------
+
+run "$T/bf16" --per_device_train_batch_size 8 --logging_steps 1 --bf16
+check "--bf16: it says so" grep -q "products in bfloat16" "$T/log"
+# factors are off by 2^-9, 2e-3; 20 steps later the losses are a few of these apart
+check "--bf16: the losses of float, nearly" near "$T/bf16/metrics.jsonl" "$T/one/metrics.jsonl" \
+    loss 1e-2
+refuse "--bf16: not the weights of float" cmp -s "$T/bf16/final/model.safetensors" \
+    "$T/one/final/model.safetensors"
+
 # ---- resuming: bit for bit the straight run ------------------------------------------------------
 # Rows of the log are written every 3 steps and an epoch has 15, so checkpoints 4 and 8 lie within
 # a window of the log and an epoch, 16 at the begin of the second epoch, 12 at the end of a window.
@@ -263,6 +273,9 @@ for threads in 1 2; do
     for at in 4 8 12; do resumed "$threads threads, from step $at" "$S" $at; done
 done
 resumed "with accumulation" "$S" 8 --per_device_train_batch_size 4 --gradient_accumulation_steps 1
+S=$T/straight_bf16
+check "a straight run in bfloat16" run "$S" --save_steps 4 --bf16
+resumed "in bfloat16" "$S" 8 --bf16
 S=$T/cosine
 set -- --lr_scheduler_type cosine --warmup_steps 5 --weight_decay 0.1 --eval_split 0.2 \
     --eval_steps 6 --per_device_train_batch_size 2 --gradient_accumulation_steps 2
@@ -336,6 +349,7 @@ mistaken_run 3 "see --per_device_train_batch_size" --per_device_train_batch_size
     --resume_from_checkpoint latest
 mistaken_run 3 "see --dataset" --dataset "$T/eval.jsonl" --resume_from_checkpoint latest
 mistaken_run 3 "see --learning_rate" --learning_rate 0.001 --resume_from_checkpoint latest
+mistaken_run 3 "see the flags under" --bf16 --resume_from_checkpoint latest
 mistaken_run 3 "no such directory" --resume_from_checkpoint "$OUT/checkpoint-9"
 mistaken_run 3 "final: cannot resume: no trainer/manifest.json" \
     --resume_from_checkpoint "$OUT/final"
