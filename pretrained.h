@@ -542,4 +542,16 @@ static void model_load_scored(GPT2 *model, Tokenizer *tokenizer, const char *dir
     gpt2_free(&stored);
 }
 
+// Hash of weights and of what else makes a model's numbers, to tell one from another.
+static uint64_t model_hash(const GPT2 *model) {
+    const GPT2Config *c = &model->config;
+    const int shape[] = {c->vocab_size, c->n_positions, c->n_embd,
+                         c->n_layer,    c->n_head,      c->n_inner};
+    DiskHash hash = disk_hash_begin();
+    disk_hash_add(&hash, shape, sizeof shape);
+    disk_hash_add(&hash, &c->layer_norm_epsilon, sizeof c->layer_norm_epsilon);
+    disk_hash_add(&hash, model->params, model->n_floats * sizeof(float));
+    return disk_hash_end(&hash);
+}
+
 #endif

@@ -84,6 +84,7 @@ typedef struct {
     float *logp, *dlogp, *value, *dvalue;              // (N) of the tokens chosen
     float *old_logp, *old_value, *advantage, *returns; // (N) from the rollout
     float *head, *dhead;                               // (N) the critic's head, of every token
+    HeadStats stats;                                   // the policy's
 } Work;
 
 // What is measured while an update learns.
@@ -134,17 +135,15 @@ static void batch_copy_row(Batch *to, const Batch *from, int r) {
 // ---- policy and critic -------------------------------------------------------------------------
 // The critic is the policy itself if they share their trunk.
 
-// logp, value (N) of each token chosen in w->rows: its log-prob by the policy, and the critic's
+// w->logp, w->value of each token chosen in w->rows: its log-prob by the policy, and the critic's
 // value of the state in which it was chosen, which the critic's head gives at the token before.
-static HeadStats actor_critic_forward(Work *w, GPT2 *policy, GPT2 *critic, float *logp,
-                                      float *value) {
+static void actor_critic_forward(Work *w, GPT2 *policy, GPT2 *critic) {
     const Batch *b = &w->rows;
     gpt2_forward(policy, b);
-    HeadStats stats = lm_head_forward(policy, logp);
+    w->stats = lm_head_forward(policy, w->logp);
     if (critic != policy) gpt2_forward(critic, b);
     value_head_forward(critic, w->head);
-    for (int t = 0; t < b->N; t++) value[t] = b->mask[t] ? w->head[t - 1] : 0.0f;
-    return stats;
+    for (int t = 0; t < b->N; t++) w->value[t] = b->mask[t] ? w->head[t - 1] : 0.0f;
 }
 
 // The way back from w->dlogp and w->dvalue. Gradients of the weights accumulate.
@@ -158,14 +157,15 @@ static void actor_critic_backward(Work *w, GPT2 *policy, GPT2 *critic) {
     if (critic != policy) gpt2_backward(critic);
 }
 
-// Fill the rollout's logp, value and ref_logp, B rows at a time. What the heads give for B rows that
-// stand side by side goes straight to its place.
+// Fill the rollout's logp, value and ref_logp, B rows at a time.
 static void rollout_forward(Rollout *r, Work *w, GPT2 *policy, GPT2 *critic, GPT2 *ref, int B) {
     for (int i = 0; i < r->rows.R; i += B) {
         const int at = r->rows.row_start[i];
         batch_clear(&w->rows);
         for (int k = i; k < i + B && k < r->rows.R; k++) batch_copy_row(&w->rows, &r->rows, k);
-        actor_critic_forward(w, policy, critic, r->logp + at, r->value + at);
+        actor_critic_forward(w, policy, critic);
+        memcpy(r->logp + at, w->logp, (size_t)w->rows.N * sizeof(float));
+        memcpy(r->value + at, w->value, (size_t)w->rows.N * sizeof(float));
         gpt2_forward(ref, &w->rows);
         lm_head_forward(ref, r->ref_logp + at);
     }
@@ -603,9 +603,7 @@ int main(int argc, char **argv) {
     double kl_coef = args.kl_coef;
     uint64_t data_hash = prompts_hash(&train);
     uint64_t training_hash = flags_hash(flags, COUNT(flags), "training");
-    DiskHash weights = disk_hash_begin();
-    disk_hash_add(&weights, ref.params, ref.n_floats * sizeof(float));
-    uint64_t ref_hash = disk_hash_end(&weights);
+    uint64_t ref_hash = model_hash(&ref);
     const StateField state[] = {
         STATE_I64("step", &step),
         STATE_F64("kl_coef", &kl_coef),
@@ -671,6 +669,7 @@ int main(int argc, char **argv) {
     const Batch *rows = &rollout.rows;
     int *order = mem_alloc((size_t)train.n, sizeof *order); // of the prompts
     int *shuffled = mem_alloc((size_t)R, sizeof *shuffled); // rows of the rollout
+    for (int i = 0; i < R; i++) shuffled[i] = i;
     int64_t epoch_of_order = -1, saved_step = step;
     const int64_t first_step = step;
     const double began = seconds_now();
@@ -718,15 +717,18 @@ int main(int argc, char **argv) {
         if (args.whiten_advantages) whiten(rollout.advantage, rows->mask, rows->N, true);
         rollout_seconds += seconds_now() - update_began;
 
-        // learn: each minibatch is one optimizer step, made of passes over B rows
+        // learn: each minibatch is one optimizer step, made of passes over B rows. A pass that takes
+        // the whole rollout was made above with the same weights, so the first epoch goes on from it.
         const double lr =
             args.learning_rate * lr_factor(args.lr_scheduler_type, step, args.warmup_steps, total);
         const int minibatch = R / args.num_mini_batches;
+        const bool one_pass = minibatch == R && R <= B; // then the order of rows is left, too
         Learning learning = {0};
         for (int epoch = 0; epoch < args.num_ppo_epochs; epoch++) {
             double approx_kl = 0;
-            rng_permutation(shuffled, R, ~(uint64_t)args.seed,
-                            (uint64_t)(step * args.num_ppo_epochs + epoch));
+            if (!one_pass)
+                rng_permutation(shuffled, R, ~(uint64_t)args.seed,
+                                (uint64_t)(step * args.num_ppo_epochs + epoch));
             for (int begin = 0; begin < R; begin += minibatch) {
                 const int *mine = shuffled + begin;
                 PpoStats sum = {0};
@@ -736,15 +738,14 @@ int main(int argc, char **argv) {
                         tokens += rows->mask[t];
                 for (int i = 0; i < minibatch; i += B) {
                     work_take(&work, &rollout, mine + i, minibatch - i < B ? minibatch - i : B);
-                    HeadStats head =
-                        actor_critic_forward(&work, &policy, critic, work.logp, work.value);
+                    if (!one_pass || epoch > 0) actor_critic_forward(&work, &policy, critic);
                     PpoStats part = ppo_loss(work.dlogp, work.dvalue, work.logp, work.old_logp,
                                              work.advantage, work.value, work.old_value,
                                              work.returns, work.rows.mask, work.rows.N, tokens,
                                              args.cliprange, args.cliprange_value, args.vf_coef);
                     actor_critic_backward(&work, &policy, critic);
                     ppo_add(&sum, &part);
-                    learning.entropy += head.entropy, learning.tokens += head.count;
+                    learning.entropy += work.stats.entropy, learning.tokens += work.stats.count;
                 }
                 const double norm = grad_norm(&policy);
                 const double critic_norm = critic == &policy ? 0 : grad_norm(critic);

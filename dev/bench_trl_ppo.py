@@ -1,15 +1,16 @@
 """Time PPO at 124M: TRL's PPOTrainer against train_ppo, on the same weights, prompts and settings.
 
     pip install --no-deps --target OLD trl==1.12.0      (the last release with PPOTrainer)
-    PYTHONPATH=OLD python dev/bench_trl_ppo.py [--train ./train_ppo] [--updates 2] [--only PART-OF-A-NAME]
+    PYTHONPATH=OLD python dev/bench_trl_ppo.py [--train ./train_ppo] [--updates 2] [--only PART-OF-A-NAME,..]
 
 64 prompts of 32 tokens, 24 tokens generated for each at temperature 0.7, 4 PPO epochs of one minibatch, AdamW; random
 GPT-2 small weights for policy, reference, reward model and critic, four models in both. No completion ends early: no
-model has an end-of-text token. Ours runs in bf16 and fp32 with 8 rows in a pass (less memory) and in fp32 with 64; TRL
-in fp32 and in bf16 autocast with all 64, gradient checkpointing off (faster). It works with large tensors that glibc
-gives back to the system after each use, so fp32 also and bf16 only runs with MALLOC_MMAP_THRESHOLD_ and
-MALLOC_TRIM_THRESHOLD_ set high. Each contestant is a process of its own. episodes/s is that of the updates after the first; memory is the process's peak. The exit code
-only says that all ran.
+model has an end-of-text token. Ours runs with 8 rows in a pass (less memory) and with all 64, then each update's first
+epoch goes on from the rollout's pass. TRL runs in bf16 autocast with gradient checkpointing, which are its defaults,
+and without (faster), in fp32 and in bf16. It works with large tensors that glibc gives back to the system after
+each use, so it also runs with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ set high ("malloc keeps").
+Each contestant is a process of its own. On a CPU without AVX512-BF16, bfloat16 is slow in both. episodes/s is that of
+the updates after the first; memory is the process's peak. The exit code only says that all ran.
 """
 import argparse
 import json
@@ -25,12 +26,13 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPTS, LENGTH, RESPONSE, EPOCHS = 64, 32, 24, 4
 KEEP = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
-CONTESTANTS = [  # whose, rows a pass, number format, environment
-    ("train_ppo", 8, "bf16", {}), ("train_ppo", 8, "fp32", {}), ("train_ppo", 64, "fp32", {}), ("TRL", 64, "fp32", {}),
-    ("TRL", 64, "fp32", KEEP), ("TRL", 64, "bf16", KEEP)]
+CONTESTANTS = [  # whose, rows a pass, form, environment
+    ("train_ppo", 8, "bf16", {}), ("train_ppo", 64, "bf16", {}), ("train_ppo", 8, "fp32", {}),
+    ("train_ppo", 64, "fp32", {}), ("TRL", 64, "bf16 checkpointing", {}), ("TRL", 64, "fp32", {}),
+    ("TRL", 8, "fp32", {}), ("TRL", 64, "fp32", KEEP), ("TRL", 8, "fp32", KEEP), ("TRL", 64, "bf16", KEEP)]
 
 
-def run_trl(work, rows, bf16, updates):
+def run_trl(work, rows, form, updates):
     """In this process: print episodes per second and the peak of memory."""
     import resource
     import tokenizers
@@ -52,7 +54,8 @@ def run_trl(work, rows, bf16, updates):
         eos_token="eos", padding_side="left")
     with open(os.path.join(work, "prompts.jsonl")) as f:
         data = Dataset.from_dict({"input_ids": [json.loads(line)["prompt_ids"] for line in f]})
-    config = ppo.PPOConfig(output_dir=tempfile.mkdtemp(), bf16=bf16, gradient_checkpointing=False, use_cpu=True,
+    config = ppo.PPOConfig(output_dir=tempfile.mkdtemp(), bf16="bf16" in form,
+                           gradient_checkpointing="checkpointing" in form, use_cpu=True,
                            per_device_train_batch_size=rows, gradient_accumulation_steps=PROMPTS // rows,
                            local_rollout_forward_batch_size=PROMPTS, num_mini_batches=1, num_ppo_epochs=EPOCHS,
                            total_episodes=PROMPTS * updates, response_length=RESPONSE, temperature=0.7,
@@ -73,14 +76,14 @@ def run_trl(work, rows, bf16, updates):
     print(f"RESULT {rate:.4f} {peak:.0f}")
 
 
-def run_ours(train, work, rows, bf16, updates):
+def run_ours(train, work, rows, form, updates):
     """episodes/s from the times at which the lines of the updates come."""
     command = ["stdbuf", "-oL", train, "--model", f"{work}/policy", "--reward_model", f"{work}/reward", "--dataset",
                f"{work}/prompts.jsonl", "--output_dir", f"{work}/ours", "--overwrite_output_dir", "true",
                "--total_episodes", str(PROMPTS * updates), "--batch_size", str(PROMPTS), "--num_ppo_epochs",
                str(EPOCHS), "--per_device_train_batch_size", str(rows), "--response_length", str(RESPONSE),
                "--temperature", "0.7", "--learning_rate", "1e-6", "--save_steps", "0", "--samples", "0",
-               "--eval_prompts", "0", "--bf16", "true" if bf16 else "false"]
+               "--eval_prompts", "0", "--bf16", "true" if "bf16" in form else "false"]
     times, text = [], ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
@@ -97,13 +100,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", default="./train_ppo")
     parser.add_argument("--updates", type=int, default=2)
-    parser.add_argument("--only", default="", help="contestants whose name has this in it")
+    parser.add_argument("--only", default="", help="contestants whose name has one of these in it: A,B,..")
     parser.add_argument("--size", default="gpt2", help="as in make_gpt2.py")
     parser.add_argument("--vocab", type=int, default=50257)
     parser.add_argument("--trl", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.trl:
-        return run_trl(args.trl[0], int(args.trl[1]), args.trl[2] == "bf16", args.updates)
+        return run_trl(args.trl[0], int(args.trl[1]), args.trl[2], args.updates)
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as work:
@@ -117,15 +120,15 @@ def main():
             for _ in range(PROMPTS):
                 f.write(json.dumps({"prompt_ids": [draw.randrange(vocab) for _ in range(LENGTH)]}) + "\n")
         print(f"{'contestant':44} episodes/s  peak MB", flush=True)
-        for whose, rows, dtype, environment in CONTESTANTS:
-            name = f"{whose} {dtype}, {rows} rows a pass" + (", malloc keeps" if environment else "")
-            if args.only not in name:
+        for whose, rows, form, environment in CONTESTANTS:
+            name = f"{whose} {form}, {rows} rows a pass" + (", malloc keeps" if environment else "")
+            if not any(part in name for part in args.only.split(",")):
                 continue
             if whose == "train_ppo":
-                rate, peak = run_ours(args.train, work, rows, dtype == "bf16", args.updates)
+                rate, peak = run_ours(args.train, work, rows, form, args.updates)
             else:
                 result = subprocess.run([sys.executable, os.path.abspath(__file__), "--updates", str(args.updates),
-                                         "--trl", work, str(rows), dtype], stdout=subprocess.PIPE,
+                                         "--trl", work, str(rows), form], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
                 if "RESULT" not in result.stdout:
                     sys.exit(result.stderr[-3000:])

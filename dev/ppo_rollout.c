@@ -114,7 +114,7 @@ int main(int argc, char **argv) {
     int *all = mem_alloc((size_t)R, sizeof *all);
     for (int i = 0; i < R; i++) all[i] = i;
     work_take(&work, &rollout, all, R);
-    actor_critic_forward(&work, &policy, &critic, work.logp, work.value);
+    actor_critic_forward(&work, &policy, &critic);
     const PpoStats stats =
         ppo_loss(work.dlogp, work.dvalue, work.logp, work.old_logp, work.advantage, work.value,
                  work.old_value, work.returns, work.rows.mask, work.rows.N, batch_count_mask(rows),

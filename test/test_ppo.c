@@ -182,7 +182,7 @@ static PpoStats minibatch(Setting *s, const int *rows, int n, int B, double rang
     }
     for (int i = 0; i < n; i += B) {
         work_take(w, &s->rollout, rows + i, n - i < B ? n - i : B);
-        actor_critic_forward(w, &s->policy, s->critic, w->logp, w->value);
+        actor_critic_forward(w, &s->policy, s->critic);
         PpoStats part =
             ppo_loss(w->dlogp, w->dvalue, w->logp, w->old_logp, w->advantage, w->value,
                      w->old_value, w->returns, w->rows.mask, w->rows.N, tokens, range, range, 0.5);

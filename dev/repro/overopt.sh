@@ -1,8 +1,8 @@
 #!/bin/sh
 # Over-optimisation: PPO without a KL term against reward models of few pairs and against data/rm,
 # which has seen all 6,000 (Gao et al. 2022). Trains the small reward models and the policies, lets
-# overopt.c judge the two curves of each run, and shows what the policies write in the end. 3 seeds,
-# one thread each, two runs at a time: about 5 minutes on two cores.
+# overopt.c judge the two curves of each run, and shows what the policies write in the end. 5 seeds,
+# one thread each, two runs at a time: about 9 minutes on two cores.
 #
 #     sh dev/repro/overopt.sh [DIR [PAIRS]]    DIR (out/overopt) gets programs, models and runs;
 #                                              PAIRS (300) preferences for each small reward model
@@ -10,7 +10,7 @@
 # Exit code 0: every claim is reproduced (dev/repro/overopt.c has them).
 set -eu
 out=${1:-out/overopt} pairs=${2:-300}
-seeds="1 2 3"
+seeds="1 2 3 4 5"
 rm -rf "$out"
 mkdir -p "$out"
 root=$(pwd)
