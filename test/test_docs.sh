@@ -1,15 +1,8 @@
 #!/bin/sh
 # README.md and docs/ name only what exists (dev/check_docs.sh), and the checker finds what does
 # not. Run from the repository's root with BIN set to a build; only once, with the plain one.
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
-[ "${BIN##*/}" = plain ] || { echo "docs: 0 passed, 0 failed, 0 skipped"; exit 0; }
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-trap 'exit 1' HUP INT TERM
-passed=0 failed=0
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
+. test/helpers.sh
+[ "${BIN##*/}" = plain ] || { finish docs; exit; }
 
 if sh dev/check_docs.sh >"$T/log" 2>&1; then pass; else fail "the pages"; cat "$T/log"; fi
 
@@ -75,5 +68,4 @@ case $said in
 *) fail "a metric is missing: $said" ;;
 esac
 
-echo "docs: $passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish docs

@@ -3,37 +3,8 @@
 # first steps, equal ways to the same numbers, the file of reference log-probs, resuming, and the
 # mistakes that only this program knows (test_programs.sh has those of all). Run from the
 # repository's root with BIN set to a build (build/plain, build/asan, build/clang).
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
-export OMP_WAIT_POLICY=passive LC_ALL=C
+. test/helpers.sh
 unset OMP_NUM_THREADS
-T=$(mktemp -d)
-child= # a run in the background
-trap '[ -z "$child" ] || kill -9 "$child"; rm -rf "$T"' EXIT
-trap 'exit 1' HUP INT TERM
-passed=0 failed=0 skipped=0
-
-# ---- helpers -------------------------------------------------------------------------------------
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then pass; else fail "$what"; head -n 20 "$T/check"; fi
-}
-
-# refuse WHAT COMMAND...: the command must not succeed
-refuse() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then fail "$what"; else pass; fi
-}
-
-# same WHAT FILE FILE: equal to the byte
-same() { check "$1" cmp "$2" "$3"; }
 
 # A run of the tiny model into the directory $1 with more flags; the log goes to $T/log.
 M=$T/model
@@ -43,56 +14,18 @@ dpo() { timeout 120 "$BIN/train_dpo" "$@"; }
 run() {
     to=$1
     shift
-    dpo $TINY --output_dir "$to" "$@" >"$T/log" 2>&1
-    code=$?
-    [ $code -eq 0 ] || { echo "exit code $code:"; tail -n 5 "$T/log"; }
-    return $code
+    logged dpo $TINY --output_dir "$to" "$@"
 }
 
-# mistake CODE WORDS [FLAG...]: a run into $OUT with these flags must end with this exit code and
-# one line `error: ..` with these words (warnings may stand before it), and leave nothing behind.
+# mistake CODE WORDS [FLAG...]: a run into $OUT with these flags complains and leaves nothing there
 OUT=$T/out
 mistake() {
     want=$1 words=$2
     shift 2
-    dpo $TINY --output_dir "$OUT" "$@" >"$T/stdout" 2>"$T/stderr"
-    code=$?
-    errors=$(grep -v '^warning: ' "$T/stderr")
-    wrong=
-    [ $code -eq "$want" ] || wrong="exit code $code, expected $want"
-    [ "$(printf '%s\n' "$errors" | wc -l)" -eq 1 ] || wrong="$wrong; not one line"
-    case $errors in
-    "error: "*"$words"*) ;;
-    *) wrong="$wrong; expected \"error: ..$words\"" ;;
-    esac
-    [ ! -e "$OUT" ] || wrong="$wrong; there is an output directory"
-    if [ -z "$wrong" ]; then pass; else
-        fail "$wrong: $(echo "$*" | tail -c 200)"
-        head -n 20 "$T/stderr"
-        rm -rf "$OUT"
-    fi
-}
-
-# values KEY FILE: the values of a key in the rows that have it
-values() { sed -n "s|.*\"$1\": \([^,}]*\).*|\1|p" "$2"; }
-
-# first KEY FILE VALUE: the key's first value is this, within 1e-5 of it
-first() {
-    values "$1" "$2" | awk -v want="$3" '
-        function abs(x) { return x < 0 ? -x : x }
-        NR == 1 { print $1, want; bad = !(abs($1 - want) <= 1e-5 * abs(want)) }
-        END { exit bad || NR == 0 }'
-}
-
-# near FILE FILE KEY TOLERANCE: the key's values agree (relative, below 1 absolute)
-near() {
-    values "$3" "$1" >"$T/x"
-    values "$3" "$2" >"$T/y"
-    paste "$T/x" "$T/y" | awk -v tolerance="$4" '
-        function abs(x) { return x < 0 ? -x : x }
-        function scale(x) { return abs(x) > 1 ? abs(x) : 1 }
-        { n++; if (NF != 2 || !(abs($1 - $2) <= tolerance * scale($2))) { bad = 1; print } }
-        END { exit bad || !n }'
+    complains "$want" "$words" dpo $TINY --output_dir "$OUT" "$@"
+    [ ! -e "$OUT" ] || amiss "there is an output directory"
+    judge "train_dpo $*"
+    rm -rf "$OUT"
 }
 
 # near_all WHAT DIR DIR TOLERANCE: all that the step does agrees
@@ -102,26 +35,9 @@ near_all() {
     done
 }
 
-# pairs FROM: 40 pairs of reviews; what is rejected is the end of another review
-pairs() {
-    sed -n "$1,$(($1 + 79))p" data/reviews_train.jsonl | awk -F '"completion": ' '
-        { sub(/}$/, "", $2) }
-        NR <= 40 { head[NR] = $1; chosen[NR] = $2 }
-        NR > 40 { i = NR - 40
-            print head[i] "\"chosen\": " chosen[i] ", \"rejected\": " $2 "}" }'
-}
-pairs 1 >"$T/train.jsonl"
-pairs 101 >"$T/eval.jsonl"
-cat >"$T/config.json" <<'END'
-{"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 64}
-END
-if ! timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data \
-    --dataset data/reviews_eval.jsonl --max_steps 40 --learning_rate 0.01 --samples 0 \
-    --save_steps 0 --output_dir "$T/sft" >"$T/log" 2>&1; then
-    cat "$T/log"
-    exit 1
-fi
-mv "$T/sft/final" "$M"
+pairs_from 1 >"$T/train.jsonl"
+pairs_from 101 >"$T/eval.jsonl"
+tiny_model 40
 
 # ---- one run -------------------------------------------------------------------------------------
 
@@ -301,10 +217,7 @@ resumed() { # resumed TITLE STEP [FLAG...]
     mkdir "$T/resumed"
     cp -r "$T/straight/checkpoint-$at" "$T/straight/metrics.jsonl" "$T/resumed"
     check "$title" run "$T/resumed" --resume_from_checkpoint latest "$@"
-    check "$title: it says where" grep -q "resumed at step $at of 14" "$T/log"
-    same "$title: weights" "$T/straight/final/model.safetensors" \
-        "$T/resumed/final/model.safetensors"
-    same "$title: log" "$T/straight/metrics.jsonl" "$T/resumed/metrics.jsonl"
+    ends_as "$title" "$T/straight" "step $at of 14"
 }
 resumed "from step 4" 4
 resumed "from step 8, RPO" 8 --sft_weight 0.3 --lr_scheduler_type cosine --warmup_steps 3
@@ -329,14 +242,8 @@ refuse "nothing was made there" test -e "$T/stop2"
 
 "$BIN/train_dpo" $TINY --max_steps 1000000 --output_dir "$T/term" >"$T/log" 2>&1 &
 child=$!
-tries=0
-until [ "$(cat "$T/term/metrics.jsonl" 2>/dev/null | wc -l)" -ge 3 ] || [ $tries -ge 600 ]; do
-    tries=$((tries + 1))
-    sleep 0.05
-done
-kill -s TERM $child
-wait $child
-code=$? child=
+until_rows 3 "$T/term/metrics.jsonl"
+stop TERM
 check "SIGTERM ends the run with 143 (it was $code)" test $code -eq 143
 check "it saves and says how to go on" grep -q '^stopped at step .* and saved; go on with' "$T/log"
 check "there is a checkpoint" sh -c "ls '$T'/term/checkpoint-*/trainer/state.json"
@@ -404,5 +311,4 @@ run "$T/wild" --max_steps 100 --learning_rate 10 --weight_decay 10 --max_grad_no
 check "a run that diverges ends with 5" test $? -eq 5
 check "with step and values" grep -q '^error: step [0-9]*: loss is .*, gradient norm' "$T/log"
 
-echo "dpo: $passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+finish dpo

@@ -3,28 +3,8 @@
 # it: a policy against itself, KL in two ways, wins and means counted again from the samples, JSON
 # against the table, and every mistake in flags and data. Run from the repository's root with BIN
 # set to a build.
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
-export OMP_WAIT_POLICY=passive LC_ALL=C OMP_NUM_THREADS=2
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-trap 'exit 1' HUP INT TERM
-passed=0 failed=0 skipped=0
-
-# ---- helpers ------------------------------------------------------------------------------------
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then pass; else fail "$what"; head -n 20 "$T/check"; fi
-}
-
-# same WHAT FILE FILE: equal to the byte
-same() { check "$1" cmp "$2" "$3"; }
+. test/helpers.sh
+export OMP_NUM_THREADS=2
 
 # is EXPRESSION [NAME=VALUE...]: awk finds it true; a missing value makes it false
 is() {
@@ -58,34 +38,18 @@ mean() { awk '{ s += $1 } END { print s / NR }' "$1"; }
 
 # ev [FLAG...]: a run on the pairs; its output goes to $T/log, results to $J, samples to $S
 ev() {
-    timeout 120 "$BIN/evaluate" --dataset "$T/pairs.jsonl" --max_new_tokens 20 --samples 0 \
-        --batch_size 16 --output "$J" --samples_file "$S" --overwrite_output "$@" >"$T/log" 2>&1
-    code=$?
-    [ $code -eq 0 ] || { echo "exit code $code:"; tail -n 5 "$T/log"; }
-    return $code
+    logged timeout 120 "$BIN/evaluate" --dataset "$T/pairs.jsonl" --max_new_tokens 20 --samples 0 \
+        --batch_size 16 --output "$J" --samples_file "$S" --overwrite_output "$@"
 }
 
-# mistake CODE WORDS [FLAG...]: must end with this code and one line "error: .." with these words on
-# stderr (after warnings, if any), and leave the files of $T/out as they were.
+# mistake CODE WORDS [FLAG...]: evaluate complains and leaves the files of $T/out as they were
 mistake() {
     want=$1 words=$2
     shift 2
     before=$(ls -lA "$T/out")
-    timeout 120 "$BIN/evaluate" "$@" >"$T/stdout" 2>"$T/stderr"
-    code=$?
-    errors=$(grep -v '^warning: ' "$T/stderr")
-    wrong=
-    [ $code -eq "$want" ] || wrong="exit code $code, expected $want"
-    [ "$(printf '%s\n' "$errors" | wc -l)" -eq 1 ] || wrong="$wrong; not one line"
-    case $errors in
-    "error: "*"$words"*) ;;
-    *) wrong="$wrong; expected \"error: ..$words\"" ;;
-    esac
-    [ "$before" = "$(ls -lA "$T/out")" ] || wrong="$wrong; files have changed"
-    if [ -z "$wrong" ]; then pass; else
-        fail "$wrong: evaluate $*"
-        head -n 20 "$T/stderr"
-    fi
+    complains "$want" "$words" timeout 120 "$BIN/evaluate" "$@"
+    [ "$before" = "$(ls -lA "$T/out")" ] || amiss "files have changed"
+    judge "evaluate $*"
 }
 
 # flag WORDS FLAG...: a mistake in a flag; wrong WORDS FLAG...: in what it names
@@ -111,9 +75,7 @@ data() {
 # ---- a model, pairs, the model after some steps of DPO on them -----------------------------------
 
 mkdir "$T/out"
-cat >"$T/config.json" <<'EOF'
-{"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 48}
-EOF
+tiny_config 48
 head -n 300 data/reviews_train.jsonl >"$T/sft.jsonl"
 head -n 60 data/prefs_eval.jsonl >"$T/pairs.jsonl"
 M=$T/sft/final D=$T/dpo/final J=$T/a.json S=$T/a.jsonl
@@ -326,5 +288,4 @@ check "is said" grep -q '^error: .*out/x: cannot write: ' "$T/log"
 echo '{"models": 3, "typo": 1}' >"$T/run.json"
 mistake 2 "unknown flag \"typo\"" --config "$T/run.json"
 
-echo "evaluate: $passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+finish evaluate

@@ -2,68 +2,32 @@
 # Tests of generate as a user runs it, with a model of one layer that train_sft makes in a few
 # steps: prompts, files, talks, and every mistake in flags and files. Run from the repository's root
 # with BIN set to a build (build/plain, build/asan, build/clang).
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
-export OMP_WAIT_POLICY=passive LC_ALL=C
+. test/helpers.sh
 unset OMP_NUM_THREADS
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-passed=0 failed=0 skipped=0
 M=$T/model
-
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $1"
-}
-
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then passed=$((passed + 1)); else
-        fail "$what"
-        head -n 20 "$T/check"
-    fi
-}
-
-# same WHAT FILE FILE: equal to the byte
-same() { check "$1" cmp "$2" "$3"; }
 
 gen() { timeout 120 "$BIN/generate" --model "$M" "$@"; }
 
-# mistake CODE WORDS COMMAND...: the command must end with this exit code and one line `error: ..`
-# with these words on stderr, and leave no file behind in $T/out.
+# mistake CODE WORDS COMMAND...: the command complains, without a warning, and leaves the files of
+# $T/out as they were
 mistake() {
-    want=$1 words=$2
-    shift 2
     before=$(ls -lA "$T/out")
-    "$@" >"$T/stdout" 2>"$T/stderr"
-    code=$?
-    wrong=
-    [ $code -eq "$want" ] || wrong="exit code $code, expected $want"
-    [ "$(wc -l <"$T/stderr")" -eq 1 ] || wrong="$wrong; not one line"
-    case $(cat "$T/stderr") in
-    "error: "*"$words"*) ;;
-    *) wrong="$wrong; expected \"error: ..$words\"" ;;
-    esac
-    [ "$before" = "$(ls -lA "$T/out")" ] || wrong="$wrong; files have changed"
-    if [ -z "$wrong" ]; then passed=$((passed + 1)); else
-        fail "$wrong: $(echo "$*" | tail -c 200)"
-        head -n 5 "$T/stderr"
-    fi
+    complains "$@"
+    no_warnings
+    [ "$before" = "$(ls -lA "$T/out")" ] || amiss "files have changed"
+    shift 2
+    judge "$@"
 }
 
 mkdir "$T/out"
-cat >"$T/config.json" <<'END'
-{"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 48}
-END
+tiny_config 48
 if ! timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data --dataset \
     data/reviews_eval.jsonl --output_dir "$T/sft" --max_steps 60 --learning_rate 0.01 \
     --per_device_train_batch_size 16 --samples 0 --save_steps 0 --logging_steps 60 \
     >"$T/log" 2>&1; then
-    echo "FAILED: train_sft does not make the model"
+    fail "train_sft does not make the model"
     tail -n 5 "$T/log"
-    echo "generate: 0 passed, 1 failed, 0 skipped"
+    finish generate
     exit 1
 fi
 mv "$T/sft/final" "$M"
@@ -149,8 +113,7 @@ check "the context ends a text" test "$(wc -c <"$T/a")" -lt 1000
 if [ -d data/sft ]; then
     check "without arguments" timeout 120 "$BIN/generate"
 else
-    echo "skipped: data/sft is not there (make sft_model)"
-    skipped=$((skipped + 1))
+    skip "data/sft is not there (make sft_model)"
 fi
 
 # ---- mistakes: flags -----------------------------------------------------------------------------
@@ -219,9 +182,7 @@ if [ -c /dev/full ]; then
     mistake 4 "standard output: cannot write: No space left" sh -c \
         "'$BIN/generate' --model '$M' --dataset '$T/in.jsonl' >/dev/full"
 else
-    echo "skipped: no /dev/full here"
-    skipped=$((skipped + 1))
+    skip "no /dev/full here"
 fi
 
-echo "generate: $passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+finish generate

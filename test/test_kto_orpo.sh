@@ -3,49 +3,8 @@
 # results, logs, resuming, and mistakes in their own flags and data. What they share with train_sft
 # (disks, model directories, files of the output) is tested there. Run from the repository's root
 # with BIN set to a build.
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
-export OMP_WAIT_POLICY=passive LC_ALL=C OMP_NUM_THREADS=2
-T=$(mktemp -d)
-child= # a run in the background
-trap '[ -z "$child" ] || kill -9 "$child"; rm -rf "$T"' EXIT
-trap 'exit 1' HUP INT TERM
-passed=0 failed=0 skipped=0
-
-# ---- helpers, as in test_programs.sh ------------------------------------------------------------
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then pass; else fail "$what"; head -n 20 "$T/check"; fi
-}
-
-# refuse WHAT COMMAND...: the command must not succeed
-refuse() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then fail "$what"; else pass; fi
-}
-
-# same WHAT FILE FILE: equal to the byte
-same() { check "$1" cmp "$2" "$3"; }
-
-# values KEY FILE: the values of a key in the rows that have it
-values() { sed -n "s|.*\"$1\": \([^,}]*\).*|\1|p" "$2"; }
-
-# near FILE FILE KEY RELATIVE [ABSOLUTE]: the key's values agree
-near() {
-    values "$3" "$1" >"$T/x"
-    values "$3" "$2" >"$T/y"
-    paste "$T/x" "$T/y" | awk -v relative="$4" -v absolute="${5:-0}" '
-        function abs(x) { return x < 0 ? -x : x }
-        { n++; if (NF != 2 || !(abs($1 - $2) <= relative * abs($2) + absolute)) { bad = 1; print } }
-        END { exit bad || !n }'
-}
+. test/helpers.sh
+export OMP_NUM_THREADS=2
 
 # equal X Y RELATIVE: two numbers
 equal() {
@@ -60,36 +19,20 @@ equal() {
 run() {
     program=$1 to=$2
     shift 2
-    timeout 120 "$BIN/train_$program" --model "$M" --dataset "$T/$program.jsonl" --samples 0 \
-        --per_device_train_batch_size 4 --learning_rate 0.003 --logging_steps 1 --save_steps 0 \
-        --max_steps 4 --output_dir "$to" "$@" >"$T/log" 2>&1
-    code=$?
-    [ $code -eq 0 ] || { echo "exit code $code:"; tail -n 5 "$T/log"; }
-    return $code
+    logged timeout 120 "$BIN/train_$program" --model "$M" --dataset "$T/$program.jsonl" \
+        --samples 0 --per_device_train_batch_size 4 --learning_rate 0.003 --logging_steps 1 \
+        --save_steps 0 --max_steps 4 --output_dir "$to" "$@"
 }
 
-# mistake PROGRAM CODE WORDS [FLAG...]: the run must end with this code and one line "error: .."
-# with these words on stderr (after warnings, if any), and leave no output directory.
+# mistake PROGRAM CODE WORDS [FLAG...]: a run with these flags complains and leaves no directory
 mistake() {
     program=$1 want=$2 words=$3
     shift 3
-    timeout 120 "$BIN/train_$program" --model "$M" --dataset "$T/$program.jsonl" --max_steps 4 \
-        --samples 0 --output_dir "$T/none" "$@" >"$T/stdout" 2>"$T/stderr"
-    code=$?
-    errors=$(grep -v '^warning: ' "$T/stderr")
-    wrong=
-    [ $code -eq "$want" ] || wrong="exit code $code, expected $want"
-    [ "$(printf '%s\n' "$errors" | wc -l)" -eq 1 ] || wrong="$wrong; not one line"
-    case $errors in
-    "error: "*"$words"*) ;;
-    *) wrong="$wrong; expected \"error: ..$words\"" ;;
-    esac
-    [ ! -e "$T/none" ] || wrong="$wrong; there is an output directory"
+    complains "$want" "$words" timeout 120 "$BIN/train_$program" --model "$M" \
+        --dataset "$T/$program.jsonl" --max_steps 4 --samples 0 --output_dir "$T/none" "$@"
+    [ ! -e "$T/none" ] || amiss "there is an output directory"
+    judge "train_$program $*"
     rm -rf "$T/none"
-    if [ -z "$wrong" ]; then pass; else
-        fail "$wrong: train_$program $*"
-        head -n 20 "$T/stderr"
-    fi
 }
 
 # mistaken_data PROGRAM WORDS TEXT: a data set with this text (printf)
@@ -102,49 +45,26 @@ mistaken_data() {
 resumed() {
     program=$1 from=$2 at=$3
     shift 3
-    rm -rf "$T/resumed"
-    mkdir "$T/resumed"
-    cp -r "$from/checkpoint-$at" "$from/metrics.jsonl" "$from/run.json" "$T/resumed"
-    printf '{"step": 7, "lo' >>"$T/resumed/metrics.jsonl" # a row that a kill has torn
+    back_to "$from" "$at"
     check "$program: resumed at step $at" run "$program" "$T/resumed" \
         --resume_from_checkpoint latest "$@"
-    check "$program: it says so" grep -q "resumed at step $at of" "$T/log"
-    same "$program: resumed at step $at: weights" "$from/final/model.safetensors" \
-        "$T/resumed/final/model.safetensors"
-    same "$program: resumed at step $at: log" "$from/metrics.jsonl" "$T/resumed/metrics.jsonl"
+    ends_as "$program: resumed at step $at" "$from" "step $at of"
 }
 
 # interrupted PROGRAM: SIGINT in the middle of a run saves a checkpoint
 interrupted() {
     "$BIN/train_$1" --model "$M" --dataset "$T/$1.jsonl" --samples 0 --max_steps 1000000 \
         --save_steps 0 --logging_steps 1 --output_dir "$T/$1-busy" >"$T/log" 2>&1 &
-    child=$! tries=0
-    while [ ! -s "$T/$1-busy/metrics.jsonl" ] && [ $tries -lt 600 ]; do
-        tries=$((tries + 1))
-        sleep 0.1
-    done
-    kill -s INT $child
-    wait $child
-    code=$? child=
+    child=$!
+    until_rows 1 "$T/$1-busy/metrics.jsonl"
+    stop INT
     check "$1: SIGINT saves and ends with 130" \
         test $code -eq 130 -a -e "$T/$1-busy"/checkpoint-*/trainer/manifest.json
 }
 
-# keys FILE: the sets of keys in its rows, each once
-keys() {
-    awk '{
-        line = ""
-        n = split($0, parts, "\"")
-        for (i = 2; i <= n; i += 2) line = line parts[i] " "
-        print line
-    }' "$1" | sort -u
-}
-
 # ---- a model and data: 26 pairs; the same taken apart as 52 labelled completions ----------------
 
-cat >"$T/config.json" <<'END'
-{"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 64}
-END
+tiny_config 64
 head -n 60 data/reviews_train.jsonl >"$T/sft.jsonl"
 M=$T/sft/final
 check "a model to start from" timeout 120 "$BIN/train_sft" --model_config "$T/config.json" \
@@ -367,7 +287,7 @@ for program in orpo kto; do
         done
         # a difference of log-probs of about 60 nats: 1e-4 is 2e-6 of them
         [ $program = orpo ] || check "kto, $1: kl" near "$x" "$y" kl 1e-5 1e-4
-        check "$program, $1: grad_norm" near "$x" "$y" grad_norm 1e-4
+        check "$program, $1: grad_norm" near "$x" "$y" grad_norm 1e-4 0
     done
 done
 check "kto: there was a KL in those runs" \
@@ -381,7 +301,7 @@ done
 check "kto: splits of one example" run kto "$T/single" --per_device_train_batch_size 1 \
     --gradient_accumulation_steps 8
 check "kto: splits of one example: loss" near "$T/single/metrics.jsonl" "$T/kto-one/metrics.jsonl" \
-    loss 1e-5
+    loss 1e-5 0
 
 # ---- flags --------------------------------------------------------------------------------------
 
@@ -466,5 +386,4 @@ done
 check "kto: another reference cannot be resumed" \
     sh -c "test $? -eq 3 && grep -q '^error: .*cannot resume: .*--ref_model' '$T/log'"
 
-echo "kto_orpo: $passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+finish kto_orpo

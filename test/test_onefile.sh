@@ -2,25 +2,9 @@
 # Programs as one file each (dev/onefile.sh): every one passes the compiler without any header of
 # ours, and one is built and says what the program says. Run from the repository's root with BIN
 # set to a build; only once, with the plain one.
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
-[ "${BIN##*/}" = plain ] || { echo "onefile: 0 passed, 0 failed, 0 skipped"; exit 0; }
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-trap 'exit 1' HUP INT TERM
-passed=0 failed=0
+. test/helpers.sh
+[ "${BIN##*/}" = plain ] || { finish onefile; exit; }
 cc=${CC:-cc}
-
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED: $what"
-        head -n 20 "$T/check"
-    fi
-}
 
 for program in train_*.c generate.c evaluate.c data/gold.c; do
     sh dev/onefile.sh "$program" >"$T/one.c"
@@ -36,5 +20,4 @@ check "train_dpo: built" sh -c "cd '$T' && $cc -O0 -march=native -fno-math-errno
 "$BIN/train_dpo" --help >"$T/want"
 check "train_dpo: it is the same program" cmp "$T/one" "$T/want"
 check "a file that is not there" sh -c "! sh dev/onefile.sh nothing.c"
-echo "onefile: $passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish onefile

@@ -2,26 +2,10 @@
 # PPO in the world of dev/repro/ppo_frontier.c, where every sum is exact: what train_ppo says of a
 # policy's reward and KL, and that no policy lies above the frontier. How near one comes is for
 # dev/repro/ppo_frontier.sh. Run from the repository's root with BIN set to a build.
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
+. test/helpers.sh
+export OMP_NUM_THREADS=2
 BIN=$(cd "$BIN" && pwd)
-export OMP_WAIT_POLICY=passive LC_ALL=C OMP_NUM_THREADS=2
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-trap 'exit 1' HUP INT TERM
-passed=0 failed=0
 cd "$T" || exit 1
-
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >check 2>&1; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED: $what"
-        head -n 20 check
-    fi
-}
 
 # train DIR [FLAG...]: in the world where a completion ends with EOS or after 5 tokens
 train() {
@@ -52,7 +36,7 @@ check "the reward has risen by 0.1" awk '
 # are within 4 standard errors of the exact values.
 check "measure the policy" train measured --model run/final --total_episodes 1024 --learning_rate 0
 for key in kl:2 scores:3; do
-    sed -n "s|.*\"objective/${key%:*}\": \([^,}]*\).*|\1|p" measured/metrics.jsonl >values
+    values "objective/${key%:*}" measured/metrics.jsonl >values
     check "objective/${key%:*} is right" awk -v column="${key#*:}" '
         NR == FNR { if ($1 == "run/final") want = $column; next }
         { n++; sum += $1; squares += $1 * $1 }
@@ -63,5 +47,4 @@ for key in kl:2 scores:3; do
             exit n != 8 || !((d < 0 ? -d : d) < 4 * error) || error > 0.1
         }' table values
 done
-echo "ppo_frontier: $passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish ppo_frontier

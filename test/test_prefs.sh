@@ -2,43 +2,27 @@
 # The preferences that ship in data/ against the gold score that labelled them, and the program that
 # makes them. Run from the repository's root with BIN set to a build; prints `prefs: N passed, ..`.
 BIN=${BIN:-build/plain}
-export OMP_WAIT_POLICY=passive LC_ALL=C
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
+. test/helpers.sh
 
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >"$work/check" 2>&1; then passed=$((passed + 1)); else
-        failed=$((failed + 1))
-        echo "FAILED: $what"
-        head -n 20 "$work/check"
-    fi
-}
-
-# mistake CODE WORDS COMMAND...: the command must end with this exit code and these words on stderr
+# mistake CODE WORDS COMMAND...: the command complains
 mistake() {
-    want=$1 words=$2
+    complains "$@"
     shift 2
-    "$@" >/dev/null 2>"$work/stderr"
-    check "$* (exit $?, not $want, or without: $words)" \
-        sh -c "[ $? -eq $want ] && grep -qF -- '$words' '$work/stderr'"
+    judge "$@"
 }
 
 # The labels are coins: how often they agree with the gold score is within 3 standard errors of the
 # best that can be had, and that is far from both 50 % (noise) and 100 % (nothing to learn from).
 for file in train:6000 eval:500; do
     path=data/prefs_${file%:*}.jsonl
-    "$BIN/prefs" --check "$path" >"$work/said" 2>&1
-    check "$path: pairs" grep -q ": ${file#*:} pairs" "$work/said"
-    check "$path: no pair of equal texts" sh -c "! grep -q 'left out' '$work/said'"
+    "$BIN/prefs" --check "$path" >"$T/said" 2>&1
+    check "$path: pairs" grep -q ": ${file#*:} pairs" "$T/said"
+    check "$path: no pair of equal texts" sh -c "! grep -q 'left out' '$T/said'"
     check "$path: labels" awk '
         $1 == "best" { best = $2; gsub("[)]", "", $NF); error = $NF }
         $1 == "gold" && $3 == "foresees" { gold = $4 }
         END { d = gold - best; exit !(best > 75 && best < 90 && d < 3 * error && -d < 3 * error) }' \
-        "$work/said"
+        "$T/said"
 done
 check "no pair is in both files" sh -c "! sort data/prefs_train.jsonl data/prefs_eval.jsonl | uniq -d | grep -q ."
 check "less than 1.5 MB" [ "$(wc -c <data/prefs_train.jsonl)" -lt 1500000 ]
@@ -46,18 +30,17 @@ check "less than 1.5 MB" [ "$(wc -c <data/prefs_train.jsonl)" -lt 1500000 ]
 # Made again: the same bytes whatever the threads. Another CPU may round a probability otherwise, and
 # then a text differs here and there.
 for threads in 1 2; do
-    OMP_NUM_THREADS=$threads "$BIN/prefs" --seed 4 --count 60 --output "$work/$threads" >"$work/said" 2>&1
+    OMP_NUM_THREADS=$threads "$BIN/prefs" --seed 4 --count 60 --output "$T/$threads" >"$T/said" 2>&1
 done
-check "one thread and two" cmp "$work/1" "$work/2"
-same=$(head -n 60 data/prefs_eval.jsonl | diff - "$work/1" | grep -c '^<')
+check "one thread and two" cmp "$T/1" "$T/2"
+same=$(head -n 60 data/prefs_eval.jsonl | diff - "$T/1" | grep -c '^<')
 check "the shipped pairs again ($same of 60 differ)" [ "$same" -le 3 ]
 check "a few pairs are shown" sh -c "'$BIN/prefs' --count 3 | grep -q '^shown: 3 pairs'"
 
 mistake 2 "--count 0: out of range" "$BIN/prefs" --count 0
-mistake 3 "$work/nothing" "$BIN/prefs" --model "$work/nothing"
-mistake 4 "cannot write" "$BIN/prefs" --count 1 --output "$work/no/file"
+mistake 3 "$T/nothing" "$BIN/prefs" --model "$T/nothing"
+mistake 4 "cannot write" "$BIN/prefs" --count 1 --output "$T/no/file"
 mistake 3 'missing "chosen" (keys: prompt, completion)' "$BIN/prefs" --check data/reviews_eval.jsonl
 mistake 3 "contains no records" "$BIN/prefs" --check /dev/null
 mistake 3 "no pair out of" "$BIN/prefs" --temperature 0
-echo "prefs: $passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+finish prefs

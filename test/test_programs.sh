@@ -2,39 +2,10 @@
 # Tests of train_sft as a user runs it, on a few records and a model of one layer: results, logs,
 # resuming, and every mistake in flags, data and files. Run from the repository's root with BIN set
 # to a build (build/plain, build/asan, build/clang). ALIGN_TEST_SEED moves the moments of the kills.
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
-export OMP_WAIT_POLICY=passive LC_ALL=C
+. test/helpers.sh
 unset OMP_NUM_THREADS
-T=$(mktemp -d)
-child= # a run in the background
 trap '[ -z "$child" ] || kill -9 "$child"; umount "$T/disk" 2>"$T/said"; rm -rf "$T"' EXIT
-trap 'exit 1' HUP INT TERM
 chmod 755 "$T" # for what runs as another user
-passed=0 failed=0 skipped=0
-
-# ---- helpers -------------------------------------------------------------------------------------
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-skip() { skipped=$((skipped + 1)); echo "skipped: $*"; }
-
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then pass; else fail "$what"; head -n 20 "$T/check"; fi
-}
-
-# refuse WHAT COMMAND...: the command must not succeed
-refuse() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then fail "$what"; else pass; fi
-}
-
-# same WHAT FILE FILE: equal to the byte
-same() { check "$1" cmp "$2" "$3"; }
 
 # the files below a directory with their content, and its directories
 snapshot() {
@@ -53,35 +24,18 @@ TINY="--model_config $T/config.json --tokenizer data --dataset $T/train.jsonl --
 run() {
     to=$1
     shift
-    sft $TINY --output_dir "$to" "$@" >"$T/log" 2>&1
-    code=$?
-    [ $code -eq 0 ] || { echo "exit code $code:"; tail -n 5 "$T/log"; }
-    return $code
+    logged sft $TINY --output_dir "$to" "$@"
 }
 
-# mistake CODE WORDS COMMAND...: the command must end with this exit code and one line `error: ..`
-# with these words on stderr (warnings may stand before it), and leave $OUT as it was.
+# mistake CODE WORDS COMMAND...: the command complains and leaves $OUT as it was
 OUT=$T/out
 mistake() {
-    want=$1 words=$2
-    shift 2
     before=$(snapshot "$OUT")
-    "$@" >"$T/stdout" 2>"$T/stderr"
-    code=$?
-    errors=$(grep -v '^warning: ' "$T/stderr")
-    wrong=
-    [ $code -eq "$want" ] || wrong="exit code $code, expected $want"
-    [ "$(printf '%s\n' "$errors" | wc -l)" -eq 1 ] || wrong="$wrong; not one line"
-    case $errors in
-    "error: "*"$words"*) ;;
-    *) wrong="$wrong; expected \"error: ..$words\"" ;;
-    esac
-    [ "$before" = "$(snapshot "$OUT")" ] || wrong="$wrong; the output directory has changed"
-    if [ -z "$wrong" ]; then pass; else
-        fail "$wrong: .. $(echo "$*" | tail -c 200)"
-        head -n 20 "$T/stderr"
-        [ "$before" != nothing ] || rm -rf "$OUT"
-    fi
+    complains "$@"
+    [ "$before" = "$(snapshot "$OUT")" ] || amiss "the output directory has changed"
+    shift 2
+    judge "$@"
+    [ "$before" != nothing ] || rm -rf "$OUT"
 }
 
 # The same for the tiny run with more flags into $OUT, which does not exist.
@@ -95,29 +49,6 @@ mistaken_run() {
 mistaken_model() {
     mistake "$1" "$2" sft --model "$T/bad" --dataset "$T/train.jsonl" --max_steps 4 --samples 0 \
         --output_dir "$OUT"
-}
-
-# values KEY FILE: the values of a key in the rows that have it
-values() { sed -n "s/.*\"$1\": \([^,}]*\).*/\1/p" "$2"; }
-
-# near FILE FILE KEY TOLERANCE: the key's values agree (relative)
-near() {
-    values "$3" "$1" >"$T/x"
-    values "$3" "$2" >"$T/y"
-    paste "$T/x" "$T/y" | awk -v tolerance="$4" '
-        function abs(x) { return x < 0 ? -x : x }
-        { n++; if (NF != 2 || !(abs($1 - $2) <= tolerance * abs($2))) { bad = 1; print } }
-        END { exit bad || !n }'
-}
-
-# until_rows N FILE: wait until a log has that many rows (a minute at most)
-until_rows() {
-    tries=0
-    while [ "$(cat "$2" 2>/dev/null | wc -l)" -lt "$1" ]; do
-        tries=$((tries + 1))
-        [ $tries -lt 1200 ] || return 1
-        sleep 0.05
-    done
 }
 
 # random N: sets $drawn to one of 0 .. N-1
@@ -227,8 +158,8 @@ run "$T/checkpointing" --per_device_train_batch_size 8 --logging_steps 1 --gradi
 OMP_NUM_THREADS=1 run "$T/thread" --per_device_train_batch_size 8 --logging_steps 1
 for pair in "four one" "uneven nine" "checkpointing one" "thread one"; do
     set -- $pair
-    check "$1: the losses of $2" near "$T/$1/metrics.jsonl" "$T/$2/metrics.jsonl" loss 1e-5
-    check "$1: the norms of $2" near "$T/$1/metrics.jsonl" "$T/$2/metrics.jsonl" grad_norm 1e-4
+    check "$1: the losses of $2" near "$T/$1/metrics.jsonl" "$T/$2/metrics.jsonl" loss 1e-5 0
+    check "$1: the norms of $2" near "$T/$1/metrics.jsonl" "$T/$2/metrics.jsonl" grad_norm 1e-4 0
 done
 
 # ---- bfloat16: other products, the same training -------------------------------------------------
@@ -237,7 +168,7 @@ run "$T/bf16" --per_device_train_batch_size 8 --logging_steps 1 --bf16
 check "--bf16: it says so" grep -q "products in bfloat16" "$T/log"
 # factors are off by 2^-9, 2e-3; 20 steps later the losses are a few of these apart
 check "--bf16: the losses of float, nearly" near "$T/bf16/metrics.jsonl" "$T/one/metrics.jsonl" \
-    loss 1e-2
+    loss 1e-2 0
 refuse "--bf16: not the weights of float" cmp -s "$T/bf16/final/model.safetensors" \
     "$T/one/final/model.safetensors"
 
@@ -249,14 +180,9 @@ refuse "--bf16: not the weights of float" cmp -s "$T/bf16/final/model.safetensor
 resumed() {
     title=$1 from=$2 at=$3
     shift 3
-    rm -rf "$T/resumed"
-    mkdir "$T/resumed"
-    cp -r "$from/checkpoint-$at" "$from/metrics.jsonl" "$from/run.json" "$T/resumed"
-    printf '{"step": 7, "lo' >>"$T/resumed/metrics.jsonl" # a row that a kill has torn
+    back_to "$from" "$at"
     check "$title" run "$T/resumed" --save_steps 4 --resume_from_checkpoint latest "$@"
-    check "$title: it says where it goes on" grep -q "resumed at step $at of 20" "$T/log"
-    same "$title: weights" "$from/final/model.safetensors" "$T/resumed/final/model.safetensors"
-    same "$title: log" "$from/metrics.jsonl" "$T/resumed/metrics.jsonl"
+    ends_as "$title" "$from" "step $at of 20"
     for file in trainer/optimizer.safetensors trainer/state.json model.safetensors; do
         same "$title: $file of the last checkpoint" "$from/checkpoint-16/$file" \
             "$T/resumed/checkpoint-16/$file"
@@ -306,10 +232,7 @@ stopped() {
     child=$!
     random 12
     until_rows $((3 + drawn)) "$T/stopped/metrics.jsonl"
-    kill -s "$1" $child
-    wait $child 2>/dev/null
-    code=$?
-    child=
+    stop "$1"
     check "SIG$1 ends the run with $2 (it was $code)" test $code -eq "$2"
     refuse "SIG$1 comes before the end" test -e "$T/stopped/final"
 }
@@ -646,5 +569,4 @@ for step in 1 "$last"; do
     check "checkpoint-$step can be loaded" test $code -eq 0 -o $code -eq 5 -a "$step" -gt 1
 done
 
-echo "programs: $passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+finish programs

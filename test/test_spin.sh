@@ -3,36 +3,8 @@
 # it generates and records, first steps, mixing, equal ways to the same numbers, resuming at any
 # point, and the mistakes that only this program knows (test_programs.sh has those of all). Run from
 # the repository's root with BIN set to a build (build/plain, build/asan, build/clang).
-set -u
-: "${BIN:?set it to build/plain, build/asan or build/clang}"
-export OMP_WAIT_POLICY=passive LC_ALL=C OMP_NUM_THREADS=2
-T=$(mktemp -d)
-child= # a run in the background
-trap '[ -z "$child" ] || kill -9 "$child"; rm -rf "$T"' EXIT
-trap 'exit 1' HUP INT TERM
-passed=0 failed=0 skipped=0
-
-# ---- helpers -------------------------------------------------------------------------------------
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-
-# check WHAT COMMAND...: the command must succeed
-check() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then pass; else fail "$what"; head -n 20 "$T/check"; fi
-}
-
-# refuse WHAT COMMAND...: the command must not succeed
-refuse() {
-    what=$1
-    shift
-    if "$@" >"$T/check" 2>&1; then fail "$what"; else pass; fi
-}
-
-# same WHAT FILE FILE: equal to the byte
-same() { check "$1" cmp "$2" "$3"; }
+. test/helpers.sh
+export OMP_NUM_THREADS=2
 
 # A run of the tiny model into the directory $1 with more flags; the log goes to $T/log.
 M=$T/model
@@ -43,72 +15,23 @@ spin() { timeout 120 "$BIN/train_spin" "$@"; }
 run() {
     to=$1
     shift
-    spin $TINY --output_dir "$to" "$@" >"$T/log" 2>&1
-    code=$?
-    [ $code -eq 0 ] || { echo "exit code $code:"; tail -n 5 "$T/log"; }
-    return $code
+    logged spin $TINY --output_dir "$to" "$@"
 }
 
-# mistake CODE WORDS [FLAG...]: a run into $OUT with these flags must end with this exit code and
-# one line `error: ..` with these words (warnings may stand before it), and leave nothing behind.
+# mistake CODE WORDS [FLAG...]: a run into $OUT with these flags complains and leaves nothing there
 OUT=$T/out
 mistake() {
     want=$1 words=$2
     shift 2
-    spin $TINY --output_dir "$OUT" "$@" >"$T/stdout" 2>"$T/stderr"
-    code=$?
-    errors=$(grep -v '^warning: ' "$T/stderr")
-    wrong=
-    [ $code -eq "$want" ] || wrong="exit code $code, expected $want"
-    [ "$(printf '%s\n' "$errors" | wc -l)" -eq 1 ] || wrong="$wrong; not one line"
-    case $errors in
-    "error: "*"$words"*) ;;
-    *) wrong="$wrong; expected \"error: ..$words\"" ;;
-    esac
-    [ ! -e "$OUT" ] || wrong="$wrong; there is an output directory"
-    if [ -z "$wrong" ]; then pass; else
-        fail "$wrong: $(echo "$*" | tail -c 200)"
-        head -n 20 "$T/stderr"
-        rm -rf "$OUT"
-    fi
-}
-
-# values KEY FILE: the values of a key in the rows that have it
-values() { sed -n "s|.*\"$1\": \([^,}]*\).*|\1|p" "$2"; }
-
-# near FILE FILE KEY TOLERANCE: the key's values agree (relative, below 1 absolute)
-near() {
-    values "$3" "$1" >"$T/x"
-    values "$3" "$2" >"$T/y"
-    paste "$T/x" "$T/y" | awk -v tolerance="$4" '
-        function abs(x) { return x < 0 ? -x : x }
-        function scale(x) { return abs(x) > 1 ? abs(x) : 1 }
-        { n++; if (NF != 2 || !(abs($1 - $2) <= tolerance * scale($2))) { bad = 1; print } }
-        END { exit bad || !n }'
-}
-
-# keys FILE: the sets of keys in its rows, each once
-keys() {
-    awk '{
-        line = ""
-        n = split($0, parts, "\"")
-        for (i = 2; i <= n; i += 2) line = line parts[i] " "
-        print line
-    }' "$1" | sort -u
+    complains "$want" "$words" spin $TINY --output_dir "$OUT" "$@"
+    [ ! -e "$OUT" ] || amiss "there is an output directory"
+    judge "train_spin $*"
+    rm -rf "$OUT"
 }
 
 head -n 24 data/reviews_train.jsonl >"$T/train.jsonl"
 head -n 10 data/reviews_eval.jsonl >"$T/eval.jsonl"
-cat >"$T/config.json" <<'END'
-{"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 64}
-END
-if ! timeout 120 "$BIN/train_sft" --model_config "$T/config.json" --tokenizer data \
-    --dataset data/reviews_eval.jsonl --max_steps 40 --learning_rate 0.01 --samples 0 \
-    --save_steps 0 --output_dir "$T/sft" >"$T/log" 2>&1; then
-    cat "$T/log"
-    exit 1
-fi
-mv "$T/sft/final" "$M"
+tiny_model 40
 
 # ---- one run: 24 pairs, 3 updates; then 48, 6 updates -------------------------------------------
 
@@ -299,20 +222,16 @@ same "the same completions" "$T/batches/iteration-0/synthetic.jsonl" \
 # ---- resuming: bit for bit the straight run -----------------------------------------------------
 # A has checkpoints at 2 (iteration 0), 3 (its end), 4, 6, 8 (iteration 1).
 
-# resumed WHAT STEP ITERATION: a copy of A as it was at this checkpoint goes on to the end
+# resumed TITLE STEP ITERATION: a copy of A as it was at this checkpoint goes on to the end
 resumed() {
-    what=$1 at=$2
-    rm -rf "$T/resumed"
-    mkdir "$T/resumed"
-    cp -r "$A/checkpoint-$at" "$A/metrics.jsonl" "$A/run.json" "$A/iteration-0" "$T/resumed"
+    title=$1 at=$2
+    back_to "$A" "$at"
+    cp -r "$A/iteration-0" "$T/resumed"
     [ $at -le 3 ] || cp -r "$A/iteration-1" "$T/resumed"
-    printf '{"step": 7, "lo' >>"$T/resumed/metrics.jsonl" # a row that a kill has torn
-    check "$what" run "$T/resumed" --resume_from_checkpoint latest --eval_dataset "$T/eval.jsonl" \
+    check "$title" run "$T/resumed" --resume_from_checkpoint latest --eval_dataset "$T/eval.jsonl" \
         --eval_steps 2 --eval_prompts 8 --gold --samples 2 --save_steps 2 --save_players
-    check "$what: it says where" grep -q "resumed at step $at of 9, iteration $3" "$T/log"
-    same "$what: weights" "$A/final/model.safetensors" "$T/resumed/final/model.safetensors"
-    same "$what: log" "$A/metrics.jsonl" "$T/resumed/metrics.jsonl"
-    same "$what: completions" "$A/iteration-1/synthetic.jsonl" \
+    ends_as "$title" "$A" "step $at of 9, iteration $3"
+    same "$title: completions" "$A/iteration-1/synthetic.jsonl" \
         "$T/resumed/iteration-1/synthetic.jsonl"
 }
 resumed "in iteration 0" 2 0
@@ -340,9 +259,7 @@ while [ ! -s "$T/cut/metrics.jsonl" ] && [ $tries -lt 6000 ]; do # the update of
     tries=$((tries + 1))
     sleep 0.01
 done
-kill -s INT $child
-wait $child
-code=$? child=
+stop INT
 check "SIGINT saves and ends with 130" test $code -eq 130 -a \
     -e "$T/cut/checkpoint-1/trainer/manifest.json"
 refuse "in the middle of the generation of iteration 1" test -e "$T/cut/iteration-1"
@@ -451,5 +368,4 @@ run "$T/wild" --max_steps 100 --learning_rate 10 --weight_decay 10 --max_grad_no
 check "a run that diverges ends with 5" test $? -eq 5
 check "with one sentence" grep -q '^error: ' "$T/log"
 
-echo "spin: $passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+finish spin
