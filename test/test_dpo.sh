@@ -92,7 +92,9 @@ check "values of metrics.jsonl are sane" awk -F'[:,}]' '
 for key in loss eval_loss; do
     check "$key begins at ln 2" first $key "$A/metrics.jsonl" 0.69314718
 done
-check "rewards begin at 0" near "$A/metrics.jsonl" "$A/metrics.jsonl" rewards/margins 1e-5
+values rewards/margins "$A/metrics.jsonl" | head -n 1 >"$T/x"
+echo 0 >"$T/y"
+check "rewards begin at 0" columns "$T/x" "$T/y" 0 1e-5
 check "the same seed again" run "$T/again" "$@"
 same "the same seed gives the same log" "$A/metrics.jsonl" "$T/again/metrics.jsonl"
 same "and the same bits" "$A/final/model.safetensors" "$T/again/final/model.safetensors"

@@ -196,7 +196,7 @@ if [ "$browser" ]; then
     check "a browser opens the page" grep -q '</html>' "$T/dom"
     refuse "a browser's console has errors" grep -q 'CONSOLE' "$T/stderr"
 else
-    skipped=$((skipped + 1)) # no browser here
+    skip "no browser here"
 fi
 
 # ---- dev/demo.sh with programs that only pretend -----------------------------------------------------
@@ -306,7 +306,7 @@ if command -v setsid >/dev/null; then
     demo "interrupted and changed: it starts anew" 0 "$rest" --seed 4
     refuse "demo: not from the checkpoint" grep -q 'resume_from_checkpoint' calls
 else
-    skipped=$((skipped + 1)) # no setsid here
+    skip "no setsid here"
 fi
 
 demo "a seed that is none" 2 "" --seed 1x
