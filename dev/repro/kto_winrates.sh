@@ -2,8 +2,8 @@
 # Does KTO, which learns from single answers called good or bad, do as well as DPO, which learns
 # from pairs (Ethayarajh et al. 2024)? Win rates over samples of the SFT model, and the KL that each
 # took, for SFT, DPO, IPO, ORPO, PPO and KTO with all answers, with one answer for each prompt, and
-# with 10 to 95% of the good ones dropped. 5 seeds, one thread a run, two runs at a time: about 20
-# minutes on two cores, by an estimate from short runs of each program.
+# with 10 to 95% of the good ones dropped. 5 seeds, one thread a run, two runs at a time: 99
+# minutes of one core (Zen 3), so about 50 on two.
 #
 #     sh dev/repro/kto_winrates.sh [--quick] [DIR]      DIR (out/kto_winrates) gets all results
 #
@@ -45,6 +45,11 @@
 # at 0, and how often it was is printed in the end: then what was trained is KTO without it. The
 # paper's significant differences are those of 13B parameters and more, so it would not expect them
 # here. Its figures for 7B are printed as what they are, not comparable.
+#
+# What came out: C1 and C2 REPRODUCED (KTO - DPO +0.048 [+0.023, +0.073] with all answers, +0.019
+# [+0.002, +0.037] with one a prompt, at twice DPO's KL), C3 CONTRADICTED (-0.065 [-0.098, -0.033];
+# without the weight it breaks down altogether, 0.067 against 0.664). KTO's KL term was cut off at 0
+# nearly always, so what is compared is KTO without it.
 #
 # Exit code 0: all three are reproduced, or it was a try; 1: not all; other: a run failed.
 set -eu
