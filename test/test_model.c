@@ -606,12 +606,14 @@ static void test_shared_prompts(int C, int threads) {
 
 // A wide model runs as one shard: the other half of the code's threading.
 static void test_wide(void) {
+    GPT2Config config = odd_config(264);
+    config.initializer_range = 0.1f; // 0.3 gives scores of 100 here, rounded to 1e-5
     double want = 0;
     float *first = NULL;
     for (int threads = 1; threads <= 2; threads++) {
         omp_set_num_threads(threads);
         GPT2 m;
-        gpt2_create(&m, odd_config(264));
+        gpt2_create(&m, config);
         CHECK(m.n_shards == 1, "one shard above 256 channels");
         gpt2_init_random(&m, 5);
         gpt2_train_begin(&m, false);
@@ -629,7 +631,8 @@ static void test_wide(void) {
             double *grads = mem_alloc(m.n_floats, sizeof *grads);
             copy_floats(grads, first, m.n_floats);
             CHECK_NEAR(loss, want, 1e-6, 0, "loss with two threads");
-            CHECK(tensor_error(m.grads, grads, m.n_floats) < 1e-5, "gradients with two threads");
+            CHECK(tensor_error(m.grads, grads, m.n_floats) < 1e-5, "gradients with two threads: %g",
+                  tensor_error(m.grads, grads, m.n_floats));
             free(grads);
         }
         free(logp), free(dlogp), batch_free(&b), gpt2_free(&m);
