@@ -2,7 +2,7 @@
 # Over-optimisation: PPO without a KL term against reward models of few pairs and against data/rm,
 # which has seen all 6,000 (Gao et al. 2022). Trains the small reward models and the policies, lets
 # overopt.c judge the two curves of each run, and shows what the policies write in the end. 5 seeds,
-# one thread each, two runs at a time: about 9 minutes on two cores.
+# one thread each, two runs at a time: 32 minutes of one core (Zen 3), so about 16 on two.
 #
 #     sh dev/repro/overopt.sh [DIR [PAIRS]]    DIR (out/overopt) gets programs, models and runs;
 #                                              PAIRS (300) preferences for each small reward model
