@@ -283,8 +283,13 @@ static void gpt2_free(GPT2 *model) {
 // e^x within 2 ulp: x = n ln 2 + r, e^r by its series to r^6, 2^n by the exponent bits. Clamped
 // to the range of normal floats; NaN stays NaN.
 static inline float exp_poly(float x) {
-    x = x > 88.0f ? 88.0f : x;
-    x = x < -87.0f ? -87.0f : x;
+    // x into [-87, 88] by masks: as a choice between floats GCC 12 makes branches of it for AVX2,
+    // and no loop with an exp in it becomes one of vectors
+    int32_t word, above = -(x > 88.0f), below = -(x < -87.0f);
+    memcpy(&word, &x, 4);
+    word = (word & ~above) | (0x42B00000 & above);          // 88
+    word = (word & ~below) | ((int32_t)0xC2AE0000 & below); // -87
+    memcpy(&x, &word, 4);
     const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to the nearest integer
     float n = x * 1.44269504f + magic;
     int32_t bits;

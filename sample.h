@@ -23,8 +23,9 @@
 // ------------------------------------------------------------------------------------------------
 // Products of few rows: out (M, N) = x (M, K) W (K, N), M small. All weights come through once per
 // pass, so for one row the memory sets the pace and from about eight rows on the multipliers.
-// Vector types as in bf16.h. All functions here are called by every thread of a parallel region, and
-// deal the columns out among them.
+// Vector types as in bf16.h, but as wide as the CPU has them: GCC makes poor code of wider ones. All
+// functions here are called by every thread of a parallel region, and deal the columns out among
+// them.
 
 #if defined(__AVX512F__)
 enum { LANES = 16, TILE_ROWS = 8 };
@@ -110,11 +111,10 @@ static void row_product(float *partial, const float *x, const float *w, int K, i
             const float factor = x[k], *row = w + (size_t)k * N;
             int j = 0;
             for (; j + 64 <= N; j += 64) { // loads before stores: y and row may be a page apart
-                Vec16 sum[4];
-#pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) {
-                    const Vec16 *to = (const Vec16 *)(y + j) + i,
-                                *from = (const Vec16 *)(row + j) + i;
+                Vec sum[64 / LANES];
+#pragma GCC unroll 16
+                for (int i = 0; i < 64 / LANES; i++) {
+                    const Vec *to = (const Vec *)(y + j) + i, *from = (const Vec *)(row + j) + i;
                     sum[i] = *to + factor * *from;
                 }
                 memcpy(y + j, sum, sizeof sum);
@@ -137,8 +137,11 @@ NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x
         for (int j = 0; j < N; j++) {
             float s = bias[j] + (end == ADD_TO_OUT ? out[j] : 0.0f);
             for (int part = 0; part < K_PARTS; part++) s += partial[(size_t)part * N + j];
-            out[j] = end == THEN_GELU ? s * gelu_sigmoid(s) : s;
+            out[j] = s;
         }
+        if (end != THEN_GELU) return;
+#pragma omp for simd schedule(static)
+        for (int j = 0; j < N; j++) out[j] *= gelu_sigmoid(out[j]);
         return;
     }
 #pragma omp for schedule(static)
@@ -158,6 +161,7 @@ NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x
         }
         for (int m = 0; m < M && end == THEN_GELU; m++) {
             float *o = out + (size_t)m * ld_out + j;
+#pragma omp simd
             for (int c = 0; c < cols; c++) o[c] *= gelu_sigmoid(o[c]);
         }
     }
@@ -178,10 +182,10 @@ enum { HEAD_ROWS = 6 };
 #define DEFINE_HEAD_TILE(NAME, TYPE, VECS)                                                         \
     NEVER_INLINE void NAME(float *logits, int ld, const float *h, const float *wte, int C,         \
                            int M) {                                                                \
-        enum { WIDTH = sizeof(TYPE) / 4, ALL = WIDTH * VECS };                                     \
+        enum { WIDTH = sizeof(TYPE) / 4, ALL = WIDTH * (VECS) };                                   \
         TYPE sum[HEAD_ROWS][VECS];                                                                 \
         _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++)                               \
-            _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) sum[v][j] = (TYPE){0};          \
+            _Pragma("GCC unroll 4") for (int j = 0; j < VECS; j++) sum[v][j] = (TYPE){0};          \
         /* every third row: an x86 address can add C or 2C */                                      \
         const float *r0 = wte, *r3 = r0 + (size_t)3 * C, *r6 = r3, *r9 = r3;                       \
         if (HEAD_ROWS > 6) r6 = r3 + (size_t)3 * C, r9 = r6 + (size_t)3 * C;                       \
@@ -190,25 +194,29 @@ enum { HEAD_ROWS = 6 };
         for (int c = 0; c < C; c++, r0++, r3++, r6++, r9++, ahead += HEAD_ROWS) {                  \
             __builtin_prefetch(ahead, 0, 2);                                                       \
             TYPE x[VECS];                                                                          \
-            _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) x[j] =                          \
+            _Pragma("GCC unroll 4") for (int j = 0; j < VECS; j++) x[j] =                          \
                 *(const TYPE *)(h + (size_t)c * ALL + j * WIDTH);                                  \
             _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++) {                         \
                 const float *row = v < 3 ? r0 : v < 6 ? r3 : v < 9 ? r6 : r9;                      \
                 float w = row[(size_t)(v % 3) * C];                                                \
-                _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++) sum[v][j] += w * x[j];      \
+                _Pragma("GCC unroll 4") for (int j = 0; j < VECS; j++) sum[v][j] += w * x[j];      \
                 KEEP_LOADS_HERE();                                                                 \
             }                                                                                      \
         }                                                                                          \
         _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++) {                             \
             float all[ALL];                                                                        \
-            _Pragma("GCC unroll 2") for (int j = 0; j < VECS; j++)                                 \
+            _Pragma("GCC unroll 4") for (int j = 0; j < VECS; j++)                                 \
                 memcpy(all + j * WIDTH, &sum[v][j], sizeof(TYPE));                                 \
             for (int m = 0; m < M; m++) logits[(size_t)m * ld + v] = all[m];                       \
         }                                                                                          \
     }
+#if defined(__AVX__)
 DEFINE_HEAD_TILE(head_tile_8, Vec8, 1)
-DEFINE_HEAD_TILE(head_tile_16, Vec16, 1)
-DEFINE_HEAD_TILE(head_tile_32, Vec16, 2)
+#else
+DEFINE_HEAD_TILE(head_tile_8, Vec, 8 / LANES)
+#endif
+DEFINE_HEAD_TILE(head_tile_16, Vec, 16 / LANES)
+DEFINE_HEAD_TILE(head_tile_32, Vec, 32 / LANES)
 #undef DEFINE_HEAD_TILE
 enum { HEAD_FEW = 3, HEAD_LANES = LANES == 16 ? 32 : 16 };
 
@@ -351,10 +359,8 @@ static int sample_token(const float *logits, int V, const SampleOptions *o, Rng 
     const float least =
         o->top_k > 0 && o->top_k < V ? kth_largest(logits, V, o->top_k, c) : -FLT_MAX;
 #pragma omp simd
-    for (int i = 0; i < V; i++) {
-        float e = exp_poly((logits[i] - max) * scale);
-        p[i] = logits[i] < least ? 0.0f : e; // NaN stays NaN
-    }
+    for (int i = 0; i < V; i++) // NaN stays NaN
+        p[i] = exp_poly((logits[i] - max) * scale) * (float)!(logits[i] < least);
     double total = sum_in_blocks(p, V);
     if (!isfinite(total)) return -1;
     if (o->top_p < 1) {
@@ -403,17 +409,17 @@ static void cache_put(float *keys, float *values, const float *key, const float 
     memcpy(values + (size_t)t * HS, value, (size_t)HS * sizeof(float));
 }
 
-// out (vecs * 16) = sum over t < T of p[t] times the first numbers of row t of values (T, HS). vecs
-// is a constant after inlining.
+// out (vecs * LANES) = sum over t < T of p[t] times the first numbers of row t of values (T, HS).
+// vecs is a constant after inlining.
 ALWAYS_INLINE void values_sum(float *out, const float *p, const float *values, int T, int HS,
                               const int vecs) {
-    Vec16 sum[4] = {{0}};
+    Vec sum[64 / LANES] = {{0}};
     for (int t = 0; t < T; t++)
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int j = 0; j < vecs; j++)
-            sum[j] += p[t] * *(const Vec16 *)(values + (size_t)t * HS + 16 * j);
-#pragma GCC unroll 4
-    for (int j = 0; j < vecs; j++) *(Vec16 *)(out + 16 * j) = sum[j];
+            sum[j] += p[t] * *(const Vec *)(values + (size_t)t * HS + j * LANES);
+#pragma GCC unroll 16
+    for (int j = 0; j < vecs; j++) *(Vec *)(out + j * LANES) = sum[j];
 }
 
 // out (HS) = softmax(q K^T / sqrt(HS)) V over positions [0, T). scores (T rounded up to KEY_BLOCK)
@@ -423,17 +429,20 @@ NEVER_INLINE void cache_attend(float *out, float *scores, const float *q, const 
     const float scale = 1.0f / sqrtf((float)HS);
     for (int t = 0; t < T; t += KEY_BLOCK) {
         const float *block = keys + (size_t)t * HS;
-        Vec16 s = {0};
-        for (int i = 0; i < HS; i++) s += q[i] * *(const Vec16 *)(block + (size_t)i * KEY_BLOCK);
-        *(Vec16 *)(scores + t) = s * scale;
+        Vec s[KEY_BLOCK / LANES] = {{0}};
+        for (int i = 0; i < HS; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < KEY_BLOCK / LANES; j++)
+                s[j] += q[i] * *(const Vec *)(block + (size_t)i * KEY_BLOCK + j * LANES);
+        for (int j = 0; j < KEY_BLOCK / LANES; j++) *(Vec *)(scores + t + j * LANES) = s[j] * scale;
     }
     const float max = max_of(scores, T);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int t = 0; t < T; t++) sum += scores[t] = exp_poly(scores[t] - max);
     int i = 0;
-    for (; i + 64 <= HS; i += 64) values_sum(out + i, scores, values + i, T, HS, 4);
-    for (; i + 16 <= HS; i += 16) values_sum(out + i, scores, values + i, T, HS, 1);
+    for (; i + 64 <= HS; i += 64) values_sum(out + i, scores, values + i, T, HS, 64 / LANES);
+    for (; i + 16 <= HS; i += 16) values_sum(out + i, scores, values + i, T, HS, 16 / LANES);
     for (; i < HS; i++) {
         out[i] = 0;
         for (int t = 0; t < T; t++) out[i] += scores[t] * values[(size_t)t * HS + i];
