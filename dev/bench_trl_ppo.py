@@ -1,7 +1,7 @@
 """Time PPO at 124M: TRL's PPOTrainer against train_ppo, on the same weights, prompts and settings.
 
     pip install --no-deps --target OLD trl==1.12.0      (the last release with PPOTrainer)
-    PYTHONPATH=OLD python dev/bench_trl_ppo.py [--train ./train_ppo] [--updates 2] [--only PART-OF-A-NAME,..]
+    PYTHONPATH=OLD python dev/bench_trl_ppo.py [--train ./train_ppo] [--updates 2] [--only REGEX]
 
 64 prompts of 32 tokens, 24 tokens generated for each at temperature 0.7, 4 PPO epochs of one minibatch, AdamW; random
 GPT-2 small weights for policy, reference, reward model and critic, four models in both. No completion ends early: no
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -100,7 +101,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", default="./train_ppo")
     parser.add_argument("--updates", type=int, default=2)
-    parser.add_argument("--only", default="", help="contestants whose name has one of these in it: A,B,..")
+    parser.add_argument("--only", default="", help="contestants whose name matches this regular expression")
     parser.add_argument("--size", default="gpt2", help="as in make_gpt2.py")
     parser.add_argument("--vocab", type=int, default=50257)
     parser.add_argument("--trl", nargs=3, help=argparse.SUPPRESS)
@@ -122,7 +123,7 @@ def main():
         print(f"{'contestant':44} episodes/s  peak MB", flush=True)
         for whose, rows, form, environment in CONTESTANTS:
             name = f"{whose} {form}, {rows} rows a pass" + (", malloc keeps" if environment else "")
-            if not any(part in name for part in args.only.split(",")):
+            if not re.search(args.only, name):
                 continue
             if whose == "train_ppo":
                 rate, peak = run_ours(args.train, work, rows, form, args.updates)
