@@ -70,13 +70,17 @@ typedef struct {
     SampleOptions options; // its seed is that of prompts and labels too
 } Maker;
 
-// Row r of the batch after its prompt, without EOS, as text.
+// Row r of the batch after its prompt, without EOS, as text. Tokens can be single bytes, and need not
+// make characters.
 static void completion_text(Text *out, const Maker *m, const Batch *rows, int r, int n_prompt) {
     const int *tokens = rows->tokens + rows->row_start[r] + n_prompt;
     int n = rows->row_start[r + 1] - rows->row_start[r] - n_prompt;
+    Text bytes = {0};
+    tokenizer_decode(&m->tokenizer, &bytes, tokens, (size_t)(n - 1), true);
     out->size = 0;
     text_append(out, "", 0);
-    tokenizer_decode(&m->tokenizer, out, tokens, (size_t)(n - 1), true);
+    text_append_repaired(out, bytes.size ? bytes.data : "", bytes.size);
+    text_free(&bytes);
 }
 
 // Draw the label of a pair by its scores, and write it to `file` (NULL: show it).

@@ -37,6 +37,10 @@ same=$(head -n 60 data/prefs_eval.jsonl | diff - "$T/1" | grep -c '^<')
 check "the shipped pairs again ($same of 60 differ)" [ "$same" -le 3 ]
 check "a few pairs are shown" sh -c "'$BIN/prefs' --count 3 | grep -q '^shown: 3 pairs'"
 
+# At a high temperature come tokens of single bytes, which are no UTF-8.
+"$BIN/prefs" --temperature 3 --seed 5 --count 60 --output "$T/wild" >"$T/said" 2>&1
+check "wild texts are UTF-8" "$BIN/prefs" --check "$T/wild"
+
 mistake 2 "--count 0: out of range" "$BIN/prefs" --count 0
 mistake 3 "$T/nothing" "$BIN/prefs" --model "$T/nothing"
 mistake 4 "cannot write" "$BIN/prefs" --count 1 --output "$T/no/file"
