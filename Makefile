@@ -16,7 +16,7 @@ MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 CC = gcc
 CFLAGS = -O3 -march=native -fno-math-errno -fopenmp
 WARN = -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror
-SANITIZE = -O1 -g -march=native -fno-math-errno -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE = -O1 -g1 -march=native -fno-math-errno -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all
 LIBS = -lopenblas -lcjson -lm
 SEED = 1
 PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate report
@@ -34,7 +34,7 @@ $(PROGRAMS): %: %.c $(HEADERS)
 BUILT = $(PROGRAMS) $(TOOLS) $(TESTS:%=test_%)
 plain = $(CC) $(CFLAGS) $(WARN)
 asan = $(CC) $(SANITIZE) $(WARN)
-clang = clang $(CFLAGS) $(WARN)
+clang = clang $(CFLAGS) -O2 $(WARN) # -O3 takes half as long again to compile
 define builds
 build/$(1)/%: %.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: data/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)

@@ -1,37 +1,56 @@
 #!/bin/sh
 # Run the test programs (names in $1) and the scripts ($2) of each build that is there: build/plain,
-# build/asan, build/clang. Each prints `name: N passed, N failed, N skipped` last; the sum is
-# printed last here. Exit code 1 if anything failed, or ended without such a line.
-passed=0 failed=0 skipped=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# build/asan, build/clang, two at a time. Each prints `name: N passed, N failed, N skipped` last; the
+# sum is printed last here. Exit code 1 if anything failed, or ended without such a line.
 
-run() { # run NAME COMMAND...: show what it said, add up its last line
-    name=$1
-    shift
+# --one LOGS BUILD TEST: run one and show what it said; LOGS/BUILD-NAME.line gets its last line
+if [ "$1" = --one ]; then
+    export BUILD="$3" BIN="build/$3"
+    name=$(basename "$4" .sh) log="$2/$3-$(basename "$4")"
+    case $4 in
+    *.sh) set -- sh "$4" ;;
+    *) set -- "$BIN/test_$4" ;;
+    esac
     begin=$(date +%s)
     timeout 900 "$@" >"$log" 2>&1
     code=$?
     line=$(grep -E '^[a-z0-9_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
-    set -- $(printf '%s' "${line#*:}" | tr -dc '0-9 ')
-    passed=$((passed + ${1:-0})) failed=$((failed + ${2:-0})) skipped=$((skipped + ${3:-0}))
-    grep -E '^skipped: ' "$log"
+    grep '^skipped: ' "$log" >"$log.shown"
     if [ $code -ne 0 ] || [ -z "$line" ]; then
-        tail -n 40 "$log"
-        [ "${2:-0}" -gt 0 ] || { failed=$((failed + 1)); echo "$name: ended with exit code $code"; }
+        tail -n 40 "$log" >>"$log.shown"
+        case $line in
+        '' | *' 0 failed'*)
+            echo "$name: ended with exit code $code: ${line:-no result}" >>"$log.shown"
+            line="$name: 0 passed, 1 failed, 0 skipped"
+            ;;
+        esac
     fi
-    printf '%-8s%s (%d s)\n' "$BUILD" "${line:-$name: no result}" $(($(date +%s) - begin))
-}
+    printf '%-8s%s (%d s)\n' "$BUILD" "$line" $(($(date +%s) - begin)) >>"$log.shown"
+    echo "$line" >"$log.line"
+    cat "$log.shown"
+    exit
+fi
 
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+trap 'exit 1' HUP INT TERM
 # OpenBLAS and the program both stop spinning soon: the tests' many short runs share two cores.
 export OMP_WAIT_POLICY=passive
-for BUILD in plain asan clang; do
-    [ -d "build/$BUILD" ] || { echo "skipped: no $BUILD build here"; skipped=$((skipped + 1)); continue; }
-    export BUILD BIN="build/$BUILD"
-    for t in $1; do run "$t" "$BIN/test_$t"; done
-    for s in $2; do
-        run "$s" sh "$s"
-    done
+for build in plain asan clang; do
+    if [ -d "build/$build" ]; then
+        for t in $1 $2; do echo "$build $t"; done >>"$logs/jobs"
+    else
+        echo "skipped: no $build build here"
+        echo "$build: 0 passed, 0 failed, 1 skipped" >"$logs/$build.line"
+        echo >>"$logs/missing"
+    fi
 done
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+xargs -n 2 -P 2 sh test/run.sh --one "$logs" <"$logs/jobs"
+expected=$(cat "$logs/jobs" "$logs/missing" 2>/dev/null | wc -l)
+cat "$logs"/*.line | sed 's/.*: //' | awk -v expected="$expected" '
+    { passed += $1; failed += $3; skipped += $5 }
+    END {
+        if (NR != expected) { print expected - NR " tests left no result"; failed++ }
+        print passed + 0 " passed, " failed + 0 " failed, " skipped + 0 " skipped"
+        exit failed > 0
+    }'
