@@ -8,24 +8,20 @@
 // precision, and a factor is off by at most 2^-9 of itself (Kalamkar et al. 2019). PyTorch's
 // autocast rounds the factors of linear layers likewise, and their results too.
 //
-// From top to bottom: vectors; rounding and packing; a tile; the product. On other CPUs plain C
-// stands in for the instructions: factors are rounded alike, sums differ in the last bits, and
-// OpenBLAS's float products are faster.
+// From top to bottom: rounding and packing; a tile; the product. On other CPUs rounded copies of the
+// factors go to OpenBLAS: the same numbers but for the order of sums, a little slower than float.
 #ifndef BF16_H
 #define BF16_H
 
 #include "common.h"
-#include <omp.h>
 #ifdef __AVX512BF16__
 #include <immintrin.h>
+#include <omp.h>
 static const bool bf16_in_hardware = true;
 #else
+#include <cblas.h>
 static const bool bf16_in_hardware = false;
 #endif
-
-// GCC's and Clang's vector types make one source for AVX-512, AVX, SSE and Arm.
-typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint32_t Pair16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 // Inner loops stay in functions that are not too large: else GCC or Clang runs out of registers.
@@ -33,10 +29,6 @@ typedef uint32_t Pair16 __attribute__((vector_size(64), aligned(4), may_alias));
 // The compiler may not move loads across this: without it GCC loads all factors first, has no
 // registers left and keeps the sums in memory (1.4 times slower).
 #define KEEP_LOADS_HERE() __asm__ volatile("" ::: "memory")
-
-// ------------------------------------------------------------------------------------------------
-// Rounding and packing. Two neighbours along K, which a product sums over, make a pair: the even
-// one in the lower half of 32 bits.
 
 // The nearest bfloat16, ties to even, in the lower 16 bits. NaN stays NaN.
 ALWAYS_INLINE uint32_t bf16_round(float x) {
@@ -46,12 +38,19 @@ ALWAYS_INLINE uint32_t bf16_round(float x) {
     return x == x ? rounded : 0x7FC0u;
 }
 
+#ifdef __AVX512BF16__
+typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t Pair16 __attribute__((vector_size(64), aligned(4), may_alias));
+
+// ------------------------------------------------------------------------------------------------
+// Rounding and packing. Two neighbours along K, which a product sums over, make a pair: the even
+// one in the lower half of 32 bits.
+
 // Sixteen pairs at a time:
 //   bf16_pairs       to (16) <- the pairs of x (32), neighbours in memory
 //   bf16_pairs_of    to (16) <- x (16), the even ones, with y (16), the odd ones
 //   bf16_transpose   x (16, 16) <- its transpose
 // The instructions round as bf16_round does, but for numbers below 2^-126, which they take for 0.
-#ifdef __AVX512BF16__
 ALWAYS_INLINE void bf16_pairs(Pair16 *to, const float *x) {
     *to = (Pair16)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
 }
@@ -89,23 +88,6 @@ ALWAYS_INLINE void bf16_transpose(Pair16 x[16]) {
         x[i + 12] = (Pair16)_mm512_shuffle_i32x4(low_odd, high_odd, 0xDD);
     }
 }
-#else
-ALWAYS_INLINE void bf16_pairs(Pair16 *to, const float *x) {
-    for (int i = 0; i < 16; i++) (*to)[i] = bf16_round(x[2 * i]) | bf16_round(x[2 * i + 1]) << 16;
-}
-
-ALWAYS_INLINE void bf16_pairs_of(Pair16 *to, const float *x, const float *y) {
-    for (int i = 0; i < 16; i++) (*to)[i] = bf16_round(x[i]) | bf16_round(y[i]) << 16;
-}
-
-ALWAYS_INLINE void bf16_transpose(Pair16 x[16]) {
-    for (int i = 0; i < 16; i++)
-        for (int j = 0; j < i; j++) {
-            const uint32_t kept = x[i][j];
-            x[i][j] = x[j][i], x[j][i] = kept;
-        }
-}
-#endif
 
 // A block is BLOCK_ROWS rows (of the left factor) or BLOCK_COLS columns (of the right one) wide and
 // runs along K. The sums of a tile of BLOCK_ROWS x BLOCK_COLS are 24 registers of AVX-512.
@@ -178,15 +160,8 @@ NEVER_INLINE void bf16_pack_cols(uint32_t *to, const float *x, int ld, bool acro
 
 // sum += the products of 16 pairs with one.
 ALWAYS_INLINE void bf16_multiply(Vec16 *sum, const uint32_t *one, const Pair16 *b) {
-#ifdef __AVX512BF16__
     *sum =
         (Vec16)_mm512_dpbf16_ps((__m512)*sum, (__m512bh)*b, (__m512bh)_mm512_set1_epi32((int)*one));
-#else
-    const uint32_t even_bits = *one << 16, odd_bits = *one & 0xFFFF0000u;
-    float even, odd;
-    memcpy(&even, &even_bits, 4), memcpy(&odd, &odd_bits, 4);
-    *sum += odd * (Vec16)(*b & 0xFFFF0000u) + even * (Vec16)(*b << 16);
-#endif
 }
 
 // out (rows, cols; ld) = alpha a b, or += it; b (pairs, BLOCK_COLS), a (BLOCK_ROWS, pairs) or, if
@@ -238,7 +213,8 @@ NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, bool a_across
 // out (M, N; rows ld apart) = alpha A B, or += it if `add`. A (M, K) is at a[m lda + k] or, if
 // a_transposed, at a[k lda + m]; B (K, N) is at b[k ldb + n] or, if b_transposed, at b[n ldb + k].
 // M, N, K > 0. The order in which an entry is summed depends on K only: not on threads, nor on
-// other rows. Blocked for the caches as in Goto and van de Geijn 2008. Dies when memory runs out.
+// other rows (in hardware; OpenBLAS promises nothing). Blocked for the caches as in Goto and van de
+// Geijn 2008. Dies when memory runs out.
 static void bf16_product(float *out, int ld, const float *a, int lda, bool a_transposed,
                          const float *b, int ldb, bool b_transposed, int M, int N, int K,
                          float alpha, bool add) {
@@ -280,5 +256,36 @@ static void bf16_product(float *out, int ld, const float *a, int lda, bool a_tra
     }
     free(memory);
 }
+
+#else
+// ------------------------------------------------------------------------------------------------
+// The same on other CPUs
+
+// A copy of `lines` rows of n numbers, each rounded, without gaps.
+static float *bf16_rounded(const float *x, int ld, int lines, int n) {
+    float *copy = malloc((size_t)lines * (size_t)n * sizeof *copy);
+    if (!copy) die(EXIT_IO, "out of memory: rounding a matrix of %d rows", lines);
+#pragma omp parallel for schedule(static)
+    for (int i = 0; i < lines; i++)
+        for (int k = 0; k < n; k++) {
+            const uint32_t bits = bf16_round(x[(size_t)i * ld + k]) << 16;
+            memcpy(copy + (size_t)i * n + k, &bits, 4);
+        }
+    return copy;
+}
+
+// As above.
+static void bf16_product(float *out, int ld, const float *a, int lda, bool a_transposed,
+                         const float *b, int ldb, bool b_transposed, int M, int N, int K,
+                         float alpha, bool add) {
+    const int a_line = a_transposed ? M : K, b_line = b_transposed ? K : N;
+    float *x = bf16_rounded(a, lda, a_transposed ? K : M, a_line);
+    float *y = bf16_rounded(b, ldb, b_transposed ? N : K, b_line);
+    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+                b_transposed ? CblasTrans : CblasNoTrans, M, N, K, alpha, x, a_line, y, b_line,
+                add ? 1.0f : 0.0f, out, ld);
+    free(x), free(y);
+}
+#endif
 
 #endif

@@ -85,7 +85,8 @@ static void test_product(int M, int N, int K) {
     }
 }
 
-// A row's sums do not depend on the rows beside it, nor on the number of threads.
+// A row's sums do not depend on the rows beside it, nor on the number of threads. (Where OpenBLAS
+// multiplies the rounded factors, they may.)
 static void test_same_bits(void) {
     enum { M = 37, N = 101, K = 900 };
     Rng rng = rng_make(2, RNG_DATA);
@@ -159,7 +160,7 @@ int main(void) {
                             {17, 5, 64}, {3, 200, 770}, {65, 97, 1537}, {1030, 50, 769},
                             {8, 1, 31},  {40, 96, 768}, {16500, 3, 50}};
     for (int i = 0; i < COUNT(sizes); i++) test_product(sizes[i][0], sizes[i][1], sizes[i][2]);
-    test_same_bits();
+    if (bf16_in_hardware) test_same_bits();
     test_model(64), test_model(320); // rows dealt out to threads; all threads in each product
     return test_end("bf16");
 }
