@@ -479,13 +479,6 @@ static void entries_add(Results *r, const char *flag, const char *text, int best
     }
 }
 
-static bool dir_has_tokenizer(const char *dir) {
-    char *vocab = path_join(dir, "vocab.json"), *single = path_join(dir, "tokenizer.json");
-    const bool has = path_is_file(vocab) || path_is_file(single);
-    free(vocab), free(single);
-    return has;
-}
-
 // Load a policy. Die unless it has the vocabulary of the first one and, where both have tokenizers,
 // the same tokens: else the same prompts would be others to it.
 static void policy_load(GPT2 *model, const char *dir, const Tokenizer *tokenizer, int vocab_size) {

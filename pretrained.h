@@ -455,8 +455,9 @@ static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
     text_free(&unused);
 }
 
-// Make a model from a checkpoint directory; dies with the reason if that cannot be done in full.
-static void model_load(GPT2 *model, const char *dir) {
+// Make a model from a checkpoint directory, with a score if there is one; dies with the reason if
+// that cannot be done in full.
+static void model_read(GPT2 *model, const char *dir) {
     if (!path_is_dir(dir))
         die(EXIT_BAD_INPUT,
             access(dir, F_OK) ? "%s: no such directory"
@@ -472,6 +473,29 @@ static void model_load(GPT2 *model, const char *dir) {
     weights_load(model, &set, dir);
     safetensors_close_all(&set);
     free(path);
+}
+
+// Die if the directory holds a reward model where a language model is wanted: transformers would
+// leave the score out, and what the rest writes is no language.
+static void check_language_model(const char *dir) {
+    char *path = path_join(dir, "config.json");
+    if (path_is_file(path) && config_read(path).score_head)
+        die(EXIT_BAD_INPUT, "%s: is a reward model, expected a language model", dir);
+    free(path);
+}
+
+// Load a language model. Dies if the directory holds none.
+static void model_load(GPT2 *model, const char *dir) {
+    check_language_model(dir);
+    model_read(model, dir);
+}
+
+// Load a reward model as it is. Dies if the directory holds none.
+static void model_load_reward(GPT2 *model, const char *dir) {
+    model_read(model, dir);
+    if (!model->config.score_head)
+        die(EXIT_BAD_INPUT, "%s: is a language model without a score, expected a reward model",
+            dir);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -521,7 +545,7 @@ static void scored_fill(GPT2 *model, const GPT2 *stored, bool zero, uint64_t see
 static void model_load_scored(GPT2 *model, Tokenizer *tokenizer, const char *dir,
                               const char *score_init, uint64_t seed) {
     GPT2 stored;
-    model_load(&stored, dir);
+    model_read(&stored, dir);
     GPT2Config config = stored.config;
     config.score_head = true;
     if (tokenizer) {

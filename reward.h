@@ -91,10 +91,7 @@ static void reward_check_tokens(const char *dir, int vocab_size, const Tokenizer
 // the directory holds no reward model or another vocabulary.
 static void reward_open_model(Reward *r, const char *dir, const Tokenizer *policy, int max_rows) {
     *r = (Reward){.name = text_copy(dir), .max_rows = max_rows};
-    model_load(&r->model, dir);
-    if (!r->model.config.score_head)
-        die(EXIT_BAD_INPUT, "%s: is a language model without a score, expected a reward model",
-            dir);
+    model_load_reward(&r->model, dir);
     if (policy) reward_check_tokens(dir, r->model.config.vocab_size, policy);
 }
 

@@ -395,6 +395,14 @@ static void files_from_json(Tokenizer *t, const cJSON *root, const char *path) {
     }
 }
 
+// True if the directory has the files of a tokenizer: a model of bare token ids has none.
+static bool dir_has_tokenizer(const char *dir) {
+    char *vocab = path_join(dir, "vocab.json"), *json = path_join(dir, "tokenizer.json");
+    const bool has = path_is_file(vocab) || path_is_file(json);
+    free(vocab), free(json);
+    return has;
+}
+
 // Load the tokenizer of the checkpoint directory `dir`; dies if anything does not fit together.
 static void tokenizer_load(Tokenizer *t, const char *dir) {
     *t = (Tokenizer){0};

@@ -355,22 +355,6 @@ static void rollout_show(const Rollout *r, const Tokenizer *t, int count, int64_
     printf("\n");
 }
 
-// Die if this directory holds a reward model where a language model is wanted.
-static void check_language_model(const char *dir) {
-    char *path = path_join(dir, "config.json");
-    if (path_is_file(path) && config_read(path).score_head)
-        die(EXIT_BAD_INPUT, "%s: is a reward model, expected a language model", dir);
-    free(path);
-}
-
-// True if the directory has the files of a tokenizer.
-static bool has_tokenizer(const char *dir) {
-    char *vocab = path_join(dir, "vocab.json"), *json = path_join(dir, "tokenizer.json");
-    const bool found = path_is_file(vocab) || path_is_file(json);
-    free(vocab), free(json);
-    return found;
-}
-
 int main(int argc, char **argv) {
     // ---- flags ---------------------------------------------------------------------------------
     // Names and defaults are those of TRL's PPOConfig and transformers' TrainingArguments.
@@ -524,13 +508,13 @@ int main(int argc, char **argv) {
     const char *tokenizer_dir = args.tokenizer ? args.tokenizer : args.model;
     Tokenizer tokenizer_memory = {0}; // a model of bare token ids has none
     Tokenizer *tokenizer = NULL;
-    if (args.tokenizer || !path_is_dir(args.model) || has_tokenizer(args.model)) {
+    if (args.tokenizer || !path_is_dir(args.model) || dir_has_tokenizer(args.model)) {
         tokenizer_load(&tokenizer_memory, tokenizer_dir);
         tokenizer = &tokenizer_memory;
     }
     GPT2 policy, ref, own_critic = {0}; // the reference has no gradients: it is forward only
     GPT2 *critic = args.shared_critic ? &policy : &own_critic;
-    check_language_model(policy_dir), check_language_model(ref_dir);
+    check_language_model(policy_dir); // before it gets a head
     if (args.shared_critic) model_load_scored(&policy, NULL, policy_dir, "zero", 0);
     else model_load(&policy, policy_dir);
     model_load(&ref, ref_dir);

@@ -226,9 +226,6 @@ static int samples_make(Batch *batches, const char *dir, const PairSet *data, in
                         int max_length, SampleOptions *o) {
     GPT2 policy;
     model_load(&policy, dir);
-    if (policy.config.score_head)
-        die(EXIT_BAD_INPUT, "%s: is a reward model, expected a language model (--normalize_model)",
-            dir);
     if (policy.config.vocab_size < o->vocab_size)
         die(EXIT_BAD_INPUT, "%s: vocab_size %d, the tokenizer has %d tokens", dir,
             policy.config.vocab_size, o->vocab_size);
@@ -529,10 +526,7 @@ int main(int argc, char **argv) {
         if (args.output && !access(args.output, F_OK) && !args.overwrite_output)
             die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
         tokenizer_load(&tokenizer, tokenizer_dir);
-        model_load(&model, args.model);
-        if (!model.config.score_head)
-            die(EXIT_BAD_INPUT, "%s: is a language model without a score, expected a reward model",
-                args.model);
+        model_load_reward(&model, args.model);
         tokenizer_check(&tokenizer, model.config.vocab_size, tokenizer_dir);
         if (model.config.pad_token_id == tokenizer.eos_id)
             warn("%s: pads with EOS, so transformers reads its scores one token before EOS; here "

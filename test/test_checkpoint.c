@@ -344,12 +344,12 @@ static void test_golden(const char *name) {
         return;
     }
     GPT2 a, b;
-    model_load(&a, from);
+    model_read(&a, from);
     CHECK(a.config.score_head == !strcmp(name, "tiny_score"), "%s: score head", name);
     cJSON *pattern = config_pattern(config);
     model_save(&a, NULL, pattern, to);
     CHECK(same_file(from, to, "model.safetensors"), "%s: not byte for byte", name);
-    model_load(&b, to);
+    model_read(&b, to);
     CHECK(same_config(&a.config, &b.config), "%s: config", name);
     CHECK(!memcmp(a.params, b.params, a.n_floats * sizeof(float)), "%s: weights", name);
     // Every key and number of the config is as transformers wrote it; one line is new.
@@ -480,7 +480,7 @@ static char *model_dir(const char *name) {
 
 static void load_and_free(const char *dir) {
     GPT2 m;
-    model_load(&m, dir);
+    model_read(&m, dir);
     gpt2_free(&m);
 }
 

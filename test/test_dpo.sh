@@ -287,6 +287,8 @@ mistake 2 "--output_dir is empty" --output_dir ""
 
 mistake 3 "no such directory" --model "$T/none" --tokenizer data
 mistake 3 "no such directory" --ref_model "$T/none"
+mistake 3 "data/rm: is a reward model, expected a language model" --model data/rm
+mistake 3 "data/rm: is a reward model, expected a language model" --ref_model data/rm
 cp -r test/golden/tiny_gpt2 "$T/foreign"
 mistake 3 "the reference's vocabulary has" --ref_model "$T/foreign"
 sed 's/"n_head": 2/"n_head": 1/; s/"n_embd": 32/"n_embd": 16/' "$T/config.json" >"$T/thin.json"

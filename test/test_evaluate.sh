@@ -252,6 +252,8 @@ flag "name the same file" --output "$T/out/x" --samples_file "$T/out/x"
 mistake 4 "No such file or directory" --models "$M" --dataset "$T/pairs.jsonl" --output "$T/none/x"
 wrong "no such directory" --models "$T/none"
 wrong "no such directory" --models "$M,$T/none"
+wrong "data/rm: is a reward model, expected a language model" --models data/rm
+wrong "data/rm: is a reward model, expected a language model" --models "$M,data/rm"
 wrong "no such directory" --ref_model "$T/none"
 wrong "no such directory" --baseline "$T/none" --gold
 wrong "no such directory" --reward_model "$T/none"

@@ -163,6 +163,7 @@ bad 3 'looks like a JSON array' '[{"prompt": "a"}]\n'
 bad 3 'looks like pretty-printed JSON' '{\n  "prompt": "a"\n}\n'
 bad 3 'gzip-compressed' '\037\213abc\n'
 mistake 3 "no such directory" gen --model "$T/none" --prompt x
+mistake 3 "data/rm: is a reward model, expected a language model" gen --model data/rm --prompt x
 mistake 3 "is a file, expected a checkpoint directory" gen --model "$T/in.jsonl" --prompt x
 mkdir "$T/empty"
 mistake 3 "no config.json" gen --model "$T/empty" --prompt x

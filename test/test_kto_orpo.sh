@@ -321,6 +321,7 @@ for program in orpo kto; do
     mistake $program 2 "--model is needed" --model ""
     mistake $program 2 "--output_dir is empty" --output_dir ""
     mistake $program 3 "none: no such directory" --model "$T/none"
+    mistake $program 3 "is a reward model, expected a language model" --model data/rm
 done
 mistake orpo 2 "--nll prompt: expected one of completion|all" --nll prompt
 mistake orpo 2 "unknown flag --desirable_weight" --desirable_weight 1

@@ -377,7 +377,7 @@ static void test_golden_score(void) {
     Batch b = golden_batch(&g);
     GPT2 m;
     int n;
-    model_load(&m, "test/golden/tiny_score");
+    model_load_reward(&m, "test/golden/tiny_score");
     gpt2_train_begin(&m, false);
     float *value = mem_floats((size_t)b.N), *dvalue = mem_floats((size_t)b.N);
     double *want = golden_get(&g, "value", &n), *seed = golden_get(&g, "dvalue", &n);

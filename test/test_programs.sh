@@ -383,6 +383,8 @@ rm -rf "$T/bad"
 mistaken_model 3 "bad: no such directory"
 echo x >"$T/bad"
 mistaken_model 3 "bad: is a file, expected a checkpoint directory"
+rm "$T/bad" && cp -r data/rm "$T/bad"
+mistaken_model 3 "bad: is a reward model, expected a language model"
 bad_model
 rm "$T/bad/config.json"
 mistaken_model 3 "bad: no config.json"

@@ -344,6 +344,7 @@ mistake 2 "--output_dir is empty" --output_dir ""
 # ---- mistakes: files -----------------------------------------------------------------------------
 
 mistake 3 "no such directory" --model "$T/none" --tokenizer data
+mistake 3 "is a reward model, expected a language model" --model data/rm
 mistake 3 "none.jsonl: no such file" --dataset "$T/none.jsonl"
 bad() { # bad WORDS TEXT: as the data set, and as that for evaluation
     printf "$2" >"$T/bad.jsonl"
