@@ -6,7 +6,8 @@
 64 prompts of 32 tokens, 24 tokens generated for each at temperature 0.7, 4 PPO epochs of one minibatch, AdamW; random
 GPT-2 small weights for policy, reference, reward model and critic, four models in both. No completion ends early: no
 model has an end-of-text token. Ours runs with 8 rows in a pass (less memory) and with all 64, then each update's first
-epoch goes on from the rollout's pass. TRL runs in bf16 autocast with gradient checkpointing, which are its defaults,
+epoch goes on from the rollout's pass; and with a head on the policy as critic (Ziegler et al. 2019), another algorithm
+with half the work, which TRL does not have. TRL runs in bf16 autocast with gradient checkpointing, which are its defaults,
 and without (faster), in fp32 and in bf16. It works with large tensors that glibc gives back to the system after
 each use, so it also runs with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ set high ("malloc keeps").
 Each contestant is a process of its own. On a CPU without AVX512-BF16, bfloat16 is slow in both. episodes/s is that of
@@ -29,8 +30,10 @@ PROMPTS, LENGTH, RESPONSE, EPOCHS = 64, 32, 24, 4
 KEEP = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
 CONTESTANTS = [  # whose, rows a pass, form, environment
     ("train_ppo", 8, "bf16", {}), ("train_ppo", 64, "bf16", {}), ("train_ppo", 8, "fp32", {}),
-    ("train_ppo", 64, "fp32", {}), ("TRL", 64, "bf16 checkpointing", {}), ("TRL", 64, "fp32", {}),
-    ("TRL", 8, "fp32", {}), ("TRL", 64, "fp32", KEEP), ("TRL", 8, "fp32", KEEP), ("TRL", 64, "bf16", KEEP)]
+    ("train_ppo", 64, "fp32", {}), ("train_ppo", 64, "fp32 shared critic", {}),
+    ("train_ppo", 64, "bf16 shared critic", {}), ("TRL", 64, "bf16 checkpointing", {}),
+    ("TRL", 64, "fp32", {}), ("TRL", 8, "fp32", {}), ("TRL", 64, "fp32", KEEP), ("TRL", 8, "fp32", KEEP),
+    ("TRL", 64, "bf16", KEEP)]
 
 
 def run_trl(work, rows, form, updates):
@@ -84,7 +87,8 @@ def run_ours(train, work, rows, form, updates):
                "--total_episodes", str(PROMPTS * updates), "--batch_size", str(PROMPTS), "--num_ppo_epochs",
                str(EPOCHS), "--per_device_train_batch_size", str(rows), "--response_length", str(RESPONSE),
                "--temperature", "0.7", "--learning_rate", "1e-6", "--save_steps", "0", "--samples", "0",
-               "--eval_prompts", "0", "--bf16", "true" if "bf16" in form else "false"]
+               "--eval_prompts", "0", "--bf16", "true" if "bf16" in form else "false",
+               "--shared_critic", "true" if "shared" in form else "false"]
     times, text = [], ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:

@@ -2,10 +2,12 @@
 
     python dev/compare_trl_sft.py --data SHARED [--program ./train_sft] [--case NAME]
     python dev/compare_trl_sft.py --data SHARED --only-trl
+    python dev/compare_trl_sft.py --data SHARED --bf16
 
 SHARED (or $ALIGN_TEST_DATA) holds data/hh_harmless_pairs.jsonl and gpt2_tokenizer/. The exit code is the verdict:
 loss within 1e-4 relative at every step, gradient norm within 1e-4 at the first step and 1e-2 at the others, learning
-rate and num_tokens equal, entropy within 1e-4 and accuracy within 5e-3.
+rate and num_tokens equal, entropy within 1e-4 and accuracy within 5e-3. --bf16 asks something else: how far bfloat16
+takes each of them from its own float32 run, TRL's by PyTorch's autocast, ours by `--bf16`; ours may not go further.
 
 What has to be set for TRL to do the same as train_sft (TRL 1.16, transformers 5.24; files named are theirs):
 - bf16=False, gradient_checkpointing=False, use_cpu=True: BaseConfig turns the first two on, on a CPU too.
@@ -84,7 +86,7 @@ def make_rows(path, tokenizer, kind, count, longest):
     sys.exit(f"{path}: {len(rows)} rows fit, {count} needed")
 
 
-def run_trl(model_dir, rows, options, work, as_is=False):
+def run_trl(model_dir, rows, options, work, as_is=False, bf16=False):
     """Returns TRL's log, one dict for each step, and the trained model. `as_is` leaves its count of labels alone."""
     import datasets
     import torch
@@ -96,7 +98,7 @@ def run_trl(model_dir, rows, options, work, as_is=False):
     model = transformers.AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     if not as_is:
         model.loss_type = "ForCausalLM"
-    config = trl.SFTConfig(output_dir=os.path.join(work, "trl"), bf16=False, gradient_checkpointing=False, use_cpu=True,
+    config = trl.SFTConfig(output_dir=os.path.join(work, "trl"), bf16=bf16, gradient_checkpointing=False, use_cpu=True,
                            train_sampling_strategy="sequential", shuffle_dataset=False, report_to="none",
                            save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, **COMMON, **options)
     trainer = trl.SFTTrainer(model=model, args=config, train_dataset=datasets.Dataset.from_list(rows),
@@ -106,12 +108,13 @@ def run_trl(model_dir, rows, options, work, as_is=False):
     return [entry for entry in trainer.state.log_history if "loss" in entry], model
 
 
-def run_ours(program, model_dir, rows, options, work):
+def run_ours(program, model_dir, rows, options, work, bf16=False):
     """Runs train_sft with the flags of the same names. Returns its metrics, and the folder of the trained model."""
     dataset, out = os.path.join(work, "rows.jsonl"), os.path.join(work, "ours")
     with open(dataset, "w") as f:
         f.writelines(json.dumps(row) + "\n" for row in rows)
-    command = [program, "--model", model_dir, "--dataset", dataset, "--output_dir", out, "--shuffle_dataset", "false"]
+    command = [program, "--model", model_dir, "--dataset", dataset, "--output_dir", out, "--overwrite_output_dir", "true",
+               "--shuffle_dataset", "false", "--bf16", str(bf16).lower()]
     for key, value in {**COMMON, **options}.items():
         command += ["--" + key, str(value)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -157,6 +160,22 @@ def compare(ours, theirs, accumulation):
     return wrong
 
 
+def compare_bf16(ours, ours_bf16, theirs, theirs_bf16):
+    """Prints how far bfloat16 takes the losses and gradient norms of each from float32's, returns what is wrong."""
+    wrong = []
+    for name in ("loss", "grad_norm"):
+        first, mean = [], []
+        for full, half in ((ours, ours_bf16), (theirs, theirs_bf16)):
+            apart = [relative(b[name], a[name]) for a, b in zip(full, half, strict=True)]
+            first.append(apart[0])
+            mean.append(sum(apart) / len(apart))
+        print(f"{name}: bfloat16 from float32, relative: first step ours {first[0]:.1e}, TRL {first[1]:.1e}; "
+              f"mean of {len(ours)} steps ours {mean[0]:.1e}, TRL {mean[1]:.1e}")
+        if mean[0] > mean[1]:
+            wrong.append(f"{name}: ours goes further")
+    return wrong
+
+
 def weights_apart(model, directory):
     """Largest distance of any trained weight. For information: the key's bias has a gradient of pure rounding noise,
     of which AdamW makes whole steps on both sides, so it is left out."""
@@ -179,6 +198,7 @@ def main():
     parser.add_argument("--program", default=os.path.join(HERE, "..", "train_sft"))
     parser.add_argument("--case", choices=CASES, help="only this one")
     parser.add_argument("--trl-as-is", action="store_true", help="leave TRL's count of GPT-2's labels alone (see above)")
+    parser.add_argument("--bf16", action="store_true", help="compare each one's bfloat16 with its own float32")
     parser.add_argument("--only-trl", action="store_true", help="print TRL's figures and run nothing of ours")
     args = parser.parse_args()
     if not args.data:
@@ -209,8 +229,12 @@ def main():
                         print(json.dumps(entry))
                     continue
                 ours, final = run_ours(args.program, model_dir, rows, options, here)
-                wrong = compare(ours, theirs, options["gradient_accumulation_steps"])
-                print(f"trained weights at most {weights_apart(trained, final):.1e} apart")
+                if args.bf16:
+                    wrong = compare_bf16(ours, run_ours(args.program, model_dir, rows, options, here, bf16=True)[0],
+                                         theirs, run_trl(model_dir, rows, options, here, bf16=True)[0])
+                else:
+                    wrong = compare(ours, theirs, options["gradient_accumulation_steps"])
+                    print(f"trained weights at most {weights_apart(trained, final):.1e} apart")
                 print(f"{name}: {'FAILED' if wrong else 'ok'}")
                 for line in wrong:
                     print("  " + line)
