@@ -20,19 +20,23 @@
 // hundred times as long for a product. Attention weights, GELU and AdamW's moments come there when
 // a model has learnt something very well.
 
-// Let every thread take numbers below 2^-126 for 0, as factors and as results. Threads that are
-// started later inherit it. Does nothing on a CPU that has no such switch.
-static void flush_subnormals(void) {
-#pragma omp parallel
-    {
+// Let the calling thread take numbers below 2^-126 for 0, as factors and as results. Does nothing on a CPU that has no such switch.
+static void flush_subnormals_here(void) {
 #if defined(__SSE__)
-        _mm_setcsr(_mm_getcsr() | 0x8040); // flush results (bit 15), take factors for 0 (bit 6)
+    _mm_setcsr(_mm_getcsr() | 0x8040); // flush results (bit 15), take factors for 0 (bit 6)
 #elif defined(__aarch64__)
-        uint64_t control;
-        __asm__ volatile("mrs %0, fpcr" : "=r"(control));
-        __asm__ volatile("msr fpcr, %0" : : "r"(control | (uint64_t)1 << 24)); // both
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    __asm__ volatile("msr fpcr, %0" : : "r"(control | (uint64_t)1 << 24)); // both
 #endif
-    }
+}
+
+// The same for all threads. Those that start later inherit it from this one; those that are there
+// already do so in LLVM's OpenMP, at each parallel region, but not in GCC's.
+static void flush_subnormals(void) {
+    flush_subnormals_here();
+#pragma omp parallel
+    flush_subnormals_here();
 }
 
 // ------------------------------------------------------------------------------------------------
