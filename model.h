@@ -22,8 +22,7 @@
 
 #include "common.h"
 #include "bf16.h"
-#include <cblas.h>
-#undef I // OpenBLAS brings in complex.h, which takes this letter
+#include "blas.h"
 #include <omp.h>
 
 // ------------------------------------------------------------------------------------------------
@@ -1157,15 +1156,15 @@ static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches
 // many threads. Warn about what makes everything slow: bfloat16 on a CPU that cannot multiply it, a
 // kernel older than the CPU, and an OpenBLAS with threads of its own.
 static void products_begin(bool bf16) {
-    const char *core = openblas_get_corename();
+    const char *core = blas_kernel();
     omp_set_dynamic(0);
-    openblas_set_num_threads(omp_get_max_threads());
-    printf("OpenBLAS kernel %s, %d threads%s\n", core, omp_get_max_threads(),
+    blas_set_threads(omp_get_max_threads());
+    printf("%s %s, %d threads%s\n", blas_name, core, omp_get_max_threads(),
            bf16 ? ", products in bfloat16" : "");
     use_bf16 = bf16;
     if (bf16 && !bf16_in_hardware)
         warn("--bf16: this program was built for a CPU without AVX512-BF16; float is faster");
-    if (openblas_get_parallel() != 2)
+    if (!blas_is_openmp())
         warn("this OpenBLAS is not the OpenMP build (Debian: libopenblas-openmp-dev); its threads "
              "and ours get in each other's way");
 #ifdef __x86_64__
