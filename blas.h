@@ -15,8 +15,10 @@
 #define ALIGN_ACCELERATE
 #endif
 #ifdef ALIGN_ACCELERATE
-#define ACCELERATE_NEW_LAPACK // the interface since macOS 13.3; the old one warns at each call
-#include <Accelerate/Accelerate.h>
+// The interface since macOS 13.3; the old one warns at each call. Of Accelerate's headers this is
+// the one with the products: <Accelerate/Accelerate.h> would bring all of its names, Point and more.
+#define ACCELERATE_NEW_LAPACK
+#include <vecLib/cblas_new.h>
 #else
 #include <cblas.h>
 #endif

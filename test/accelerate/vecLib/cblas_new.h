@@ -1,11 +1,11 @@
-// A stand-in for macOS's <Accelerate/Accelerate.h>: the little that blas.h takes from it, declared as
-// Apple's vecLib/cblas_new.h does (LP64), with no code behind. Where there is no Mac, this at least
-// compiles the lines that are only for one (test/test_accelerate.sh).
-#ifndef ACCELERATE_H
-#define ACCELERATE_H
+// A stand-in for the header <vecLib/cblas_new.h> of macOS: the one function that we call, with no code
+// behind it. Where there is no Mac, this at least compiles the lines that are only for one
+// (test/test_accelerate.sh).
+#ifndef CBLAS_NEW_H
+#define CBLAS_NEW_H
 
 #ifndef ACCELERATE_NEW_LAPACK
-#error "blas.h asks for the interface of macOS 13.3"
+#error "vecLib's header without this macro is another one"
 #endif
 
 typedef int __LAPACK_int;
