@@ -7,8 +7,7 @@
 #define MACHINE_H
 
 #include "common.h"
-#include <cblas.h>
-#undef I // OpenBLAS brings in complex.h, which takes this letter
+#include "blas.h"
 #include <omp.h>
 #include <strings.h>
 #if defined(__SSE__)
@@ -96,7 +95,7 @@ static void kernel_choose(void) {
     const KernelClass cpu = cpu_class();
     const char *wanted = getenv("OPENBLAS_CORETYPE");
     const bool wish = wanted && *wanted && !getenv("ALIGN_REPLACE_KERNEL");
-    if (kernel_class(openblas_get_corename()) >= cpu) return;
+    if (kernel_class(blas_kernel()) >= cpu) return;
     if (!wish && gotoblas_dynamic_init && gotoblas_dynamic_quit) {
         char *before = wanted ? text_copy(wanted) : NULL;
         setenv("OPENBLAS_CORETYPE", best[cpu], 1);
@@ -107,15 +106,15 @@ static void kernel_choose(void) {
         else unsetenv("OPENBLAS_CORETYPE");
         free(before);
     }
-    if (kernel_class(openblas_get_corename()) >= cpu) return;
+    if (kernel_class(blas_kernel()) >= cpu) return;
     if (wish)
         warn("OPENBLAS_CORETYPE is set to %s: products run OpenBLAS's %s kernel, which is older "
              "than this CPU and several times slower; unset it",
-             wanted, openblas_get_corename());
+             wanted, blas_kernel());
     else
         warn("OpenBLAS runs its %s kernel, which is older than this CPU and several times slower; "
              "start the program with OPENBLAS_CORETYPE=%s in the environment",
-             openblas_get_corename(), best[cpu]);
+             blas_kernel(), best[cpu]);
 }
 
 #endif

@@ -23,8 +23,7 @@
 #include "common.h"
 #include "machine.h"
 #include "bf16.h"
-#include <cblas.h>
-#undef I // OpenBLAS brings in complex.h, which takes this letter
+#include "blas.h"
 #include <omp.h>
 
 // ------------------------------------------------------------------------------------------------
@@ -1163,13 +1162,13 @@ static void products_begin_on(FILE *out, bool bf16) {
     omp_set_dynamic(0);
     flush_subnormals();
     kernel_choose();
-    openblas_set_num_threads(omp_get_max_threads());
-    fprintf(out, "OpenBLAS kernel %s, %d threads%s\n", openblas_get_corename(),
-            omp_get_max_threads(), bf16 ? ", products in bfloat16" : "");
+    blas_set_threads(omp_get_max_threads());
+    fprintf(out, "%s %s, %d threads%s\n", blas_name, blas_kernel(), omp_get_max_threads(),
+            bf16 ? ", products in bfloat16" : "");
     use_bf16 = bf16;
     if (bf16 && !bf16_in_hardware)
         warn("--bf16: this program was built for a CPU without AVX512-BF16; float is faster");
-    if (openblas_get_parallel() != 2)
+    if (!blas_is_openmp())
         warn("this OpenBLAS is not the OpenMP build (Debian: libopenblas-openmp-dev); its threads "
              "and ours get in each other's way");
 }
