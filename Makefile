@@ -3,6 +3,7 @@
 #
 #   make            the programs, in this folder
 #   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
+#   make test-long  what takes longer: all kernels, an AVX2 build (TEST_MINUTES=N: stop then)
 #   make demo       the whole pipeline and a report: out/demo (four minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
 #   make sft_model  data/sft again, the model that ships (about a minute)
@@ -30,10 +31,14 @@ all: $(PROGRAMS)
 $(PROGRAMS): %: %.c $(HEADERS)
 	$(CC) $(CFLAGS) $< -o $@ $(LIBS)
 
-# Three builds of everything for the tests: build/plain, build/asan, build/clang.
+# What takes longer than `make test` may, on the plain build.
+LONG_SCRIPTS = test/test_all_kernels.sh
+
+# Builds of everything for the tests: build/plain, build/asan, build/clang; and one without AVX-512.
 BUILT = $(PROGRAMS) $(TOOLS) $(TESTS:%=test_%)
 plain = $(CC) $(CFLAGS) $(WARN)
 asan = $(CC) $(SANITIZE) $(WARN)
+avx2 = $(CC) $(CFLAGS) -march=haswell $(WARN)
 clang = clang $(CFLAGS) -O2 $(WARN) # -O3 takes half as long again to compile
 define builds
 build/$(1)/%: %.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
@@ -43,10 +48,13 @@ build/$(1)/%: dev/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(L
 build/$(1)/%: dev/repro/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 $(1): $$(BUILT:%=build/$(1)/%)
 endef
-$(foreach b,plain asan clang,$(eval $(call builds,$(b))))
+$(foreach b,plain asan clang avx2,$(eval $(call builds,$(b))))
 
 test: plain asan $(if $(shell command -v clang),clang)
-	@sh test/run.sh "$(TESTS)" "$(SCRIPTS)"
+	@sh test/run.sh $(foreach b,plain asan clang,$(addprefix $(b):,$(TESTS) $(SCRIPTS)))
+
+test-long: plain $(if $(filter x86_64,$(shell uname -m)),build/avx2/gold $(TESTS:%=build/avx2/test_%))
+	@sh test/run.sh $(addprefix avx2:,$(TESTS)) $(addprefix plain:,$(LONG_SCRIPTS))
 
 bench: build/plain/bench build/plain/bench_decode
 	sh dev/bench.sh
@@ -72,4 +80,4 @@ prefs: build/plain/prefs
 clean:
 	rm -rf build $(PROGRAMS)
 
-.PHONY: all plain asan clang test demo bench sft_model rm_model data prefs clean
+.PHONY: all plain asan clang test test-long demo bench sft_model rm_model data prefs clean
