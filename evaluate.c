@@ -61,20 +61,20 @@
 //
 // Without arguments: the model in data/sft, and the best of four of its samples by the reward model
 // in data/rm, against the better answers of data/prefs_eval.jsonl.
-#include "common.h"
-#include "flags.h"
+#include "lib/base/common.h"
+#include "lib/base/flags.h"
 #include "losses.h"
-#include "tokenizer.h"
-#include "dataset.h"
-#include "preferences.h"
-#include "prompts.h"
+#include "lib/base/tokenizer.h"
+#include "lib/data/dataset.h"
+#include "lib/data/preferences.h"
+#include "lib/data/prompts.h"
 #include "model.h"
-#include "pretrained.h"
-#include "sample.h"
-#include "kl.h"
-#include "reward.h"
+#include "lib/files/pretrained.h"
+#include "lib/run/sample.h"
+#include "lib/run/kl.h"
+#include "lib/run/reward.h"
 #include "data/gold.h"
-#include "results.h"
+#include "lib/report/results.h"
 
 static const char preset[] =
     "--models data/sft --ref_model data/sft --baseline data --dataset data/prefs_eval.jsonl "

@@ -9,14 +9,14 @@
 //     ./generate --model DIR --chat_format hh
 //
 // Without arguments the model that ships in data/sft completes a few film reviews.
-#include "common.h"
-#include "json.h"
-#include "flags.h"
-#include "tokenizer.h"
-#include "dataset.h"
+#include "lib/base/common.h"
+#include "lib/base/json.h"
+#include "lib/base/flags.h"
+#include "lib/base/tokenizer.h"
+#include "lib/data/dataset.h"
 #include "model.h"
-#include "pretrained.h"
-#include "sample.h"
+#include "lib/files/pretrained.h"
+#include "lib/run/sample.h"
 
 static const char preset[] = "--model data/sft --dataset data/reviews_eval.jsonl --max_samples 8 "
                              "--top_k 0";

@@ -20,10 +20,11 @@
 #ifndef MODEL_H
 #define MODEL_H
 
-#include "common.h"
-#include "machine.h"
-#include "bf16.h"
-#include "blas.h"
+#include "lib/base/common.h"
+#include "batch.h"
+#include "lib/base/machine.h"
+#include "lib/base/bf16.h"
+#include "lib/base/blas.h"
 #include <omp.h>
 
 // ------------------------------------------------------------------------------------------------

@@ -20,11 +20,11 @@
 // The main table and the main plot also go to the terminal.
 //
 // Without arguments it makes out/report.html of all runs in out/.
-#include "common.h"
-#include "flags.h"
-#include "plot.h"
-#include "findings.h"
-#include "figures.h"
+#include "lib/base/common.h"
+#include "lib/base/flags.h"
+#include "lib/report/plot.h"
+#include "lib/report/findings.h"
+#include "lib/report/figures.h"
 
 static const char preset[] = "--runs out --output out/report.html --overwrite_output";
 

@@ -30,17 +30,17 @@
 // apart: the chosen ones are desirable, the rejected ones are not. From about the 20th step on its
 // log says kl 0: the mismatched texts become less likely under pi than under ref, the estimate is
 // negative, and z is cut off at 0. What is learned there is the loss without its KL term.
-#include "common.h"
-#include "flags.h"
+#include "lib/base/common.h"
+#include "lib/base/flags.h"
 #include "losses.h"
-#include "tokenizer.h"
-#include "dataset.h"
-#include "preferences.h"
+#include "lib/base/tokenizer.h"
+#include "lib/data/dataset.h"
+#include "lib/data/preferences.h"
 #include "model.h"
-#include "checkpoint.h"
-#include "reference.h"
-#include "sample.h"
-#include "before_after.h"
+#include "lib/files/checkpoint.h"
+#include "lib/files/reference.h"
+#include "lib/run/sample.h"
+#include "lib/run/before_after.h"
 
 // The run without arguments: a tiny model wants larger steps than GPT-2 does.
 static const char preset[] =

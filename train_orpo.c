@@ -25,16 +25,16 @@
 // row of TRL's batch. The rejected row never has an NLL.
 //
 // Without arguments it trains the model in data/sft on preferences between film reviews.
-#include "common.h"
-#include "flags.h"
+#include "lib/base/common.h"
+#include "lib/base/flags.h"
 #include "losses.h"
-#include "tokenizer.h"
-#include "dataset.h"
-#include "preferences.h"
+#include "lib/base/tokenizer.h"
+#include "lib/data/dataset.h"
+#include "lib/data/preferences.h"
 #include "model.h"
-#include "checkpoint.h"
-#include "sample.h"
-#include "before_after.h"
+#include "lib/files/checkpoint.h"
+#include "lib/run/sample.h"
+#include "lib/run/before_after.h"
 
 // The run without arguments: a tiny model wants larger steps than GPT-2 does.
 static const char preset[] =

@@ -45,18 +45,18 @@
 //
 // Without arguments it trains the model in data/sft to write film reviews that please the reward
 // model in data/rm.
-#include "common.h"
-#include "flags.h"
+#include "lib/base/common.h"
+#include "lib/base/flags.h"
 #include "losses.h"
-#include "tokenizer.h"
-#include "dataset.h"
-#include "preferences.h"
-#include "prompts.h"
+#include "lib/base/tokenizer.h"
+#include "lib/data/dataset.h"
+#include "lib/data/preferences.h"
+#include "lib/data/prompts.h"
 #include "model.h"
-#include "checkpoint.h"
-#include "sample.h"
-#include "reward.h"
-#include "before_after.h"
+#include "lib/files/checkpoint.h"
+#include "lib/run/sample.h"
+#include "lib/run/reward.h"
+#include "lib/run/before_after.h"
 
 // The run without arguments: a tiny model wants larger steps than GPT-2 does.
 static const char preset[] =

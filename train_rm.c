@@ -29,16 +29,16 @@
 //
 // gives the scores of completions, or of both sides of pairs, a record a line. Without arguments it
 // trains on preferences between film reviews, beginning with the model in data/sft.
-#include "common.h"
-#include "flags.h"
+#include "lib/base/common.h"
+#include "lib/base/flags.h"
 #include "losses.h"
-#include "stats.h"
-#include "tokenizer.h"
-#include "dataset.h"
-#include "preferences.h"
+#include "lib/base/stats.h"
+#include "lib/base/tokenizer.h"
+#include "lib/data/dataset.h"
+#include "lib/data/preferences.h"
 #include "model.h"
-#include "checkpoint.h"
-#include "sample.h"
+#include "lib/files/checkpoint.h"
+#include "lib/run/sample.h"
 
 // The run without arguments: a tiny model wants larger steps than GPT-2 does.
 static const char preset[] =

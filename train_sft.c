@@ -10,15 +10,15 @@
 //     -> save
 //
 // Without arguments it trains a GPT-2 of 0.8M parameters from random weights on short film reviews.
-#include "common.h"
-#include "flags.h"
+#include "lib/base/common.h"
+#include "lib/base/flags.h"
 #include "losses.h"
-#include "tokenizer.h"
-#include "dataset.h"
+#include "lib/base/tokenizer.h"
+#include "lib/data/dataset.h"
 #include "model.h"
-#include "checkpoint.h"
-#include "sample.h"
-#include "before_after.h"
+#include "lib/files/checkpoint.h"
+#include "lib/run/sample.h"
+#include "lib/run/before_after.h"
 
 // The run without arguments: a tiny model wants larger steps than GPT-2 does.
 static const char preset[] =

@@ -24,17 +24,17 @@
 //
 // Without arguments it lets the model in data/sft play against the film reviews that were chosen in
 // data/prefs_train.jsonl.
-#include "common.h"
-#include "flags.h"
+#include "lib/base/common.h"
+#include "lib/base/flags.h"
 #include "losses.h"
-#include "tokenizer.h"
-#include "dataset.h"
-#include "preferences.h"
+#include "lib/base/tokenizer.h"
+#include "lib/data/dataset.h"
+#include "lib/data/preferences.h"
 #include "model.h"
-#include "checkpoint.h"
-#include "sample.h"
-#include "before_after.h"
-#include "distance.h"
+#include "lib/files/checkpoint.h"
+#include "lib/run/sample.h"
+#include "lib/run/before_after.h"
+#include "lib/run/distance.h"
 
 // The run without arguments: a tiny model wants larger steps than GPT-2 does. What data/sft was made
 // from, it cannot learn better; so it gets chosen reviews, which praise more than it does.

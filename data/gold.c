@@ -4,7 +4,7 @@
 //
 // Reads JSONL rows with "prompt" and "completion", or with "text", from a file or from standard
 // input. Answers each row before it reads the next one, so that it can serve as a reward program.
-#include "../flags.h"
+#include "../lib/base/flags.h"
 #include "gold.h"
 
 // The string in `key` of the row; dies if it is there and is not a string. NULL if it is absent.

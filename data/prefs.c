@@ -12,12 +12,12 @@
 // (Bradley and Terry 1952): y is chosen over z with probability sigmoid(score(y) - score(z)), once,
 // by a coin. So some labels contradict the score, as they do with real readers, and no model can
 // agree with more of them than the mean of max(p, 1 - p).
-#include "../flags.h"
-#include "../jsonl.h"
-#include "../tokenizer.h"
+#include "../lib/base/flags.h"
+#include "../lib/base/jsonl.h"
+#include "../lib/base/tokenizer.h"
 #include "../model.h"
-#include "../pretrained.h"
-#include "../sample.h"
+#include "../lib/files/pretrained.h"
+#include "../lib/run/sample.h"
 #include "gold.h"
 
 // What the shipped files are made of, see data/README.md. PROMPTS at a time go through the model:

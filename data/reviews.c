@@ -6,8 +6,8 @@
 //   ./reviews --write_data data                  remake data/reviews_train.jsonl and _eval.jsonl
 //   ./reviews --count 1000 --seed 7 --output more.jsonl --form text
 //   ./reviews --check out/samples.jsonl          share that parses, entropy, gold score
-#include "../flags.h"
-#include "../tokenizer.h"
+#include "../lib/base/flags.h"
+#include "../lib/base/tokenizer.h"
 #include "gold.h"
 
 // Write `count` reviews of a seed, from number `first`, as JSONL.

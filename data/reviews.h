@@ -18,7 +18,7 @@
 #ifndef REVIEWS_H
 #define REVIEWS_H
 
-#include "../common.h"
+#include "../lib/base/common.h"
 
 // ------------------------------------------------------------------------------------------------
 // The grammar

@@ -13,8 +13,8 @@
 // limits are measured before and after the steps, and the better figure counts; both are of float, so
 // that bfloat16, which the CPU multiplies twice as fast, can be beyond 100 %. Weights and tokens
 // are random; the time of a step depends on neither.
-#include "../common.h"
-#include "../tokenizer.h"
+#include "../lib/base/common.h"
+#include "../lib/base/tokenizer.h"
 #include "../model.h"
 #include "limits.h"
 

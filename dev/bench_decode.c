@@ -8,8 +8,8 @@
 //   floor = max(weight bytes / DRAM, flops / FMA) + cache bytes / DRAM
 //
 // Both limits are measured between the decoding steps. Weights are random: no file is needed.
-#include "../flags.h"
-#include "../sample.h"
+#include "../lib/base/flags.h"
+#include "../lib/run/sample.h"
 #include "limits.h"
 
 int main(int argc, char **argv) {

@@ -11,12 +11,12 @@
 // exit code is 1 if they do not. A step is everything from tokens to new weights; the reference of
 // a cached run is not counted, as in training for several epochs. Weights are random, the
 // reference's are others, and the learning rate is 0, so that each step sees the same model.
-#include "../common.h"
-#include "../flags.h"
+#include "../lib/base/common.h"
+#include "../lib/base/flags.h"
 #include "../losses.h"
-#include "../tokenizer.h"
-#include "../dataset.h"
-#include "../preferences.h"
+#include "../lib/base/tokenizer.h"
+#include "../lib/data/dataset.h"
+#include "../lib/data/preferences.h"
 #include "../model.h"
 
 typedef struct {

@@ -56,7 +56,7 @@ static void *fuzz_realloc(void *p, size_t n) {
 #define calloc(n, size) fuzz_calloc(n, size)
 #define realloc(p, n) fuzz_realloc(p, n)
 #define free(p) fuzz_free(p)
-#include "../safetensors.h"
+#include "../lib/files/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

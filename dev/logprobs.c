@@ -8,11 +8,11 @@
 //     second on
 //
 // Eight rows at a time go through the model packed, as in training.
-#include "../common.h"
-#include "../tokenizer.h"
-#include "../dataset.h"
+#include "../lib/base/common.h"
+#include "../lib/base/tokenizer.h"
+#include "../lib/data/dataset.h"
 #include "../model.h"
-#include "../pretrained.h"
+#include "../lib/files/pretrained.h"
 
 int main(int argc, char **argv) {
     if (argc != 3) die(EXIT_USAGE, "usage: %s MODEL_DIR FILE.jsonl", argv[0]);

@@ -8,9 +8,9 @@
 // Messages come out as text in this chat format. Pairs with a fault of content are left out, and
 // their number is printed on stderr; faults that show in tokens only (a prompt as long as the
 // context) are not looked for.
-#include "../common.h"
-#include "../dataset.h"
-#include "../preferences.h"
+#include "../lib/base/common.h"
+#include "../lib/data/dataset.h"
+#include "../lib/data/preferences.h"
 
 int main(int argc, char **argv) {
     const bool simple = argc == 3 && !strcmp(argv[2], "simple");

@@ -3,7 +3,7 @@
 #ifndef TEST_H
 #define TEST_H
 
-#include "../common.h"
+#include "../lib/base/common.h"
 #include <sys/wait.h>
 
 static struct { int passed, failed, skipped; } test_counts;

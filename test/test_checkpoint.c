@@ -4,7 +4,7 @@
 // name may stay.
 #define CHECKPOINT_FAULTS
 #include "test.h"
-#include "../checkpoint.h"
+#include "../lib/files/checkpoint.h"
 #ifdef __linux__
 #include <sys/mount.h>
 #endif

@@ -1,8 +1,9 @@
 // Tests of common.h, json.h and flags.h: text, UTF-8, strict JSON, flags, random numbers, batches,
 // the log.
 #include "test.h"
-#include "../flags.h"
-#include "../json.h"
+#include "../lib/base/flags.h"
+#include "../batch.h"
+#include "../lib/base/json.h"
 #include <fcntl.h>
 
 static char root[] = "/tmp/align_common_XXXXXX"; // a directory for this run's files

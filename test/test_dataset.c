@@ -2,8 +2,8 @@
 // each kind of bad file is told.
 #include "test.h"
 
-#include "../dataset.h"
-#include "../preferences.h"
+#include "../lib/data/dataset.h"
+#include "../lib/data/preferences.h"
 
 static void file_write(const char *path, const char *data, size_t n) {
     FILE *file = fopen(path, "wb");

@@ -1,6 +1,6 @@
 // Tests of distance.h: total variation of samples, and what is seen in completions.
-#include "../common.h"
-#include "../distance.h"
+#include "../lib/base/common.h"
+#include "../lib/run/distance.h"
 #include "test.h"
 
 // A sample of these observations.

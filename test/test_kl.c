@@ -3,7 +3,7 @@
 // tiny vocabulary, that the divergences of the states add up to that of the completions.
 #include "test.h"
 #include "../model.h"
-#include "../kl.h"
+#include "../lib/run/kl.h"
 
 static void model_make(GPT2 *model, int C, int V, uint64_t seed) {
     const GPT2Config config = {.vocab_size = V,

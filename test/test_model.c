@@ -3,8 +3,8 @@
 // itself for what must not matter: threads, packing, splitting, recomputation.
 #include "test.h"
 #include "../model.h"
-#include "../tokenizer.h"
-#include "../pretrained.h"
+#include "../lib/base/tokenizer.h"
+#include "../lib/files/pretrained.h"
 
 // ------------------------------------------------------------------------------------------------
 // Goldens: "name count" on a line, then the numbers

@@ -1,7 +1,7 @@
 // test_reviews.c: the default data. The automaton against the rules it was made from, its
 // probabilities, the gold score's rule case by case, the two programs, and the shipped files.
 #include "test.h"
-#include "../tokenizer.h"
+#include "../lib/base/tokenizer.h"
 #include "../data/gold.h"
 
 // The programs, to be run in a child process.

@@ -1,11 +1,11 @@
 // test_reward.c: scores from a reward model against a forward pass of each row alone, and a reward
 // program for each fault that one can have. The programs are a line or two of shell.
 #include "test.h"
-#include "../json.h"
-#include "../tokenizer.h"
+#include "../lib/base/json.h"
+#include "../lib/base/tokenizer.h"
 #include "../model.h"
-#include "../checkpoint.h"
-#include "../reward.h"
+#include "../lib/files/checkpoint.h"
+#include "../lib/run/reward.h"
 #include "../data/gold.h"
 #include <sys/time.h>
 

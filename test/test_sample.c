@@ -2,10 +2,10 @@
 // implementation of transformers' rules, decoding with the cache against the full forward pass, and
 // everything that ends a row.
 #include "test.h"
-#include "../json.h"
+#include "../lib/base/json.h"
 #include "../model.h"
-#include "../pretrained.h"
-#include "../sample.h"
+#include "../lib/files/pretrained.h"
+#include "../lib/run/sample.h"
 
 // Sums of up to 600 products in another order: a few units in the last place of values around 1.
 static const double SUM_TOLERANCE = 2e-5;

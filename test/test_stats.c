@@ -1,7 +1,7 @@
 // Tests of stats.h: values that SciPy gives (dev/golden_stats.py), values that papers print, and
 // brute force: sums over all outcomes, and how often an interval covers the truth.
 #include "test.h"
-#include "../stats.h"
+#include "../lib/base/stats.h"
 
 // Compare with one line of the goldens: what it calls, arguments, results.
 static void golden_line(char *line) {

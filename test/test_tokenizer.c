@@ -2,8 +2,8 @@
 // answers to bad files, and that it saves what it loaded.
 #include "test.h"
 
-#include "../tokenizer.h"
-#include "../checkpoint.h"
+#include "../lib/base/tokenizer.h"
+#include "../lib/files/checkpoint.h"
 
 enum { SEED = 2, STRINGS_A_HASH = 2000, DECODES = 2000 }; // as in dev/golden_tokenizer.py
 

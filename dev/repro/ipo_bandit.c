@@ -23,7 +23,7 @@
 // is printed.) What is said to grow grows from each tau to the next: the 95%
 // interval of the difference, seed by seed, is above 0. For tau <= 1 the 95% interval of DPO's
 // greedy arm lies above 0.999, that of the arm that never wins below 0.001.
-#include "../../common.h"
+#include "../../lib/base/common.h"
 #include "../../test/bandit.h"
 
 enum { SEEDS = 10, STEPS = 18000, BATCH = 9, N_TAUS = 6, N_DATA = 4, COLUMNS = 44, LINES = 17 };

@@ -11,9 +11,9 @@
 // paired by seed.
 //
 // Exit code 0: all three are REPRODUCED, or fewer than 5 seeds allow no verdicts; else 1.
-#include "../../common.h"
-#include "../../flags.h"
-#include "../../stats.h"
+#include "../../lib/base/common.h"
+#include "../../lib/base/flags.h"
+#include "../../lib/base/stats.h"
 
 enum { MAX_SEEDS = 64, MAX_POLICIES = 32, NEEDED_SEEDS = 5 };
 static const double LEVEL = 0.9, MARGIN = 0.02;

@@ -20,9 +20,9 @@
 //
 // A claim is REPRODUCED if it holds for at least 4 of 5 seeds (all, if there are fewer than 5),
 // CONTRADICTED if it holds for none, else NOT DISTINGUISHED. Exit code 0: all REPRODUCED; else 1.
-#include "../../common.h"
-#include "../../flags.h"
-#include "../../jsonl.h"
+#include "../../lib/base/common.h"
+#include "../../lib/base/flags.h"
+#include "../../lib/base/jsonl.h"
 
 enum { WINDOW = 10, MAX_RUNS = 16, PLOT_COLUMNS = 60, PLOT_LINES = 14 };
 

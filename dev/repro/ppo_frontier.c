@@ -24,11 +24,11 @@
 //     near     each policy has a reward within 0.02 of the frontier at its own KL
 //
 // Exit code 0: both hold; 1: a policy is not near; 3: something is not exact.
-#include "../../common.h"
+#include "../../lib/base/common.h"
 #include "../../model.h"
-#include "../../pretrained.h"
-#include "../../checkpoint.h"
-#include "../../prompts.h"
+#include "../../lib/files/pretrained.h"
+#include "../../lib/files/checkpoint.h"
+#include "../../lib/data/prompts.h"
 
 enum { VOCAB = 8, LENGTH = 5, SEQUENCES = 32768, ROWS = 4096, RNG_WORLD = 64 };
 static const double NEAR = 0.02, ROUNDING = 1e-6;

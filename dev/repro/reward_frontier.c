@@ -30,16 +30,16 @@
 //     4. where the KL is at least 2, a policy has at least 85 % of the gain that is possible at its KL
 //
 // Exit code 0 if all hold (or there are no policies), else 1.
-#include "../../common.h"
-#include "../../flags.h"
-#include "../../tokenizer.h"
-#include "../../dataset.h"
-#include "../../prompts.h"
+#include "../../lib/base/common.h"
+#include "../../lib/base/flags.h"
+#include "../../lib/base/tokenizer.h"
+#include "../../lib/data/dataset.h"
+#include "../../lib/data/prompts.h"
 #include "../../model.h"
-#include "../../pretrained.h"
-#include "../../sample.h"
-#include "../../kl.h"
-#include "../../before_after.h"
+#include "../../lib/files/pretrained.h"
+#include "../../lib/run/sample.h"
+#include "../../lib/run/kl.h"
+#include "../../lib/run/before_after.h"
 
 enum { MAX_POLICIES = 64, PLOT_COLUMNS = 64, PLOT_LINES = 20 };
 static const double LEAST_ESS = 50;

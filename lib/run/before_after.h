@@ -4,10 +4,10 @@
 #ifndef BEFORE_AFTER_H
 #define BEFORE_AFTER_H
 
-#include "data/gold.h"
-#include "model.h"
+#include "../../data/gold.h"
+#include "../../model.h"
 #include "sample.h"
-#include "tokenizer.h"
+#include "../base/tokenizer.h"
 
 // Append a prompt of n tokens to the batch of prompts, unless it is the same as the one before it:
 // files of preferences often have several rows for a prompt.

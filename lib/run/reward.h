@@ -28,10 +28,10 @@
 #ifndef REWARD_H
 #define REWARD_H
 
-#include "common.h"
-#include "model.h"
-#include "pretrained.h"
-#include "tokenizer.h"
+#include "../base/common.h"
+#include "../../model.h"
+#include "../files/pretrained.h"
+#include "../base/tokenizer.h"
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>

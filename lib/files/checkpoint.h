@@ -32,7 +32,7 @@
 #define CHECKPOINT_H
 
 #include "pretrained.h"
-#include "tokenizer.h"
+#include "../base/tokenizer.h"
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/statvfs.h>

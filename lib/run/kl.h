@@ -10,7 +10,7 @@
 #ifndef KL_H
 #define KL_H
 
-#include "model.h"
+#include "../../model.h"
 
 // The logits (n; row length VP) by which a model predicts from the states of these tokens (n, at
 // most HEAD_CHUNK) of the batch that gpt2_forward saw. They lie in the first shard's scratch and

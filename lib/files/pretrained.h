@@ -8,9 +8,9 @@
 #ifndef PRETRAINED_H
 #define PRETRAINED_H
 
-#include "model.h"
+#include "../../model.h"
 #include "safetensors.h"
-#include "tokenizer.h"
+#include "../base/tokenizer.h"
 
 // ------------------------------------------------------------------------------------------------
 // config.json, as transformers' GPT2Config has it. Settings that would change the function that

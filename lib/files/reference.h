@@ -11,9 +11,9 @@
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
-#include "losses.h"
-#include "preferences.h"
-#include "model.h"
+#include "../../losses.h"
+#include "../data/preferences.h"
+#include "../../model.h"
 #include "checkpoint.h"
 
 // In one batch, at most (more tokens if a single example has them); files in a folder.

@@ -18,7 +18,7 @@
 #ifndef SAMPLE_H
 #define SAMPLE_H
 
-#include "model.h"
+#include "../../model.h"
 
 // ------------------------------------------------------------------------------------------------
 // Products of few rows: out (M, N) = x (M, K) W (K, N), M small. All weights come through once per

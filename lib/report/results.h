@@ -10,8 +10,8 @@
 #ifndef RESULTS_H
 #define RESULTS_H
 
-#include "common.h"
-#include "stats.h"
+#include "../base/common.h"
+#include "../base/stats.h"
 
 // ------------------------------------------------------------------------------------------------
 // Results

@@ -10,8 +10,8 @@
 #ifndef DISTANCE_H
 #define DISTANCE_H
 
-#include "data/gold.h"
-#include "preferences.h"
+#include "../../data/gold.h"
+#include "../data/preferences.h"
 
 // What is told of a model.
 typedef struct {

@@ -11,7 +11,7 @@
 #ifndef PLOT_H
 #define PLOT_H
 
-#include "common.h"
+#include "../base/common.h"
 
 enum { PLOT_COLOURS = 8 };
 

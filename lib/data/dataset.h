@@ -15,9 +15,10 @@
 #ifndef DATASET_H
 #define DATASET_H
 
-#include "common.h"
-#include "jsonl.h"
-#include "tokenizer.h"
+#include "../../batch.h"
+#include "../base/common.h"
+#include "../base/jsonl.h"
+#include "../base/tokenizer.h"
 
 typedef enum { CHAT_HH, CHAT_SIMPLE } ChatFormat;
 

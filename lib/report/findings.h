@@ -11,9 +11,9 @@
 #ifndef FINDINGS_H
 #define FINDINGS_H
 
-#include "common.h"
-#include "json.h"
-#include "jsonl.h"
+#include "../base/common.h"
+#include "../base/json.h"
+#include "../base/jsonl.h"
 #include "plot.h"
 #include <dirent.h>
 
