@@ -7,7 +7,6 @@
 // What is not a number stays not a number: no loss turns NaN into something that looks well.
 //
 //   functions     sigmoid, its log, log(1 - e^x), at any argument
-//   row sums      from log-probs of tokens to log-probs of completions, and back
 //   SFT           Radford et al. 2018
 //   DPO, IPO ..   Rafailov et al. 2023, Azar et al. 2023: pairs, with a reference
 //   KTO           Ethayarajh et al. 2024: single examples with a label, with a reference
@@ -44,30 +43,6 @@ static double log1mexp(double x) { return x > -0.693147 ? log(-expm1(x)) : log1p
 // x, or the end of [low, high] that it lies beyond; NaN stays NaN.
 static double clamp(double x, double low, double high) {
     return x < low ? low : x > high ? high : x;
-}
-
-// ------------------------------------------------------------------------------------------------
-// Row sums: log pi(y|x) = sum over masked t of log p(token t | tokens before t). Row r of a packed
-// batch is tokens [row_start[r], row_start[r + 1]), the mask is 1 on completions.
-
-// sum, count (R): the sum of logp and the number of tokens where mask is set; 0 and 0 for a row
-// without any. logp, mask (N).
-static void row_sum_forward(float *sum, int *count, const float *logp, const unsigned char *mask,
-                            const int *row_start, int R) {
-    for (int r = 0; r < R; r++) {
-        double total = 0;
-        count[r] = 0;
-        for (int t = row_start[r]; t < row_start[r + 1]; t++)
-            if (mask[t]) total += logp[t], count[r]++;
-        sum[r] = (float)total;
-    }
-}
-
-// dlogp (N): every token's log-prob enters its row's sum with factor 1. dsum (R).
-static void row_sum_backward(float *dlogp, const float *dsum, const unsigned char *mask,
-                             const int *row_start, int R) {
-    for (int r = 0; r < R; r++)
-        for (int t = row_start[r]; t < row_start[r + 1]; t++) dlogp[t] = mask[t] ? dsum[r] : 0.0f;
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 //   config and tensors   the table of all weights; memory; random initialisation
 //   layers               matmul, LayerNorm, attention, GELU, embedding: backward below forward
 //   the model            gpt2_forward and gpt2_backward
-//   heads                log-probabilities of tokens; one scalar per token
-//   AdamW                clipping, the update, learning-rate schedules
+//   heads                log-probabilities of tokens and of rows; one scalar per token
+//   AdamW                clipping, the update
 //   the machine          how products are made here
 //
 // Conventions. N tokens of R rows lie back to back without padding (Batch in common.h), so
@@ -172,6 +172,12 @@ static size_t gpt2_count_params(const GPT2 *model) {
     size_t n = 0;
     for (int i = 0; i < model->n_tensors; i++) n += model->tensors[i].size;
     return n;
+}
+
+// Whether the weights of one model fit the other.
+static bool gpt2_same_shape(const GPT2 *a, const GPT2 *b) {
+    return a->config.n_embd == b->config.n_embd && a->config.n_head == b->config.n_head &&
+           a->config.n_layer == b->config.n_layer && a->n_floats == b->n_floats;
 }
 
 // Append one line of the table. A tensor of no rows (score.weight of a model without the score
@@ -1028,6 +1034,81 @@ static HeadStats lm_head_forward_backward(GPT2 *model, float *logp, const float 
 }
 
 // ------------------------------------------------------------------------------------------------
+// Rows: log pi(y|x) of every row of a batch, and the way back. Most losses speak of nothing else.
+
+// What a pass over a batch of R rows and N tokens gives. A zeroed one is ready for use; it grows.
+typedef struct {
+    float *sum, *dsum;     // (R) log pi(y|x), the sum over the row's masked tokens; its gradient
+    int *count;            // (R) how many tokens those are
+    float *logp, *dlogp;   // (N) the same of tokens, 0 where the mask is 0
+    TokenStats *tokens;    // (N) what the head saw at each masked token
+    HeadStats stats;       // its sums
+    int max_R, max_N;      // capacities
+} Rows;
+
+static void rows_free(Rows *r) {
+    free(r->sum), free(r->dsum), free(r->count), free(r->logp), free(r->dlogp), free(r->tokens);
+    *r = (Rows){0};
+}
+
+// Make room for the batch; what was there is lost.
+static void rows_reserve(Rows *r, const Batch *b) {
+    if (b->R <= r->max_R && b->N <= r->max_N) return;
+    const int R = b->R > r->max_R ? b->R : r->max_R, N = b->N > r->max_N ? b->N : r->max_N;
+    rows_free(r);
+    r->max_R = R;
+    r->max_N = N;
+    r->sum = mem_floats((size_t)R);
+    r->dsum = mem_floats((size_t)R);
+    r->count = mem_alloc((size_t)R, sizeof *r->count);
+    r->logp = mem_floats((size_t)N);
+    r->dlogp = mem_floats((size_t)N);
+    r->tokens = mem_alloc((size_t)N, sizeof *r->tokens);
+}
+
+// sum, count (R): the sum of logp and the number of tokens where mask is set; 0 and 0 for a row
+// without any. logp, mask (N).
+static void row_sum_forward(float *sum, int *count, const float *logp, const unsigned char *mask,
+                            const int *row_start, int R) {
+    for (int r = 0; r < R; r++) {
+        double total = 0;
+        count[r] = 0;
+        for (int t = row_start[r]; t < row_start[r + 1]; t++) {
+            if (!mask[t]) continue;
+            total += logp[t];
+            count[r]++;
+        }
+        sum[r] = (float)total;
+    }
+}
+
+// dlogp (N): every token's log-prob enters its row's sum with factor 1. dsum (R).
+static void row_sum_backward(float *dlogp, const float *dsum, const unsigned char *mask,
+                             const int *row_start, int R) {
+    for (int r = 0; r < R; r++)
+        for (int t = row_start[r]; t < row_start[r + 1]; t++) dlogp[t] = mask[t] ? dsum[r] : 0.0f;
+}
+
+// Run the model over the batch, which stays as it is until rows_backward: fills all of r but the
+// gradients, and sets dsum to 0, so that a loss need only set that of its own rows.
+static void rows_forward(Rows *r, GPT2 *model, const Batch *b) {
+    rows_reserve(r, b);
+    gpt2_forward(model, b);
+    r->stats = lm_head_forward_stats(model, r->logp, r->tokens);
+    row_sum_forward(r->sum, r->count, r->logp, b->mask, b->row_start, b->R);
+    memset(r->dsum, 0, (size_t)b->R * sizeof(float));
+}
+
+// From r->dsum, the loss's gradient with respect to r->sum, back through the model that saw the
+// batch last; gradients of the weights accumulate.
+static void rows_backward(Rows *r, GPT2 *model) {
+    const Batch *b = model->batch;
+    row_sum_backward(r->dlogp, r->dsum, b->mask, b->row_start, b->R);
+    lm_head_backward(model, r->dlogp);
+    gpt2_backward(model);
+}
+
+// ------------------------------------------------------------------------------------------------
 // Scalar head: value[t] = score . ln_f(x[t]). A reward model reads it at a row's last token, a
 // critic at every token.
 
@@ -1129,27 +1210,6 @@ static void adamw_step(GPT2 *model, const AdamW *opt, double lr, float clip) {
             grad[k] = 0.0f;
         }
     }
-}
-
-// Factor on the learning rate for update `step` (from 0) of `total`, as transformers' schedulers:
-// a linear warm-up, then constant, linear to 0, or half a cosine to 0. With a warm-up the first
-// update has factor 0.
-static double lr_factor(const char *type, int64_t step, int64_t warmup, int64_t total) {
-    if (step < warmup && strcmp(type, "constant")) return (double)step / (double)warmup;
-    double span = (double)(total - warmup > 1 ? total - warmup : 1);
-    double progress = (double)(step - warmup) / span;
-    if (!strcmp(type, "linear")) return progress < 1 ? 1 - progress : 0;
-    if (!strcmp(type, "cosine")) return progress < 1 ? 0.5 * (1 + cos(M_PI * progress)) : 0;
-    return 1; // constant, constant_with_warmup
-}
-
-// Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
-// epoch's last update may have fewer.
-static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches_per_epoch,
-                          int accumulation) {
-    if (step % steps_per_epoch == 0) return (double)(step / steps_per_epoch);
-    return (double)(step / steps_per_epoch) +
-           (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 #include "common.h"
 #include "json.h"
 
-typedef enum { FLAG_SECTION, FLAG_INT, FLAG_LONG, FLAG_DOUBLE, FLAG_BOOL, FLAG_STRING } FlagType;
+typedef enum { FLAG_SECTION, FLAG_KEPT_SECTION, FLAG_INT, FLAG_LONG, FLAG_DOUBLE, FLAG_BOOL, FLAG_STRING } FlagType;
 
 typedef struct {
     const char *name; // without dashes, words joined by _; NULL: `help` is a heading
@@ -27,6 +27,9 @@ typedef struct {
              const char *: FLAG_STRING)
 #define FLAG_HEADING(text)                                                                         \
     { NULL, FLAG_SECTION, NULL, 0, 0, NULL, text, false }
+// The flags under this heading decide what is learnt: a run that goes on must have the same.
+#define FLAG_HEADING_KEPT(text)                                                                    \
+    { NULL, FLAG_KEPT_SECTION, NULL, 0, 0, NULL, text, false }
 #define FLAG(args, field, low, high, help)                                                         \
     { #field, FLAG_TYPE((args).field), &(args).field, low, high, NULL, help, false }
 #define FLAG_CHOICE(args, field, choices, help)                                                    \
@@ -48,6 +51,18 @@ static Flag *flag_find(Flag *flags, int n, const char *name) {
 static bool flag_given(Flag *flags, int n, const char *name) {
     const Flag *flag = flag_find(flags, n, name);
     return flag && flag->given;
+}
+
+// The place, from 0, of a value among choices "a|b|c"; -1 if it is none of them.
+static int choice_index(const char *value, const char *choices) {
+    const size_t n = strlen(value);
+    int index = 0;
+    for (const char *c = choices; c; index++) {
+        if (!strncmp(c, value, n) && (c[n] == '|' || !c[n])) return index;
+        c = strchr(c, '|');
+        if (c) c++;
+    }
+    return -1;
 }
 
 // Store `text` in the flag's variable; an empty string unsets one of type string. Dies with
@@ -121,6 +136,7 @@ static void flag_print(Text *out, const Flag *flag, bool json) {
         break;
     }
     case FLAG_SECTION:
+    case FLAG_KEPT_SECTION:
         break;
     }
 }
@@ -221,32 +237,18 @@ static void flags_free(Flag *flags, int n) {
         if (flags[i].type == FLAG_STRING && flags[i].given) free(*(char **)flags[i].value);
 }
 
-// A hash (64 bits, FNV-1a) of the names and values of the flags under a heading: a resumed run can
-// see with it whether they are what they were.
-static uint64_t flags_hash(const Flag *flags, int n, const char *heading) {
-    Text text = {0};
-    bool inside = false;
-    for (int i = 0; i < n; i++) {
-        if (!flags[i].name) inside = !strcmp(flags[i].help, heading);
-        else if (inside) {
-            text_print(&text, "%s=", flags[i].name);
-            flag_print(&text, &flags[i], true);
-            text_print(&text, ";");
-        }
-    }
-    uint64_t hash = 14695981039346656037u;
-    for (size_t i = 0; i < text.size; i++)
-        hash = (hash ^ (unsigned char)text.data[i]) * 1099511628211u;
-    text_free(&text);
-    return hash;
+// True if flag i stands under a heading whose flags a resumed run must repeat.
+static bool flag_kept(const Flag *flags, int i) {
+    while (i > 0 && flags[i].name) i--;
+    return flags[i].type == FLAG_KEPT_SECTION;
 }
 
-// All flags as a JSON object, one a line: what --config reads.
-static void flags_json(Text *out, const Flag *flags, int n) {
+// All flags as a JSON object, one a line: what --config reads. kept_only: those that flag_kept names.
+static void flags_json(Text *out, const Flag *flags, int n, bool kept_only) {
     text_print(out, "{");
     const char *comma = "\n";
     for (int i = 0; i < n; i++) {
-        if (!flags[i].name) continue;
+        if (!flags[i].name || (kept_only && !flag_kept(flags, i))) continue;
         text_print(out, "%s  \"%s\": ", comma, flags[i].name);
         flag_print(out, &flags[i], true);
         comma = ",\n";

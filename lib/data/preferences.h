@@ -255,7 +255,7 @@ static float margin_read(PieceSet *d, const LineReader *r, const cJSON *record, 
 }
 
 // Load a set of 3 pieces an example (pairs only) or 2 (labels; of a pair both completions).
-static void pieces_load(PieceSet *d, int pieces, const Tokenizer *t, const char *path,
+static void preferences_load(PieceSet *d, int pieces, const Tokenizer *t, const char *path,
                         const DataOptions *o) {
     *d = (PieceSet){.pieces = pieces, .max_length = o->max_length};
     LineReader reader;
@@ -285,13 +285,13 @@ static void pieces_load(PieceSet *d, int pieces, const Tokenizer *t, const char 
 
 // Load pairs: what DPO, IPO and ORPO learn from.
 static void pairs_load(PairSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
-    pieces_load(d, 3, t, path, o);
+    preferences_load(d, 3, t, path, o);
 }
 
 // Load labelled completions: what KTO learns from. Of a pair both are taken, the chosen one with
 // label true and then the rejected one. A file with one label only is an error.
 static void labels_load(LabelSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
-    pieces_load(d, 2, t, path, o);
+    preferences_load(d, 2, t, path, o);
     if (d->good == 0 || d->good == d->n)
         die(EXIT_BAD_INPUT, "%s: all %d labels are %s: both are needed", path, d->n,
             d->good ? "true" : "false");
@@ -392,6 +392,13 @@ static void batch_add_joined(Batch *b, const PieceSet *d, size_t prompt, size_t 
     b->row_start[--b->R] = b->N; // child and parent become one row
 }
 
+// The row of pair i's chosen completion in a batch that pairs_batch has filled; the rejected one is
+// the next row.
+static int pair_row(const Batch *b, int i) {
+    const bool shared = b->R > 1 && b->parent[1] == 0;
+    return shared ? 3 * i + 1 : 2 * i;
+}
+
 // Fill a batch with the pairs of these indices (n), in this order. Rows of pair i: with `share` the
 // prompt (row 3i) and its children chosen and rejected (3i + 1, 3i + 2), so that the prompt goes
 // through the model once; else prompt with chosen (2i) and prompt with rejected (2i + 1).
@@ -465,6 +472,29 @@ static void completions_report(Text *out, const LabelSet *d, const char *path) {
     text_print(out, "%s: %d completions, %zu tokens of prompts, %zu to learn", path, d->n,
                pieces_count(d, 0), pieces_count(d, 1));
     counts_report(out, &d->counts);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Any of them
+
+typedef enum { PAIRS, LABELS, COMPLETIONS } PieceKind;
+
+static void pieces_load(PieceSet *d, PieceKind kind, const Tokenizer *t, const char *path,
+                        const DataOptions *o) {
+    if (kind == PAIRS) pairs_load(d, t, path, o);
+    else if (kind == LABELS) labels_load(d, t, path, o);
+    else completions_load(d, t, path, o);
+}
+
+static void pieces_report(Text *out, const PieceSet *d, PieceKind kind, const char *path) {
+    if (kind == PAIRS) pairs_report(out, d, path);
+    else if (kind == LABELS) labels_report(out, d, path);
+    else completions_report(out, d, path);
+}
+
+// What messages call them.
+static const char *pieces_name(PieceKind kind) {
+    return kind == PAIRS ? "pairs" : kind == LABELS ? "examples" : "completions";
 }
 
 #endif

@@ -31,8 +31,9 @@
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
 
-#include "pretrained.h"
+#include "../base/flags.h"
 #include "../base/tokenizer.h"
+#include "pretrained.h"
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/statvfs.h>
@@ -271,6 +272,8 @@ typedef struct {
                            // set by the program
     GPT2 *critic;          // a critic that is trained with the model, or NULL; the model itself if
                            // it is a scalar head on the same trunk; set by the program
+    const Flag *flags;     // of the program: a checkpoint keeps those that flag_kept names; set by
+    int n_flags;           // the program
     bool overwrite;        // delete what an earlier run left, when this one starts
     bool replace;          // put the new directory in its place, when this one has ended well
     int lock;              // descriptor of target, -1 while it does not exist
@@ -511,20 +514,9 @@ static void output_make_dirs(const char *path) {
 
 // Write a small file of the run, as run.json, whole or not at all.
 static void output_file(const Output *out, const char *name, const char *text) {
-    char *tmp = text_format("%s/.tmp-%s-%d", out->dir, name, (int)getpid());
     char *path = path_join(out->dir, name);
-    // The first thing that fails decides what is said; the rest is only tidied up.
-    int fd = disk_remove(tmp) ? -1 : disk_open(tmp, O_WRONLY | O_CREAT | O_EXCL);
-    bool ok = fd >= 0 && !disk_write(fd, text, strlen(text)) && !disk_sync(fd);
-    int error = errno;
-    if (fd >= 0 && disk_close(fd) && ok) ok = false, error = errno;
-    errno = error;
-    if (!ok || disk_rename(tmp, path) || disk_sync_dir(out->dir)) {
-        error = errno;
-        disk_remove(tmp);
-        die(EXIT_IO, "%s: cannot write: %s", path, strerror(error));
-    }
-    free(tmp), free(path);
+    disk_file_save(path, text, strlen(text));
+    free(path);
 }
 
 // Everything is loaded and the run begins: make the directory, delete what is to be overwritten,
@@ -693,13 +685,15 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
                       critic.prefixes, (const float *const *)critic.arrays);
     Text state = {0}, manifest = {0};
     text_print(&state,
-               "{\n  \"format\": 1,\n  \"adam_step\": %" PRId64 ",\n  \"metrics_bytes\": %" PRId64
+               "{\n  \"format\": 2,\n  \"adam_step\": %" PRId64 ",\n  \"metrics_bytes\": %" PRId64
                ",\n  \"threads\": %d,\n  \"values\": {",
                model->adam_step, metrics_bytes, omp_get_max_threads());
     for (int i = 0; i < n_fields; i++)
         text_print(&state, "%s\n    \"%s\": \"%s\"", i ? "," : "", fields[i].name,
                    state_print(letters, &fields[i]));
-    text_print(&state, "\n  }\n}\n");
+    text_print(&state, "\n  },\n  \"flags\": ");
+    flags_json(&state, out->flags, out->n_flags, true);
+    text_print(&state, "}\n");
     stage_text(&s, "trainer/state.json", &state);
     text_print(&manifest, "{\n  \"format\": 1,\n  \"step\": %" PRId64 ",\n  \"files\": {", step);
     for (int i = 0; i < s.n_files; i++)
@@ -745,6 +739,28 @@ static void state_tensors(const char *dir, const char *file, const GPT2 *model, 
     free(path);
 }
 
+// Die if a flag that decides what is learnt is not what it was when the checkpoint was saved. A flag
+// that the checkpoint does not know is newer than it, and had its default.
+static void flags_compare(const cJSON *saved, const Output *out) {
+    for (int i = 0; i < out->n_flags; i++) {
+        const Flag *flag = &out->flags[i];
+        if (!flag->name || !flag_kept(out->flags, i)) continue;
+        const cJSON *item = json_get(saved, flag->name);
+        if (!item) continue;
+        // both as JSON: a number that was printed and read again is printed as it was
+        Text now = {0};
+        flag_print(&now, flag, true);
+        cJSON *parsed = cJSON_Parse(now.data);
+        char *was = cJSON_PrintUnformatted(item);
+        if (!cJSON_Compare(item, parsed, true))
+            die(EXIT_BAD_INPUT, "%s: cannot resume: --%s was %s, is now %s", out->resume_dir,
+                flag->name, was, now.data);
+        cJSON_Delete(parsed);
+        cJSON_free(was);
+        text_free(&now);
+    }
+}
+
 // Bring back the moments and the state of out->resume_dir into a model that was loaded from there
 // and is ready to train. Dies if a MATCH_ value is not what it was.
 static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields, int n_fields) {
@@ -752,10 +768,15 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
     cJSON *json = json_read(path);
     int64_t format = 0, threads = 0;
     json_integer(json_get(json, "format"), &format);
-    if (format != 1 || !json_integer(json_get(json, "adam_step"), &model->adam_step) ||
+    if (format == 1)
+        die(EXIT_BAD_INPUT,
+            "%s: saved by an earlier version of align.c, whose runs this one cannot go on with",
+            out->resume_dir);
+    flags_compare(json_get(json, "flags"), out);
+    if (format != 2 || !json_integer(json_get(json, "adam_step"), &model->adam_step) ||
         !json_integer(json_get(json, "metrics_bytes"), &out->metrics_bytes) ||
         !json_integer(json_get(json, "threads"), &threads))
-        die(EXIT_BAD_INPUT, "%s: not a training state of format 1", path);
+        die(EXIT_BAD_INPUT, "%s: not a training state of format 2", path);
     // A MATCH_ value is compared by its letters and left alone, the others are set.
     for (int i = 0; i < n_fields; i++) {
         const cJSON *item = json_get(json_get(json, "values"), fields[i].name);

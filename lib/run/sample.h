@@ -478,7 +478,7 @@ typedef struct {
 typedef struct {
     SampleRow *row;
     int position, count, first; // first: index of its first token in the pass
-} Run;
+} RowSpan;
 
 enum { PASS_TOKENS = 128 };
 
@@ -493,7 +493,7 @@ typedef struct {
     size_t max_cache;
     // One pass: M tokens, n_runs runs, n_heads of which end in a row of logits.
     int M, n_runs, n_heads;
-    Run runs[PASS_TOKENS];
+    RowSpan runs[PASS_TOKENS];
     int heads[PASS_TOKENS]; // their runs
     float *memory;          // all of the below, one block, made for `shape`
     GPT2Config shape;
@@ -561,7 +561,7 @@ static void norm_row(float *out, const float *x, const float *w, const float *b,
     for (int i = 0; i < C; i++) out[i] = (x[i] - m) * rstd * w[i] + b[i];
 }
 
-// Run the pass's tokens through the model: keys and values go into the cache, logits are made for
+// RowSpan the pass's tokens through the model: keys and values go into the cache, logits are made for
 // the runs in s->heads, and a token is drawn from each into s->picked. Called by all threads of a
 // parallel region together; each `omp for` ends with them waiting for each other.
 static void sampler_pass(Sampler *s) {
@@ -576,7 +576,7 @@ static void sampler_pass(Sampler *s) {
 #pragma omp for schedule(static)
     for (int i = 0; i < s->n_runs; i++)
         for (int k = 0; k < s->runs[i].count; k++) {
-            const Run *run = &s->runs[i];
+            const RowSpan *run = &s->runs[i];
             const float *e = w->wte + (size_t)run->row->tokens[run->position + k] * C;
             const float *p = w->wpe + (size_t)(run->position + k) * C;
             float *x = s->x + (size_t)(run->first + k) * ld;
@@ -593,7 +593,7 @@ static void sampler_pass(Sampler *s) {
         const int share = (NH + omp_get_num_threads() - 1) / omp_get_num_threads();
 #pragma omp for schedule(static, share)
         for (int task = 0; task < s->n_runs * NH; task++) {
-            const Run *run = &s->runs[task / NH];
+            const RowSpan *run = &s->runs[task / NH];
             const int head = task % NH, room = round_up(run->row->limit, KEY_BLOCK);
             float *keys = run->row->cache + ((size_t)l * NH + head) * 2 * room * HS;
             float *values = keys + (size_t)room * HS;
@@ -617,7 +617,7 @@ static void sampler_pass(Sampler *s) {
     }
 #pragma omp for schedule(static)
     for (int i = 0; i < s->n_heads; i++) {
-        const Run *run = &s->runs[s->heads[i]];
+        const RowSpan *run = &s->runs[s->heads[i]];
         norm_row(s->norm + (size_t)i * ld, s->x + (size_t)(run->first + run->count - 1) * ld,
                  w->ln_f_w, w->ln_f_b, C, eps);
     }
@@ -711,7 +711,7 @@ static int sampler_step(Sampler *s) {
             int pending = row->n - row->n_cached, room = PASS_TOKENS - s->M;
             int done = pending < room ? pending : room;
             if (done == pending) s->heads[s->n_heads++] = s->n_runs;
-            s->runs[s->n_runs++] = (Run){row, row->n_cached, done, s->M};
+            s->runs[s->n_runs++] = (RowSpan){row, row->n_cached, done, s->M};
             row->n_cached += done;
             s->M += done;
             if (done < pending) break; // the rest in the next pass

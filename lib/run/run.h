@@ -1,0 +1,641 @@
+// run.h: what surrounds an algorithm in a training program, as plain calls. Nothing in here knows a
+// loss, and nothing calls back: `main` calls these in order, and the loop stands in the program.
+//
+//     run_begin       flags from the command line, those that every run needs
+//     run_open        the output directory, products, the tokenizer
+//     run_model       the model to train;  run_reference: a frozen one beside it
+//     run_pieces      data: loaded, reported, split
+//     run_schedule    updates and the order of examples
+//     run_start       go on from a checkpoint; from here on the disk is written
+//     run_before      texts and measures of the model as it is before training
+//     while (run_next(&run)) {       the next update: run.examples, run.n, run.lr
+//         run_update  clip and AdamW
+//         run_log, run_log_eval, run_save
+//     }
+//     run_after, run_end             texts again; final/, or a checkpoint if asked to stop
+//
+// From top to bottom: flags; begin; models; data; schedule and order; start; the loop; texts; end.
+#ifndef RUN_H
+#define RUN_H
+
+#include "../base/common.h"      // defines: die, Rng, MetricsLog, stop_signal
+#include "../base/flags.h"       // defines: Flag, flags_parse
+#include "../base/tokenizer.h"   // defines: Tokenizer
+#include "../data/dataset.h"     // defines: DataOptions, Dataset
+#include "../data/preferences.h" // defines: PieceSet, pairs_load
+#include "../data/prompts.h"     // defines: prompts_load
+#include "../files/checkpoint.h" // defines: Output, checkpoint_save, StateField
+#include "../files/reference.h"  // defines: reference_logps
+#include "../../model.h"         // defines: GPT2, AdamW, products_begin
+#include "before_after.h"        // defines: Texts, texts_show, texts_measure
+#include "meter.h"               // defines: Meter
+
+// ------------------------------------------------------------------------------------------------
+// Flags that several programs have, with the names and defaults of TRL and transformers. A program
+// lists the groups that it has in its table, and gives a value to the fields that RUN_DEFAULTS leaves
+// out: output_dir, learning_rate, num_train_epochs, logging_steps, max_new_tokens.
+
+typedef struct {
+    const char *model, *ref_model, *tokenizer;
+    bool gradient_checkpointing;
+    const char *dataset, *eval_dataset, *chat_format, *truncation_mode;
+    double eval_split;
+    int max_length;
+    bool share_prompt, shuffle_dataset;
+    double num_train_epochs;
+    int64_t max_steps;
+    int per_device_train_batch_size, gradient_accumulation_steps;
+    double learning_rate;
+    const char *lr_scheduler_type;
+    int warmup_steps;
+    double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
+    bool no_decay_embeddings, bf16;
+    int64_t seed;
+    const char *output_dir, *resume_from_checkpoint, *ref_cache_dir;
+    bool overwrite_output_dir;
+    int logging_steps, save_steps, save_total_limit, eval_steps, per_device_eval_batch_size;
+    int samples, max_new_tokens, eval_prompts;
+    bool gold;
+} RunArgs;
+
+// clang-format off
+#define RUN_DEFAULTS                                                                               \
+    .chat_format = "hh", .truncation_mode = "prompt_first", .max_length = 1024,                    \
+    .share_prompt = true, .shuffle_dataset = true, .max_steps = -1,                                \
+    .per_device_train_batch_size = 8, .gradient_accumulation_steps = 1,                            \
+    .lr_scheduler_type = "linear", .adam_beta1 = 0.9, .adam_beta2 = 0.999,                         \
+    .adam_epsilon = 1e-8, .max_grad_norm = 1, .seed = 42, .save_steps = 500,                       \
+    .per_device_eval_batch_size = 8, .samples = 4
+
+// `r` is the RunArgs. `what` says what the directory of --model holds.
+#define RUN_FLAGS_MODEL(r, what)                                                                   \
+    FLAG_HEADING("model"),                                                                         \
+    FLAG_TEXT(r, model, what),                                                                     \
+    FLAG_TEXT(r, tokenizer, "directory with vocab.json and merges.txt, if not --model's"),         \
+    FLAG_SWITCH(r, gradient_checkpointing, "less memory, a quarter more time")
+
+#define RUN_FLAG_REFERENCE(r)                                                                      \
+    FLAG_TEXT(r, ref_model, "directory of the frozen reference, if not --model")
+
+// `columns` says what a record of --dataset has, `eval` what --eval_dataset is for.
+#define RUN_FLAGS_DATA(r, columns, eval)                                                           \
+    FLAG_HEADING("data"),                                                                          \
+    FLAG_TEXT(r, dataset, columns),                                                                \
+    FLAG_TEXT(r, eval_dataset, eval),                                                              \
+    FLAG_CHOICE(r, chat_format, "hh|simple", "how messages become text")
+
+// `unit`: "rows", "pairs", "examples". `cut` says what truncation_mode does.
+#define RUN_FLAGS_ROWS(r, unit, cut)                                                               \
+    FLAG(r, eval_split, 0, 0.9, "without --eval_dataset: share of " unit " kept for evaluation"),  \
+    FLAG(r, max_length, 2, 1 << 20, "tokens of prompt and completion"),                            \
+    FLAG_CHOICE(r, truncation_mode, "prompt_first|keep_start", cut)
+
+#define RUN_FLAG_SHARE(r)                                                                          \
+    FLAG_SWITCH(r, share_prompt, "run a pair's prompt once; false: once for each side")
+
+// The first of the training group: it comes after FLAG_HEADING_KEPT("training").
+#define RUN_FLAGS_EPOCHS(r, unit)                                                                  \
+    FLAG(r, num_train_epochs, 1e-6, 1e6, "passes over the data"),                                  \
+    FLAG(r, max_steps, -1, 1e12, "updates to make instead (-1: see epochs)"),                      \
+    FLAG(r, per_device_train_batch_size, 1, 1 << 16, unit " in one forward pass"),                 \
+    FLAG(r, gradient_accumulation_steps, 1, 1 << 16, "forward passes in one update"),              \
+    FLAG_SWITCH(r, shuffle_dataset, "new order of " unit " in each epoch")
+
+#define RUN_FLAGS_OPTIMIZER(r)                                                                     \
+    FLAG(r, learning_rate, 0, 10, "peak learning rate"),                                           \
+    FLAG_CHOICE(r, lr_scheduler_type, "linear|cosine|constant|constant_with_warmup",               \
+                "course of the rate"),                                                             \
+    FLAG(r, warmup_steps, 0, 1e9, "updates until the peak"),                                       \
+    FLAG(r, weight_decay, 0, 10, "AdamW's decay of matrices and embeddings"),                      \
+    FLAG_SWITCH(r, no_decay_embeddings, "leave the embeddings out of it"),                         \
+    FLAG(r, adam_beta1, 0, 0.999999, "decay of the mean of gradients"),                            \
+    FLAG(r, adam_beta2, 0, 0.999999999, "decay of the mean of their squares"),                     \
+    FLAG(r, adam_epsilon, 1e-30, 1, "added to the root of that"),                                  \
+    FLAG(r, max_grad_norm, 0, 1e9, "clip a model's gradient to this norm (0: never)"),             \
+    FLAG_SWITCH(r, bf16, "products in bfloat16: less exact, faster where the CPU has them"),       \
+    FLAG(r, seed, 0, 9e15, "of all that is drawn: order, split, samples, new weights")
+
+// `gets` says what the run leaves in the directory.
+#define RUN_FLAGS_OUTPUT(r, gets)                                                                  \
+    FLAG_HEADING("output"),                                                                        \
+    FLAG_TEXT(r, output_dir, gets),                                                                \
+    FLAG_SWITCH(r, overwrite_output_dir, "delete what an earlier run left there"),                 \
+    FLAG_TEXT(r, resume_from_checkpoint, "a checkpoint-N directory, or latest"),                   \
+    FLAG(r, logging_steps, 1, 1e9, "updates between lines of the log"),                            \
+    FLAG(r, save_steps, 0, 1e9, "updates between checkpoints (0: none)"),                          \
+    FLAG(r, save_total_limit, 0, 1e9, "checkpoints to keep (0: all)")
+
+#define RUN_FLAGS_EVAL(r, unit)                                                                    \
+    FLAG(r, eval_steps, 0, 1e9, "updates between evaluations (0: at begin and end only)"),         \
+    FLAG(r, per_device_eval_batch_size, 1, 1 << 16, unit " in one forward pass there")
+
+#define RUN_FLAG_CACHE(r)                                                                          \
+    FLAG_TEXT(r, ref_cache_dir,                                                                    \
+              "keeps reference log-probs of the last 16 data sets or models for later runs "       \
+              "(none: ref_logps beside output_dir)")
+
+#define RUN_FLAG_SAMPLES(r) FLAG(r, samples, 0, 100, "texts to show before and after")
+
+#define RUN_FLAG_LENGTH(r) FLAG(r, max_new_tokens, 1, 1 << 20, "length of these texts")
+
+#define RUN_FLAGS_MEASURE(r)                                                                       \
+    FLAG(r, eval_prompts, 0, 1e6, "texts to measure the KL to the reference on"),                  \
+    FLAG_SWITCH(r, gold, "give those the gold score of film reviews (data/gold.h)")
+// clang-format on
+
+// ------------------------------------------------------------------------------------------------
+// The run
+
+enum { RUN_STATE_MOST = 2 * METER_MOST + 40 };
+
+typedef struct {
+    RunArgs *args;
+    Flag *flags;
+    int n_flags;
+    bool preset, resume;       // no arguments were given; a checkpoint is gone on with
+    Output output;             // programs set its reference and critic before run_start
+    const char *model_dir;     // where the weights come from: --model, or the checkpoint
+    const char *reference_dir; // --ref_model, or --model
+    const char *tokenizer_dir;
+    Tokenizer tokenizer;
+    MetricsLog log;
+    AdamW adamw;
+    // place. A run has one part, but in SPIN: each part begins order, schedule and AdamW anew.
+    int64_t step, total; // this update, counted from 1, of all
+    int64_t done, part;  // the same within the part
+    int64_t iteration;   // which part, where a run has several; -1: it has one
+    double epoch;        // passes over the part's data, this update included
+    double lr, norm;     // of this update: learning rate, last gradient norm before clipping
+    int64_t num_tokens;  // learnt from so far, as TRL counts: a prompt for each completion
+    int64_t seen;        // examples since the start of the program
+    // order of the examples
+    int n_data, per_update, least; // examples in all, in an update, in an epoch's last update
+    int64_t per_epoch, batches_per_epoch; // updates, forward passes
+    int *order;                           // (n_data) of epoch order_epoch
+    int64_t order_epoch;
+    uint64_t order_stream; // added to the epoch when the order is drawn
+    const int *examples;   // (n) of this update
+    int n;
+    // what a checkpoint remembers
+    StateField state[RUN_STATE_MOST];
+    int n_state;
+    char *names[2 * METER_MOST]; // of the meter's values in there
+    int n_names;
+    uint64_t data_hash;
+    int64_t first_step, first_tokens, saved_step;
+    double began, spent, peak; // seconds, MB
+    int stopped;               // the signal that ended the loop, or 0
+    // texts before and after
+    SampleOptions sampling;
+    Batch prompts;
+    Texts before;
+} Run;
+
+// ------------------------------------------------------------------------------------------------
+// Begin
+
+// Take the flags of the command line into the program's table; a mistake dies with EXIT_USAGE.
+static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags, int n_flags,
+                      const char *about, const char *preset) {
+    *r = (Run){.args = args, .flags = flags, .n_flags = n_flags, .iteration = -1, .least = 1};
+    flags_parse(argc, argv, flags, n_flags, about, preset);
+    r->preset = argc == 1;
+    r->resume = args->resume_from_checkpoint && *args->resume_from_checkpoint;
+    if (!args->dataset) die(EXIT_USAGE, "--dataset is needed; see --help");
+    if (!args->output_dir) die(EXIT_USAGE, "--output_dir is empty; see --help");
+    if (args->gold && !args->eval_prompts) die(EXIT_USAGE, "--gold needs --eval_prompts");
+}
+
+// True before the first update of a run that is neither gone on with nor asked to stop.
+static bool run_fresh(const Run *r) { return !r->resume && !stop_signal; }
+
+// True if the user gave this flag.
+static bool run_given(const Run *r, const char *name) {
+    return flag_given(r->flags, r->n_flags, name);
+}
+
+// Check the output directory (nothing is written yet) and choose how products are made. --model is
+// needed, but where it is NULL by the program's wish: then weights come from elsewhere.
+static void run_open(Run *r) {
+    RunArgs *a = r->args;
+    output_open(&r->output, a->output_dir, a->resume_from_checkpoint, a->overwrite_output_dir,
+                r->preset);
+    r->output.save_total_limit = a->save_total_limit;
+    r->output.flags = r->flags;
+    r->output.n_flags = r->n_flags;
+    r->model_dir = r->resume ? r->output.resume_dir : a->model;
+    r->reference_dir = a->ref_model ? a->ref_model : a->model;
+    r->tokenizer_dir = a->tokenizer ? a->tokenizer : a->model;
+    r->adamw = (AdamW){.beta1 = a->adam_beta1,
+                       .beta2 = a->adam_beta2,
+                       .epsilon = a->adam_epsilon,
+                       .weight_decay = a->weight_decay,
+                       .decay_embeddings = !a->no_decay_embeddings};
+    products_begin(a->bf16);
+}
+
+// Say what the model is like.
+static void run_describe(const GPT2 *model) {
+    const GPT2Config *c = &model->config;
+    printf("GPT-2 with %.2fM parameters: %d layers, %d channels, %d heads, vocabulary %d\n",
+           (double)gpt2_count_params(model) * 1e-6, c->n_layer, c->n_embd, c->n_head,
+           c->vocab_size);
+}
+
+// The language model to train: --model's, or the checkpoint's. Its tokenizer too, and whether they
+// belong together.
+static void run_model(Run *r, GPT2 *model) {
+    if (!r->args->model) die(EXIT_USAGE, "--model is needed; see --help");
+    tokenizer_load(&r->tokenizer, r->tokenizer_dir);
+    model_load(model, r->model_dir);
+    tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
+    run_describe(model);
+}
+
+// The frozen reference: --ref_model's, or --model's as it is on the disk. It gets no gradients, so it
+// is forward only. Its vocabulary must be the model's.
+static void run_reference(Run *r, GPT2 *reference, const GPT2 *model) {
+    model_load(reference, r->reference_dir);
+    if (reference->config.vocab_size != model->config.vocab_size)
+        die(EXIT_BAD_INPUT, "%s: the reference's vocabulary has %d tokens, the model's %d",
+            r->reference_dir, reference->config.vocab_size, model->config.vocab_size);
+}
+
+// The shorter of two contexts; `other` may be NULL.
+static int run_context(const GPT2 *model, const GPT2 *other) {
+    const int a = model->config.n_positions, b = other ? other->config.n_positions : a;
+    return a < b ? a : b;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Data
+
+// How records become tokens, by the flags; rows of at most `context` tokens.
+static DataOptions run_data_options(const Run *r, int context) {
+    const RunArgs *a = r->args;
+    return (DataOptions){.max_length = a->max_length < context ? a->max_length : context,
+                         .keep_start = !strcmp(a->truncation_mode, "keep_start"),
+                         .chat_format = !strcmp(a->chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE};
+}
+
+// Load --dataset and --eval_dataset, or part the former by --eval_split; say what was read. `eval` is
+// empty (n 0) without either.
+static void run_pieces(Run *r, PieceSet *train, PieceSet *eval, PieceKind kind,
+                       const DataOptions *options) {
+    const RunArgs *a = r->args;
+    Text report = {0};
+    *eval = (PieceSet){0};
+    pieces_load(train, kind, &r->tokenizer, a->dataset, options);
+    pieces_report(&report, train, kind, a->dataset);
+    if (a->eval_dataset) {
+        pieces_load(eval, kind, &r->tokenizer, a->eval_dataset, options);
+        text_print(&report, "\n");
+        pieces_report(&report, eval, kind, a->eval_dataset);
+    } else if (a->eval_split > 0) {
+        PieceSet all = *train;
+        pieces_split(train, eval, &all, a->eval_split, (uint64_t)a->seed);
+        text_print(&report, "; %d %s kept for evaluation", eval->n, pieces_name(kind));
+        pieces_free(&all);
+    }
+    printf("%s\n", report.data);
+    text_free(&report);
+    r->data_hash = pieces_hash(train);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Schedule and order
+
+// Factor on the learning rate for update `step` (from 0) of `total`, as transformers' schedulers:
+// a linear warm-up, then constant, linear to 0, or half a cosine to 0. With a warm-up the first
+// update has factor 0.
+static double lr_factor(const char *type, int64_t step, int64_t warmup, int64_t total) {
+    if (step < warmup && strcmp(type, "constant")) return (double)step / (double)warmup;
+    double span = (double)(total - warmup > 1 ? total - warmup : 1);
+    double progress = (double)(step - warmup) / span;
+    if (!strcmp(type, "linear")) return progress < 1 ? 1 - progress : 0;
+    if (!strcmp(type, "cosine")) return progress < 1 ? 0.5 * (1 + cos(M_PI * progress)) : 0;
+    return 1; // constant, constant_with_warmup
+}
+
+// Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
+// epoch's last update may have fewer.
+static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches_per_epoch,
+                          int accumulation) {
+    if (step % steps_per_epoch == 0) return (double)(step / steps_per_epoch);
+    return (double)(step / steps_per_epoch) +
+           (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
+}
+
+// Make the next n_data examples the run's, or its part's: per_device_train_batch_size times
+// gradient_accumulation_steps of them in an update. Sets per_epoch and the number of updates by
+// --num_train_epochs and --max_steps, which is returned.
+static int64_t run_schedule(Run *r, int n_data) {
+    const RunArgs *a = r->args;
+    const int B = a->per_device_train_batch_size;
+    r->n_data = n_data;
+    if ((int64_t)B * a->gradient_accumulation_steps > INT_MAX)
+        die(EXIT_USAGE, "--gradient_accumulation_steps %d: more than %d examples in an update",
+            a->gradient_accumulation_steps, INT_MAX);
+    r->per_update = B * a->gradient_accumulation_steps;
+    if (r->least > r->per_update) r->least = r->per_update;
+    const int whole = n_data / r->per_update, left = n_data % r->per_update;
+    r->per_epoch = whole + (left >= r->least || (left > 0 && whole == 0));
+    r->batches_per_epoch = (n_data + B - 1) / B;
+    r->part = (int64_t)ceil(a->num_train_epochs * (double)r->per_epoch);
+    if (a->max_steps > 0) r->part = a->max_steps;
+    r->total = r->part;
+    free(r->order);
+    r->order = mem_alloc((size_t)n_data, sizeof *r->order);
+    r->order_epoch = -1;
+    return r->part;
+}
+
+// The order of the examples in an epoch (n_data): a function of seed and epoch, so the step is all
+// that a checkpoint needs to know of the place in the data.
+static const int *run_order(Run *r, int64_t epoch) {
+    if (epoch == r->order_epoch) return r->order;
+    r->order_epoch = epoch;
+    if (r->args->shuffle_dataset)
+        rng_permutation(r->order, r->n_data, (uint64_t)r->args->seed,
+                        r->order_stream | (uint64_t)epoch);
+    else
+        for (int i = 0; i < r->n_data; i++) r->order[i] = i;
+    return r->order;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Start
+
+// Let a checkpoint remember a value of the program's, and a resumed run have it again.
+static void run_keep_i64(Run *r, const char *name, int64_t *value) {
+    r->state[r->n_state++] = (StateField)STATE_I64(name, value);
+}
+static void run_keep_u64(Run *r, const char *name, uint64_t *value) {
+    r->state[r->n_state++] = (StateField)STATE_U64(name, value);
+}
+static void run_keep_f64(Run *r, const char *name, double *value) {
+    r->state[r->n_state++] = (StateField)STATE_F64(name, value);
+}
+
+// Let a resumed run be refused where this hash is not what it was; `flag` names what makes it.
+static void run_match(Run *r, const char *name, uint64_t *hash, const char *flag) {
+    r->state[r->n_state++] = (StateField)MATCH_U64(name, hash, flag);
+}
+
+// The run begins: go on from the checkpoint if there is one, write run.json, open the log. Everything
+// that can be wrong with flags and files must have been found before. `meter` may be NULL.
+static void run_start(Run *r, GPT2 *model, Meter *meter) {
+    const RunArgs *a = r->args;
+    run_keep_i64(r, "step", &r->step);
+    run_keep_i64(r, "done", &r->done);
+    run_keep_i64(r, "num_tokens", &r->num_tokens);
+    for (int i = 0; meter && i < meter->n; i++) {
+        char *sum = r->names[r->n_names++] = text_format("sum of %s", meter->names[i]);
+        char *weight = r->names[r->n_names++] = text_format("weight of %s", meter->names[i]);
+        run_keep_f64(r, sum, &meter->sum[i]);
+        run_keep_f64(r, weight, &meter->weight[i]);
+    }
+    run_match(r, "data", &r->data_hash, "--dataset, --max_length and what else makes the examples");
+    r->state[r->n_state++] =
+        (StateField)MATCH_I64("total_steps", &r->total, "--max_steps and --num_train_epochs");
+    if (r->resume) {
+        if (!model->grads) gpt2_train_begin(model, a->gradient_checkpointing);
+        checkpoint_resume(&r->output, model, r->state, r->n_state);
+        printf("resumed at step %" PRId64 " of %" PRId64, r->step, r->total);
+        if (r->iteration >= 0) printf(", iteration %" PRId64, r->iteration);
+        printf("\n");
+    }
+    Text run_json = {0};
+    flags_json(&run_json, r->flags, r->n_flags, false);
+    char *config = r->model_dir ? path_join(r->model_dir, "config.json") : NULL;
+    output_start(&r->output, run_json.data, config);
+    free(config);
+    text_free(&run_json);
+    log_open(&r->log, r->output.metrics_path, r->output.metrics_bytes);
+    stop_on_signals();
+    r->saved_step = r->first_step = r->step;
+    r->first_tokens = r->num_tokens;
+    r->sampling = (SampleOptions){.max_new_tokens = a->max_new_tokens,
+                                  .temperature = 1,
+                                  .top_p = 1,
+                                  .eos_id = r->tokenizer.eos_id,
+                                  .vocab_size = r->tokenizer.vocab_size,
+                                  .seed = (uint64_t)a->seed};
+}
+
+// Gradients and moments: before the first update, and after what need not stay has left the memory.
+static void run_train_begin(const Run *r, GPT2 *model) {
+    if (!model->grads) gpt2_train_begin(model, r->args->gradient_checkpointing);
+}
+
+// log ref(y|x) of every completion of the set, floats (n, completions that an example has): from the
+// file of an earlier run, or computed now and kept for the next one. `name` says what the data is, in messages.
+static void *run_reference_logps(Run *r, GPT2 *reference, uint64_t hash, const PieceSet *data,
+                                 const char *name) {
+    const char *given = r->args->ref_cache_dir;
+    char *dir = given ? text_copy(given) : path_join(r->output.parent, "ref_logps");
+    float *logps =
+        reference_logps(reference, hash, data, r->args->share_prompt && data->pieces == 3,
+                        name ? name : "evaluation", dir);
+    free(dir);
+    return logps;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The loop
+
+// Go to the next update: false after the last one of the part, or when the program is asked to stop.
+// Sets step, lr, epoch, and where there is a schedule the update's examples.
+static bool run_next(Run *r) {
+    const RunArgs *a = r->args;
+    if (r->began == 0) r->began = seconds_now();
+    if (r->done >= r->part || stop_signal) {
+        progress_clear();
+        r->stopped = stop_signal; // one that comes later is too late: the rest takes a moment
+        r->spent = seconds_now() - r->began;
+        r->peak = memory_peak_mb();
+        return false;
+    }
+    r->lr = a->learning_rate * lr_factor(a->lr_scheduler_type, r->done, a->warmup_steps, r->part);
+    if (r->per_update) {
+        const int64_t at = r->done % r->per_epoch * r->per_update, left = r->n_data - at;
+        r->examples = run_order(r, r->done / r->per_epoch) + at;
+        // an epoch's last examples, if they are too few for an update, join the one before
+        r->n = (int)(left < r->per_update + r->least ? left : r->per_update);
+        r->epoch = epochs_done(r->done + 1, r->per_epoch, r->batches_per_epoch,
+                               a->gradient_accumulation_steps);
+        r->seen += r->n;
+    }
+    r->step++;
+    r->done++;
+    return true;
+}
+
+// How many of the update's examples go through the model in the pass that begins with number `first`.
+static int run_split(const Run *r, int first) {
+    const int B = r->args->per_device_train_batch_size;
+    return r->n - first < B ? r->n - first : B;
+}
+
+// All gradients of a model are there: clip them and take AdamW's step at this update's rate. Returns
+// their norm before clipping. Dies (EXIT_DIVERGED) if loss or norm is not finite. A program with two
+// models calls it for each, and as often in an update as it makes steps.
+static double run_update(Run *r, GPT2 *model, double loss) {
+    r->norm = grad_norm(model);
+    if (!isfinite(loss) || !isfinite(r->norm)) {
+        char *saved =
+            r->saved_step ? text_format("checkpoint-%" PRId64, r->saved_step) : text_copy("none");
+        die(EXIT_DIVERGED,
+            "step %" PRId64
+            ": loss is %g, gradient norm %g (learning rate %g); last good checkpoint: %s",
+            r->step, loss, r->norm, r->lr, saved);
+    }
+    adamw_step(model, &r->adamw, r->lr, clip_scale(r->norm, r->args->max_grad_norm));
+    progress_show("step %" PRId64 "/%" PRId64 "  loss %.4f", r->step, r->total, loss);
+    return r->norm;
+}
+
+// True every `steps` updates (0: never) and after the last one of the part.
+static bool run_due(const Run *r, int steps) {
+    return (steps && r->step % steps == 0) || r->done == r->part;
+}
+
+// The first keys of a row of the log: where the run is.
+static void run_log_place(Run *r) {
+    log_number(&r->log, "step", (double)r->step);
+    if (r->iteration >= 0) log_number(&r->log, "iteration", (double)r->iteration);
+    log_number(&r->log, "epoch", r->epoch);
+}
+
+// Every --logging_steps updates: the meter's means since the last time as a row of the log, and on
+// the terminal those that `shown` names (see meter_print), with the rate of `unit`s ("tokens", or the
+// examples' name) and the time left. The meter begins anew.
+static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
+    if (!run_due(r, r->args->logging_steps)) return;
+    const double seconds = seconds_now() - r->began;
+    const double seen =
+        (double)(strcmp(unit, "tokens") ? r->seen : r->num_tokens - r->first_tokens);
+    const double steps = (double)(r->step - r->first_step);
+    char left[32];
+    run_log_place(r);
+    meter_log(meter, &r->log, "");
+    log_number(&r->log, "grad_norm", r->norm);
+    log_number(&r->log, "learning_rate", r->lr);
+    log_number(&r->log, "num_tokens", (double)r->num_tokens);
+    log_write(&r->log);
+    progress_clear();
+    printf("step %5" PRId64 "/%" PRId64 "  ", r->step, r->total);
+    meter_print(meter, "", shown);
+    printf("norm %6.3f  lr %.2e  %6.*g %s/s  left %s\n", r->norm, r->lr,
+           seen < 1000 * seconds ? 3 : 6,
+           seen < 1000 * seconds ? seen / seconds : floor(seen / seconds), unit,
+           time_format(left, seconds / steps * (double)(r->total - r->step)));
+    meter_clear(meter);
+}
+
+// What an evaluation measured: a row of the log with "eval_" before each name, and a line.
+static void run_log_eval(Run *r, const Meter *meter, const char *shown) {
+    run_log_place(r);
+    meter_log(meter, &r->log, "eval_");
+    log_write(&r->log);
+    progress_clear();
+    printf("step %5" PRId64 "  ", r->step);
+    meter_print(meter, "eval_", shown);
+    printf("\n");
+}
+
+// Save checkpoint-<step> now.
+static void run_checkpoint(Run *r, const GPT2 *model) {
+    checkpoint_save(&r->output, model, r->tokenizer.vocab_size ? &r->tokenizer : NULL, r->step,
+                    r->state, r->n_state);
+    r->saved_step = r->step;
+}
+
+// Every --save_steps updates save a checkpoint; the last update of a run leaves final/ instead.
+static void run_save(Run *r, const GPT2 *model) {
+    const int steps = r->args->save_steps;
+    if (steps && r->step % steps == 0 && r->done < r->part) run_checkpoint(r, model);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Texts before and after
+
+// The prompts to show and measure: those of a set, each once where it stands several times in a row.
+static void run_prompts(Run *r, const PieceSet *d) {
+    for (int i = 0; i < d->n; i++) {
+        const size_t *start = d->start + (size_t)d->pieces * (size_t)i;
+        prompts_add(&r->prompts, d->tokens + start[0], start[1] - start[0]);
+    }
+}
+
+// Sample and measure texts of `model` against `reference`, either of which is read from the disk where
+// it is NULL: the model as training began with it, the reference as it is there.
+static void run_measure(Run *r, Texts *texts, GPT2 *model, GPT2 *reference) {
+    const RunArgs *a = r->args;
+    GPT2 start, other;
+    *texts = (Texts){0};
+    if (!a->eval_prompts || stop_signal) return;
+    if (!model) model_load(&start, a->model);
+    if (!reference) model_load(&other, r->reference_dir);
+    texts_measure(texts, model ? model : &start, reference ? reference : &other, &r->tokenizer,
+                  &r->prompts, a->eval_prompts, a->per_device_eval_batch_size, a->gold,
+                  &r->sampling);
+    if (!model) gpt2_free(&start);
+    if (!reference) gpt2_free(&other);
+}
+
+// Before training: measure the model that training begins with, `start`, against the reference (NULL:
+// from the disk); in a run that begins now, also log that and show some texts of `model`.
+static void run_before(Run *r, const GPT2 *model, GPT2 *start, GPT2 *reference) {
+    run_measure(r, &r->before, start, reference);
+    if (r->resume || stop_signal) return;
+    texts_log(&r->before, &r->log, 0, 0);
+    texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling,
+               "before training");
+}
+
+// After training: the same texts again, and what has become of them. Nothing if the run was stopped.
+static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
+    Texts after;
+    if (r->stopped) return;
+    texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling, "after training");
+    run_measure(r, &after, model, reference);
+    texts_log(&after, &r->log, r->step, r->epoch);
+    texts_report(&r->before, &after, "reference");
+    texts_free(&after);
+}
+
+// ------------------------------------------------------------------------------------------------
+// End
+
+// Leave the model as final/, or, if the program was asked to stop, a checkpoint to go on from.
+// Releases all that the run holds; returns the program's exit code.
+static int run_end(Run *r, const GPT2 *model) {
+    const Tokenizer *tokenizer = r->tokenizer.vocab_size ? &r->tokenizer : NULL;
+    if (!r->stopped) {
+        char spent[32];
+        printf("%s, peak memory %.0f MB\n", time_format(spent, r->spent), r->peak);
+        printf("model: %s/final   metrics: %s/metrics.jsonl\n", r->args->output_dir,
+               r->args->output_dir);
+        output_finish(&r->output, model, tokenizer);
+    } else if (r->preset) {
+        printf("stopped at step %" PRId64 "; the default run keeps nothing\n", r->step);
+        output_close(&r->output);
+    } else {
+        if (r->saved_step != r->step || r->step == 0) run_checkpoint(r, model);
+        printf("stopped at step %" PRId64 " of %" PRId64
+               " and saved; go on with --resume_from_checkpoint latest\n",
+               r->step, r->total);
+        output_close(&r->output);
+    }
+    log_close(&r->log);
+    for (int i = 0; i < r->n_names; i++) free(r->names[i]);
+    free(r->order);
+    batch_free(&r->prompts);
+    texts_free(&r->before);
+    tokenizer_free(&r->tokenizer);
+    flags_free(r->flags, r->n_flags);
+    return r->stopped ? 128 + r->stopped : 0;
+}
+
+#endif
