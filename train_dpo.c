@@ -74,35 +74,17 @@ static Flag flags[] = {
     RUN_FLAGS_MEASURE(args.run),
 };
 
-// What is logged: means over pairs, or over tokens where that is said. A reward is beta r, whatever
-// the loss. Names are TRL's.
-enum {
-    LOSS,
-    CHOSEN,      // reward of the chosen completion
-    REJECTED,    // of the rejected one
-    MARGINS,     // their difference
-    ACCURACY,    // the chosen reward is the greater
-    LOGP_CHOSEN, // log pi(y|x)
-    LOGP_REJECTED,
-    LOGIT_CHOSEN, // over tokens: mean logit of the vocabulary
-    LOGIT_REJECTED,
-    ENTROPY,        // over the tokens of both completions
-    TOKEN_ACCURACY, // over chosen tokens: the token was the arg max
-    NLL,            // over chosen tokens: -log pi; with --sft_weight
-    METRICS
-};
-static const char *const metric_names[METRICS] = {"loss",
-                                                  "rewards/chosen",
-                                                  "rewards/rejected",
-                                                  "rewards/margins",
-                                                  "rewards/accuracies",
-                                                  "logps/chosen",
-                                                  "logps/rejected",
-                                                  "logits/chosen",
-                                                  "logits/rejected",
-                                                  "entropy",
-                                                  "mean_token_accuracy",
-                                                  "nll_loss"};
+// What is logged, under TRL's names: means over pairs; LOGIT_* (the mean logit of the vocabulary),
+// ENTROPY and TOKEN_ACCURACY (the chosen token was the arg max) over tokens of completions. A reward
+// is beta r, whatever the loss; ACCURACY: the chosen one is the greater.
+// clang-format off
+enum { LOSS, CHOSEN, REJECTED, MARGINS, ACCURACY, LOGP_CHOSEN, LOGP_REJECTED, LOGIT_CHOSEN,
+       LOGIT_REJECTED, ENTROPY, TOKEN_ACCURACY, NLL, METRICS };
+static const char *const metric_names[METRICS] = {
+    "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
+    "logps/chosen", "logps/rejected", "logits/chosen", "logits/rejected", "entropy",
+    "mean_token_accuracy", "nll_loss"};
+// clang-format on
 static const char shown[] = "loss rewards/margins rewards/accuracies"; // on the terminal
 
 // ------------------------------------------------------------------------------------------------
@@ -150,15 +132,9 @@ static double pairs_loss(Rows *rows, const Batch *b, float (*ref)[2], int n, int
         meter_add(meter, ENTROPY, chosen.entropy + rejected.entropy,
                   (double)(chosen.count + rejected.count));
         meter_add(meter, TOKEN_ACCURACY, (double)chosen.correct, (double)chosen.count);
-        if (args.sft_weight > 0) meter_add(meter, NLL, nll, 0); // its weight: once an update
+        meter_add(meter, NLL, nll, 0);
     }
     return loss;
-}
-
-// One update's worth is measured: weights of the metrics that are means over updates.
-static void meter_update(Meter *meter, double loss) {
-    meter_add(meter, LOSS, loss, 1);
-    if (args.sft_weight > 0) meter_add(meter, NLL, 0, 1);
 }
 
 // log ref(y|x) of n pairs into to (n, 2): from the table, or from the model where that is NULL.
@@ -191,33 +167,12 @@ static void evaluate(Run *run, GPT2 *policy, GPT2 *reference, float (*table)[2],
         loss += pairs_loss(rows, &batch, ref, n, data->n, M, type, &meter);
         progress_show("evaluation: %d of %d pairs", first + n, data->n);
     }
-    meter_update(&meter, loss);
+    meter_add(&meter, LOSS, loss, 1);
+    meter_add(&meter, NLL, 0, args.sft_weight > 0);
     run_log_eval(run, &meter, shown);
     batch_free(&batch);
     free(pairs);
     free(ref);
-}
-
-// TR-DPO's soft update (Gorbatovski et al. 2024): the reference follows the policy.
-static void reference_follow(GPT2 *reference, const GPT2 *policy) {
-    const float alpha = (float)args.ref_model_mixup_alpha;
-#pragma omp parallel for simd
-    for (size_t i = 0; i < policy->n_floats; i++)
-        reference->params[i] = alpha * policy->params[i] + (1 - alpha) * reference->params[i];
-}
-
-// What a loss does not use is refused rather than ignored; a default was not asked for.
-static void check_flags(DpoLoss type) {
-    if (args.label_smoothing > 0 && type != DPO_SIGMOID && type != DPO_ROBUST)
-        die(EXIT_USAGE,
-            "--label_smoothing is not used by --loss_type %s; sigmoid and robust use it",
-            args.loss_type);
-    if (!args.sync_ref_model && args.ref_model_mixup_alpha != 0.6)
-        die(EXIT_USAGE, "--ref_model_mixup_alpha is not used without --sync_ref_model");
-    if (!args.sync_ref_model && args.ref_model_sync_steps != 512)
-        die(EXIT_USAGE, "--ref_model_sync_steps is not used without --sync_ref_model");
-    if (args.sync_ref_model && args.run.ref_cache_dir)
-        die(EXIT_USAGE, "--ref_cache_dir is not used with --sync_ref_model: the reference changes");
 }
 
 int main(int argc, char **argv) {
@@ -225,7 +180,18 @@ int main(int argc, char **argv) {
     run_begin(&run, &args.run, argc, argv, flags, COUNT(flags),
               "direct preference optimisation of GPT-2", preset);
     const DpoLoss type = (DpoLoss)choice_index(args.loss_type, "sigmoid|hinge|ipo|ipo_sum|robust");
-    check_flags(type);
+    // what is not used is refused rather than ignored
+    if (args.label_smoothing > 0 && type != DPO_SIGMOID && type != DPO_ROBUST)
+        die(EXIT_USAGE,
+            "--label_smoothing is not used by --loss_type %s; sigmoid and robust use it",
+            args.loss_type);
+    if (!args.sync_ref_model &&
+        (args.ref_model_mixup_alpha != 0.6 || args.ref_model_sync_steps != 512))
+        die(EXIT_USAGE,
+            "--ref_model_mixup_alpha and --ref_model_sync_steps: one is not used without "
+            "--sync_ref_model");
+    if (args.sync_ref_model && args.run.ref_cache_dir)
+        die(EXIT_USAGE, "--ref_cache_dir is not used with --sync_ref_model: the reference changes");
     run_open(&run);
 
     // policy, frozen reference, pairs
@@ -283,9 +249,10 @@ int main(int argc, char **argv) {
             for (int i = 0; i < n; i++) run.num_tokens += pair_tokens(&train, pairs[i]);
         }
         run_update(&run, &policy, loss); // clip, AdamW
-        meter_update(&meter, loss);
+        meter_add(&meter, LOSS, loss, 1);
+        meter_add(&meter, NLL, 0, args.sft_weight > 0);
         if (args.sync_ref_model && run.step % args.ref_model_sync_steps == 0)
-            reference_follow(&reference, &policy);
+            gpt2_mix(&reference, &policy, args.ref_model_mixup_alpha); // TR-DPO
 
         run_log(&run, &meter, shown, "pairs");
         if (eval.n && run_due(&run, args.run.eval_steps))
