@@ -571,9 +571,9 @@ int main(int argc, char **argv) {
             time_format(left, seconds / (double)(step - first_step) * (double)(total - step));
             log_number(&log, "step", (double)step);
             log_number(&log, "epoch", epochs);
+            log_window(&log, "", &window);
             log_number(&log, "grad_norm", norm);
             log_number(&log, "learning_rate", lr);
-            log_window(&log, "", &window);
             log_number(&log, "num_tokens", (double)tokens_seen);
             log_write(&log);
             progress_clear();
