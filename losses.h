@@ -229,6 +229,15 @@ static double kto_kl(const float *logp, const float *ref, int n) {
     return n == 0 || sum < 0 ? 0 : sum / n;
 }
 
+// l and *slope = dl/dr of one example with log-ratio r. z: 0 for KTO_APO_ZERO_UNPAIRED. weight: that of
+// the example's class.
+static double kto_point(double *slope, double r, double z, bool desirable, double beta,
+                        double weight) {
+    const double s = desirable ? 1 : -1, u = s * beta * (r - z);
+    *slope = -s * weight * beta * (sigmoid(u) * sigmoid(-u));
+    return weight * sigmoid(-u);
+}
+
 // dlogp (B): the gradient with respect to the sums logp (B); ref (B); desirable (B): 1 or 0. total:
 // examples of the whole batch. beta > 0, weights >= 0.
 static KtoStats kto_loss(float *dlogp, const float *logp, const float *ref,
@@ -271,6 +280,19 @@ static KtoStats kto_loss(float *dlogp, const float *logp, const float *ref,
 // Elsewhere: TRL computes log(1 - e^a) in float by the same two forms, and its NLL runs over prompt
 // and completion. The authors' code takes log(sigmoid()) and log1p(-exp()), which overflow, and its
 // mean counts one token after the end.
+
+// L_OR of a pair with mean log-probs `chosen` and `rejected`, and its slopes with respect to them.
+// *log_odds gets what the paper calls so.
+static double orpo_point(double *dchosen, double *drejected, double *log_odds, double chosen,
+                         double rejected) {
+    const double top = -0x1p-24;
+    const double a_c = chosen > top ? top : chosen, a_r = rejected > top ? top : rejected;
+    *log_odds = a_c - a_r - (log1mexp(a_c) - log1mexp(a_r));
+    const double push = sigmoid(-*log_odds);
+    *dchosen = push / expm1(a_c); // expm1(a) = -(1 - P)
+    *drejected = -push / expm1(a_r);
+    return -log_sigmoid(*log_odds);
+}
 
 // loss = beta * odds_ratio_loss, this split's parts of means; the others are sums over its pairs,
 // by TRL's definitions.
@@ -322,6 +344,15 @@ static OrpoStats orpo_loss(float *dchosen, float *drejected, const float *chosen
 //
 // Elsewhere: TRL's RewardTrainer has the same loss. Ziegler's and Stiennon's code move the trained
 // scores to mean 0 on a sample of reference completions, which is the program's business here.
+
+// l of a pair with scores `chosen` and `rejected`, and its slopes with respect to them. center >= 0.
+static double reward_point(double *dchosen, double *drejected, double chosen, double rejected,
+                           double margin, double center) {
+    const double sum = chosen + rejected, d = chosen - rejected - margin;
+    *dchosen = -sigmoid(-d) + 2 * center * sum;
+    *drejected = sigmoid(-d) + 2 * center * sum;
+    return -log_sigmoid(d) + center * sum * sum;
+}
 
 // loss is this split's part of the mean; chosen, rejected and margin (of scores, R_c - R_j) are
 // sums over its pairs; min and max run over both sides' scores (INFINITY, -INFINITY if B is 0).
@@ -495,6 +526,25 @@ static double clipped_max(double *slope, bool *clipped_larger, double plain, dou
     if (*clipped_larger) *slope = 0;
     else if (clipped == plain && !inside) *slope /= 2;
     return plain > clipped || isnan(plain) ? plain : clipped;
+}
+
+// The policy's l of one token with advantage A, rho = pi / pi_old, and *slope = dl/dlogp. *clipped: the
+// clipped loss is the larger one. cliprange > 0, INFINITY for no clipping.
+static double ppo_policy_point(double *slope, bool *clipped, double A, double rho,
+                               double cliprange) {
+    const double near = clamp(rho, 1 - cliprange, 1 + cliprange);
+    *slope = -A * rho;
+    return clipped_max(slope, clipped, -A * rho, -A * near, near == rho);
+}
+
+// The value's l of one token, and *slope = dl/dvalue. cliprange_value > 0, INFINITY for no clipping.
+static double ppo_value_point(double *slope, bool *clipped, double value, double old_value,
+                              double returns, double cliprange_value) {
+    const double gap = value - returns, move = value - old_value;
+    const double too_far = move - clamp(move, -cliprange_value, cliprange_value);
+    const double gap_near = gap - too_far;
+    *slope = gap;
+    return clipped_max(slope, clipped, gap * gap / 2, gap_near * gap_near / 2, too_far == 0);
 }
 
 // dlogp, dvalue (N): gradients with respect to logp and value (N), 0 where mask is 0. old_logp,
