@@ -265,14 +265,14 @@ mistaken_run 2 "out: already has "
 mistaken_run 2 "--overwrite_output_dir" --max_steps 3
 mistaken_run 2 "--overwrite_output_dir would delete" --overwrite_output_dir \
     --resume_from_checkpoint latest
-mistaken_run 3 "cannot resume: seed was 42, is now 7; see --seed" --seed 7 \
+mistaken_run 3 "cannot resume: --seed was 42, is now 7" --seed 7 \
     --resume_from_checkpoint latest
-mistaken_run 3 "see --max_steps" --max_steps 30 --resume_from_checkpoint latest
-mistaken_run 3 "see --per_device_train_batch_size" --per_device_train_batch_size 5 \
+mistaken_run 3 "--max_steps was 20, is now 30" --max_steps 30 --resume_from_checkpoint latest
+mistaken_run 3 "--per_device_train_batch_size was 4, is now 5" --per_device_train_batch_size 5 \
     --resume_from_checkpoint latest
 mistaken_run 3 "see --dataset" --dataset "$T/eval.jsonl" --resume_from_checkpoint latest
-mistaken_run 3 "see --learning_rate" --learning_rate 0.001 --resume_from_checkpoint latest
-mistaken_run 3 "see the flags under" --bf16 --resume_from_checkpoint latest
+mistaken_run 3 "--learning_rate was 0.003, is now 0.001" --learning_rate 0.001 --resume_from_checkpoint latest
+mistaken_run 3 "--bf16 was false, is now true" --bf16 --resume_from_checkpoint latest
 mistaken_run 3 "no such directory" --resume_from_checkpoint "$OUT/checkpoint-9"
 mistaken_run 3 "final: cannot resume: no trainer/manifest.json" \
     --resume_from_checkpoint "$OUT/final"
@@ -454,7 +454,7 @@ echo '{"a": 0' >"$T/bad/vocab.json"
 mistaken_model 3 "vocab.json:"
 bad_model
 edit "$T/bad/vocab.json" "s/}\$/, \"zzzz\": $vocab}/"
-mistaken_model 3 "the tokenizer has $((vocab + 1)) tokens, the model's vocabulary only $vocab"
+mistaken_model 3 "the tokenizer has $((vocab + 1)) tokens, the model's vocab_size is $vocab"
 bad_model
 edit "$T/bad/merges.txt" '5s/$/ x/'
 mistaken_model 3 "merges.txt:5: expected two tokens"
