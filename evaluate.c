@@ -712,7 +712,7 @@ int main(int argc, char **argv) {
     if (args.samples_file) file_write(args.samples_file, &e.lines);
     if (args.output) {
         Text json = {0}, run = {0};
-        flags_json(&run, flags, COUNT(flags));
+        flags_json(&run, flags, COUNT(flags), false);
         json_results(&json, results, &run);
         file_write(args.output, &json);
         text_free(&json), text_free(&run);

@@ -13,6 +13,7 @@
 #                and the other way round: docs/X.md or docs/README.md has all that train_X.c logs
 #     files      links, and paths that begin with dev/, data/, test/ or docs/, are there; so are
 #                headings that a link ends in
+#     includes   a header of lib/ or of the top level includes none that is above it (see `room`)
 #     code       under "Where it stands": functions and types in backquotes, and comments in
 #                double quotes, stand in a file that the same point links, or else in the page's
 #                program. Elsewhere a name in backquotes with an underscore stands somewhere
@@ -27,6 +28,27 @@ awk '
 function fail(what) { print "BAD\t" page ":" line ": " what }
 function looked() { count++ }
 
+# ---- sources: where they are in the house ---------------------------------------------------------
+# A path as seen from the repository: FILE includes "../x.h".
+function plain(file, to) {
+    if (!sub(/[^\/]*$/, "", file)) file = ""
+    to = file to
+    while (sub(/[^\/.][^\/]*\/\.\.\//, "", to)) continue
+    return to
+}
+
+# The floor of a file: it may include what is on its own floor or below.
+function room(file) {
+    if (file ~ /^lib\/base\// || file == "losses.h") return 0
+    if (file == "batch.h" || file ~ /^data\/.*h$/) return 1
+    if (file == "model.h") return 2
+    if (file ~ /^lib\/data\//) return 3
+    if (file ~ /^lib\/files\//) return 4
+    if (file ~ /^lib\/run\//) return 5
+    if (file ~ /^lib\/report\//) return 6
+    return 7
+}
+
 # ---- sources: words, strings, flags, included headers, the whole text -----------------------------
 function read_source(   i, n, part, name) {
     name = $0
@@ -34,6 +56,18 @@ function read_source(   i, n, part, name) {
         part = substr(name, RSTART, RLENGTH)
         sub(/.*, /, "", part)
         flag[FILENAME, part] = any_flag[part] = 1
+    }
+    # groups of flags: RUN_FLAGS_X(r, ..) is defined in one place and listed in tables of programs
+    if (match(name, /^#define RUN_FLAGS?_[A-Z]+/)) group = substr(name, RSTART + 8, RLENGTH - 8)
+    if (match(name, /(^| )FLAG[A-Z_]*\(r, [a-z_0-9]+/)) {
+        part = substr(name, RSTART, RLENGTH)
+        sub(/.*, /, "", part)
+        in_group[group, part] = any_flag[part] = 1
+    }
+    if (match(name, /^ *RUN_FLAGS?_[A-Z]+\(/)) {
+        part = substr(name, RSTART, RLENGTH - 1)
+        sub(/^ */, "", part)
+        groups[FILENAME] = groups[FILENAME] " " part
     }
     if (FILENAME ~ /\.py$/ && match(name, /add_argument\("--[a-z_-]+/)) {
         part = substr(name, RSTART, RLENGTH)
@@ -47,9 +81,19 @@ function read_source(   i, n, part, name) {
         sub(/".*/, "", part)
         if (part !~ /^eval_/) logged[FILENAME, part] = 1
     }
+    if (FILENAME ~ /^train_/ && name ~ /metric_names\[/) in_names = 1
+    for (part = name; in_names && match(part, /"[a-z_\/]+"/); part = substr(part, RSTART + RLENGTH))
+        logged[FILENAME, substr(part, RSTART + 1, RLENGTH - 2)] = 1
+    if (name ~ /;/) in_names = 0
     if (match(name, /^#include "[^"]+"/)) {
-        part = substr(name, RSTART + 10, RLENGTH - 11)
+        part = plain(FILENAME, substr(name, RSTART + 10, RLENGTH - 11))
         includes[FILENAME] = includes[FILENAME] " " part
+        looked()
+        if (room(part) > room(FILENAME)) {
+            page = FILENAME
+            line = FNR
+            fail("includes " part ", which is above it")
+        }
     }
     n = split(name, piece, "\"")
     for (i = 2; i <= n; i++) {
@@ -67,7 +111,12 @@ function read_source(   i, n, part, name) {
 
 # ---- what a page says -----------------------------------------------------------------------------
 # A flag of this program.
-function known_here(file, name) { return (file, name) in flag || name == "config" || name == "help" }
+function known_here(file, name,   n, part, i) {
+    if ((file, name) in flag || name == "config" || name == "help") return 1
+    n = split(groups[file], part, " ")
+    for (i = 1; i <= n; i++) if ((part[i], name) in in_group) return 1
+    return 0
+}
 
 # All --flags in `s`; with a file, as flags of that program.
 function check_flags(s, file,   name, before) {
@@ -86,12 +135,16 @@ function check_flags(s, file,   name, before) {
     }
 }
 
-# True if the page may speak of a metric of this name.
-function has_string(name,   i, n, part) {
+# True if the page may speak of a metric of this name: its program, or what that includes, has it.
+function has_string(name,   i, k, n, m, part, file, seen) {
     if (!program) return name in any_string
-    if ((program, name) in string) return 1
-    n = split(includes[program], part, " ")
-    for (i = 1; i <= n; i++) if ((part[i], name) in string) return 1
+    file[n = 1] = program
+    for (i = 1; i <= n; i++) {
+        if ((file[i], name) in string) return 1
+        m = split(includes[file[i]], part, " ")
+        for (k = 1; k <= m; k++)
+            if (!(part[k] in seen)) seen[file[++n] = part[k]]
+    }
     return 0
 }
 function metric(name,   part) {
@@ -266,7 +319,7 @@ mode == "headings" { if (/^#/) heading[FILENAME, slug($0)] = 1; next }
     else { check_command(command); command = "" }
 }
 END { check_point(); check_logged(); print "COUNT\t" count }
-' mode=sources *.[ch] data/*.[ch] data/*.py dev/*.[ch] dev/*.py dev/*.sh dev/repro/* test/*.[ch] \
+' mode=sources *.[ch] lib/*/*.h data/*.[ch] data/*.py dev/*.[ch] dev/*.py dev/*.sh dev/repro/* test/*.[ch] \
     mode=headings README.md data/README.md dev/README.md docs/*.md "$@" mode=pages "$@" \
     >"$found" || exit 1
 
@@ -284,7 +337,7 @@ while IFS='	' read -r kind a b c; do
         ./*) there=$b/$c ;;
         *) there= ;;
         esac
-        for try in ${there:-"$c" "$b/$c" "dev/$c" "data/$c" "dev/repro/$c"}; do
+        for try in ${there:-"$c" "$b/$c" "dev/$c" "data/$c" "dev/repro/$c" lib/*/"$c"}; do
             [ ! -e "$try" ] || continue 2
         done
         echo "$a: $c: no such file"

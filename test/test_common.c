@@ -605,7 +605,7 @@ enum { N_FLAGS = 12 };
 static void parse(Args *args, Flag flags[N_FLAGS], const char *line, const char *preset) {
     *args = defaults;
     Flag table[N_FLAGS] = {
-        FLAG_HEADING("numbers"),
+        FLAG_HEADING_KEPT("numbers"),
         FLAG(*args, count, -5, 100, "an int"),
         FLAG(*args, last, INT_MIN, INT_MAX, "any int"),
         FLAG(*args, seed, 0, 9e15, "an int64_t"),
@@ -748,16 +748,26 @@ static void test_flags(void) {
     CHECK(a.count == 50 && a.off && flag_given(flags, N_FLAGS, "count"), "a preset is taken");
     CHECK_DIES(EXIT_USAGE, "unknown flag --x", close(STDOUT_FILENO); parse(&a, flags, "", "--x 1"));
 
-    // A hash of the flags below one heading: it changes with any of them and with no others.
+    // What a checkpoint keeps: the flags below the headings that say so, and no others.
     parse(&a, flags, "--count 4 --name x", NULL);
-    uint64_t numbers = flags_hash(flags, N_FLAGS, "numbers"),
-             others = flags_hash(flags, N_FLAGS, "others");
+    Text numbers = {0}, now = {0}, back = {0};
+    flags_json(&numbers, flags, N_FLAGS, true);
+    CHECK(strstr(numbers.data, "\"count\": 4") && strstr(numbers.data, "\"rate\""), "kept: %s",
+          numbers.data);
+    CHECK(!strstr(numbers.data, "\"name\"") && !strstr(numbers.data, "\"off\""), "not kept");
     a.rate = nextafter(a.rate, 1);
-    CHECK(flags_hash(flags, N_FLAGS, "numbers") != numbers, "another last digit, another hash");
-    CHECK(flags_hash(flags, N_FLAGS, "others") == others, "the hash of the other heading stays");
-    a.rate = nextafter(a.rate, 0), a.off = !a.off;
-    CHECK(flags_hash(flags, N_FLAGS, "numbers") == numbers, "the hash comes back");
-    CHECK(flags_hash(flags, N_FLAGS, "others") != others, "a switch changes its hash");
+    flags_json(&now, flags, N_FLAGS, true);
+    CHECK(strcmp(now.data, numbers.data), "another last digit, another text");
+    a.rate = nextafter(a.rate, 0);
+    a.off = !a.off;
+    flags_json(&back, flags, N_FLAGS, true);
+    CHECK(!strcmp(back.data, numbers.data), "a switch of the other heading changes nothing");
+    text_free(&numbers);
+    text_free(&now);
+    text_free(&back);
+    CHECK(choice_index("b", "a|b|c") == 1 && choice_index("c", "a|b|c") == 2 &&
+              choice_index("ab", "a|abc|ab") == 2 && choice_index("d", "a|b") == -1,
+          "choices by number");
     flags_free(flags, N_FLAGS);
 
     // More words than any fixed list would hold.
@@ -795,7 +805,7 @@ static void test_config(void) {
     for (int i = 0; i < COUNT(rates); i++) {
         Text t = {0};
         a.rate = rates[i], a.other = i % 2 ? rates[i] * 1e290 : 1 - rates[i] / 7;
-        flags_json(&t, flags, N_FLAGS);
+        flags_json(&t, flags, N_FLAGS, false);
         write_file(path, t.data, t.size);
         parse(&b, more, line, NULL);
         CHECK(b.rate == a.rate && b.other == a.other, "doubles of run.json %.17g %.17g in %s",
@@ -805,7 +815,7 @@ static void test_config(void) {
               "round trip");
         CHECK(flag_given(more, N_FLAGS, "name") && !flag_given(more, N_FLAGS, "unset"), "given");
         Text again = {0};
-        flags_json(&again, more, N_FLAGS);
+        flags_json(&again, more, N_FLAGS, false);
         CHECK(!strcmp(again.data, t.data), "written again, it is the same text");
         text_free(&t), text_free(&again);
         flags_free(more, N_FLAGS);
