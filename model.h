@@ -335,34 +335,40 @@ static inline float dot(const float *x, const float *y, int n) {
 // a model's.
 static bool use_bf16;
 
-// out (M, N; rows ld apart) = scale A B, or += it if `add`, by OpenBLAS in float or by bf16.h. A is
-// (M, K) and B (K, N), each with rows lda or ldb apart; a transposed one lies there as (K, M)
-// or (N, K).
+// out (M, N; rows ld apart) = start + scale A B, by OpenBLAS in float or by bf16.h. A is (M, K) and B
+// (K, N), each with rows lda or ldb apart; a transposed one lies there as (K, M) or (N, K). start
+// (M, N; rows start_ld apart) is NULL for 0, or out itself, or with start_ld 0 one row for all.
 static void product(float *out, int ld, const float *a, int lda, bool a_transposed, const float *b,
-                    int ldb, bool b_transposed, int M, int N, int K, float scale, bool add) {
-    if (use_bf16)
-        bf16_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, scale, add);
-    else
-        cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
-                    b_transposed ? CblasTrans : CblasNoTrans, M, N, K, scale, a, lda, b, ldb,
-                    add ? 1.0f : 0.0f, out, ld);
+                    int ldb, bool b_transposed, int M, int N, int K, float scale,
+                    const float *start, int start_ld) {
+    if (use_bf16) {
+        bf16_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, scale, start,
+                     start_ld);
+        return;
+    }
+    lay_down(out, ld, start, start_ld, M, N);
+    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+                b_transposed ? CblasTrans : CblasNoTrans, M, N, K, scale, a, lda, b, ldb,
+                start ? 1.0f : 0.0f, out, ld);
 }
 
 // out (N, OC) = residual (N, OC) + bias (OC) + inp (N, C) W (C, OC). residual and bias may be NULL.
-// The sum is laid down first and the product added to it, which costs no more than its own clearing
-// of the output. residual may be out itself.
+// The product starts from them: from one as it is, from their sum once that is laid down in out.
+// residual may be out itself.
 static void matmul_forward(float *out, const float *inp, const float *weight, const float *bias,
                            const float *residual, int N, int C, int OC) {
+    const float *start = residual ? residual : bias;
+    int start_ld = residual ? OC : 0;
+    if (residual && bias) {
 #pragma omp parallel for
-    for (int t = 0; t < N; t++) {
-        float *o = out + (size_t)t * OC;
-        const float *r = residual ? residual + (size_t)t * OC : NULL;
-        if (r && bias)
+        for (int t = 0; t < N; t++) {
+            float *o = out + (size_t)t * OC;
+            const float *r = residual + (size_t)t * OC;
             for (int i = 0; i < OC; i++) o[i] = r[i] + bias[i];
-        else if (bias) memcpy(o, bias, (size_t)OC * sizeof(float));
-        else if (r && r != o) memcpy(o, r, (size_t)OC * sizeof(float));
+        }
+        start = out;
     }
-    product(out, OC, inp, C, false, weight, OC, false, N, OC, C, 1.0f, bias || residual);
+    product(out, OC, inp, C, false, weight, OC, false, N, OC, C, 1.0f, start, start_ld);
 }
 
 // dinp (N, C) = dout (N, OC) W^T;   dW (C, OC) += inp^T dout;   dbias (OC) += column sums of dout.
@@ -370,9 +376,9 @@ static void matmul_forward(float *out, const float *inp, const float *weight, co
 // between the two, when dinp is what it is recomputed with).
 static void matmul_backward(float *dinp, float *dweight, float *dbias, const float *dout,
                             const float *inp, const float *weight, int N, int C, int OC) {
-    if (dinp) product(dinp, C, dout, OC, false, weight, OC, true, N, C, OC, 1.0f, false);
+    if (dinp) product(dinp, C, dout, OC, false, weight, OC, true, N, C, OC, 1.0f, NULL, 0);
     if (!dweight) return;
-    product(dweight, OC, inp, C, true, dout, OC, false, C, OC, N, 1.0f, true);
+    product(dweight, OC, inp, C, true, dout, OC, false, C, OC, N, 1.0f, dweight, OC);
     // Threads split the columns, so the order of the sum does not depend on their number.
     const int block = 64;
 #pragma omp parallel for
@@ -389,14 +395,14 @@ static void matmul_backward(float *dinp, float *dweight, float *dbias, const flo
 // (C, V), where the scale is 1 / temperature.
 static void matmul_tied_forward(float *logits, const float *h, const float *wte, float scale, int N,
                                 int C, int V, int VP) {
-    product(logits, VP, h, C, false, wte, C, true, N, V, C, scale, false);
+    product(logits, VP, h, C, false, wte, C, true, N, V, C, scale, NULL, 0);
 }
 
 // dh (N, C) = scale dlogits wte;   dwte (V, C) += scale dlogits^T h.
 static void matmul_tied_backward(float *dh, float *dwte, const float *dlogits, const float *h,
                                  const float *wte, float scale, int N, int C, int V, int VP) {
-    product(dh, C, dlogits, VP, false, wte, C, false, N, C, V, scale, false);
-    product(dwte, C, dlogits, VP, true, h, C, false, V, C, N, scale, true);
+    product(dh, C, dlogits, VP, false, wte, C, false, N, C, V, scale, NULL, 0);
+    product(dwte, C, dlogits, VP, true, h, C, false, V, C, N, scale, dwte, C);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -1163,7 +1169,7 @@ static void products_begin(bool bf16) {
     printf("OpenBLAS kernel %s, %d threads%s\n", core, omp_get_max_threads(),
            bf16 ? ", products in bfloat16" : "");
     use_bf16 = bf16;
-    if (bf16 && !bf16_in_hardware)
+    if (bf16 && !bf16_in_hardware())
         warn("--bf16: this program was built for a CPU without AVX512-BF16; float is faster");
     if (openblas_get_parallel() != 2)
         warn("this OpenBLAS is not the OpenMP build (Debian: libopenblas-openmp-dev); its threads "
