@@ -550,9 +550,9 @@ static RightFactor right_factor(Tiles *t, const float *x, int ld, bool transpose
 
 // c (n, m; rows ldc apart) = alpha a (n, k) B (k, m), or += it if `add`; of B the first k rows and m
 // columns. a is at a[i lda + j] or, if a_transposed, at a[j lda + i].
-static void tile_product(const Tiles *t, float *c, int ldc, const float *a, int lda,
-                         bool a_transposed, const RightFactor *b, int n, int m, int k, float alpha,
-                         bool add) {
+static void tile_multiply(const Tiles *t, float *c, int ldc, const float *a, int lda,
+                          bool a_transposed, const RightFactor *b, int n, int m, int k, float alpha,
+                          bool add) {
     if (t->amx) {
         panels_pack_group(t->room, a, lda, !a_transposed, LEFT_FACTOR, n, k);
         amx_multiply(c, ldc, add ? c : NULL, ldc, t->room, b->panels, b->panel_words, n, m, k,
@@ -586,9 +586,9 @@ static void attention_forward(float *out, float *lse, const float *qkv, float *s
             const float *qt = q + (size_t)q0 * st;
             float *o = out + (a.token + q0) * C + h * HS;
             if (before)
-                tile_product(&tiles, S, ld, qt, st, false, &parent_K_T, n, before, HS, scale,
-                             false);
-            tile_product(&tiles, S + before, ld, qt, st, false, &K_T, n, keys, HS, scale, false);
+                tile_multiply(&tiles, S, ld, qt, st, false, &parent_K_T, n, before, HS, scale,
+                              false);
+            tile_multiply(&tiles, S + before, ld, qt, st, false, &K_T, n, keys, HS, scale, false);
             for (int i = 0; i < n; i++) {
                 float *s = S + (size_t)i * ld, sum = 0;
                 const int seen = before + q0 + i + 1;
@@ -599,8 +599,9 @@ static void attention_forward(float *out, float *lse, const float *qkv, float *s
                 for (int j = seen; j < before + keys; j++) s[j] = 0.0f; // the future
                 lse[(a.token + q0 + i) * NH + h] = max + logf(sum);
             }
-            tile_product(&tiles, o, C, S + before, ld, false, &V, n, HS, keys, 1, false);
-            if (before) tile_product(&tiles, o, C, S, ld, false, &parent_V, n, HS, before, 1, true);
+            tile_multiply(&tiles, o, C, S + before, ld, false, &V, n, HS, keys, 1, false);
+            if (before)
+                tile_multiply(&tiles, o, C, S, ld, false, &parent_V, n, HS, before, 1, true);
         }
         tiles_end(&tiles);
     }
@@ -647,12 +648,12 @@ static void attention_backward(float *dqkv, const float *dout, const float *qkv,
                 float *dP = P + (size_t)tiles.queries * ld;
                 const RightFactor Q = right_factor(&t, qt, st, false, n, HS);
                 const RightFactor D = right_factor(&t, d, C, false, n, HS);
-                tile_product(&t, P + before, ld, qt, st, false, &K_T, n, keys, HS, scale, false);
-                tile_product(&t, dP + before, ld, d, C, false, &V_T, n, keys, HS, 1, false);
+                tile_multiply(&t, P + before, ld, qt, st, false, &K_T, n, keys, HS, scale, false);
+                tile_multiply(&t, dP + before, ld, d, C, false, &V_T, n, keys, HS, 1, false);
                 if (before) {
-                    tile_product(&t, P, ld, qt, st, false, &parent_K_T, n, before, HS, scale,
-                                 false);
-                    tile_product(&t, dP, ld, d, C, false, &parent_V_T, n, before, HS, 1, false);
+                    tile_multiply(&t, P, ld, qt, st, false, &parent_K_T, n, before, HS, scale,
+                                  false);
+                    tile_multiply(&t, dP, ld, d, C, false, &parent_V_T, n, before, HS, 1, false);
                 }
                 for (int i = 0; i < n; i++) {
                     float *p = P + (size_t)i * ld, *dp = dP + (size_t)i * ld;
@@ -665,13 +666,13 @@ static void attention_backward(float *dqkv, const float *dout, const float *qkv,
                     }
                     for (int j = seen; j < before + keys; j++) p[j] = dp[j] = 0.0f;
                 }
-                tile_product(&t, dv, st, P + before, ld, true, &D, keys, HS, n, 1, add);
-                tile_product(&t, dqt, st, dP + before, ld, false, &K, n, HS, keys, 1, false);
-                tile_product(&t, dk, st, dP + before, ld, true, &Q, keys, HS, n, 1, add);
+                tile_multiply(&t, dv, st, P + before, ld, true, &D, keys, HS, n, 1, add);
+                tile_multiply(&t, dqt, st, dP + before, ld, false, &K, n, HS, keys, 1, false);
+                tile_multiply(&t, dk, st, dP + before, ld, true, &Q, keys, HS, n, 1, add);
                 if (!before) continue;
-                tile_product(&t, dpv, st, P, ld, true, &D, before, HS, n, 1, true);
-                tile_product(&t, dqt, st, dP, ld, false, &parent_K, n, HS, before, 1, true);
-                tile_product(&t, dpk, st, dP, ld, true, &Q, before, HS, n, 1, true);
+                tile_multiply(&t, dpv, st, P, ld, true, &D, before, HS, n, 1, true);
+                tile_multiply(&t, dqt, st, dP, ld, false, &parent_K, n, HS, before, 1, true);
+                tile_multiply(&t, dpk, st, dP, ld, true, &Q, before, HS, n, 1, true);
             }
             tiles_end(&tiles);
         } while (++r < row_end && b->parent[r] == root);
