@@ -22,7 +22,7 @@ LIBS = -lopenblas -lcjson -lm
 SEED = 1
 PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate report
 TOOLS = reviews gold prefs ppo_frontier
-TESTS = losses exact common machine bf16 tokenizer dataset model checkpoint sample reviews stats kl reward distance ppo
+TESTS = losses exact common machine bf16 amx tokenizer dataset model checkpoint sample reviews stats kl reward distance ppo
 SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_report.sh
 HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
 
@@ -46,6 +46,7 @@ build/$(1)/%: data/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(
 build/$(1)/%: test/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/repro/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+build/$(1)/test_amx: test/test_bf16.c
 $(1): $$(BUILT:%=build/$(1)/%)
 endef
 $(foreach b,plain asan clang avx2,$(eval $(call builds,$(b))))
