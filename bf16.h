@@ -19,7 +19,7 @@
 #include <omp.h>
 static const bool bf16_in_hardware = true;
 #else
-#include <cblas.h>
+#include "blas.h"
 static const bool bf16_in_hardware = false;
 #endif
 
