@@ -1,8 +1,7 @@
 // bench.c: how fast a training step is, against what this machine can do at most and against other
 // programs. `make bench` and dev/bench.sh run it; docs/speed.md says how it measures and why.
 //
-// cc -O3 -march=native -fno-math-errno -fopenmp -DPROFILE dev/bench.c -o bench -lopenblas -lcjson
-// -lm
+// cc -O3 -march=native -fno-math-errno -fopenmp dev/bench.c -o bench -lopenblas -lcjson -lm
 //
 //     ./bench gemm                      products at the shapes of GPT-2 small, a Markdown table
 //     ./bench train B T [tiny] [bf16]   training steps of B rows of T tokens
@@ -18,6 +17,9 @@
 // limits are measured between the steps, and the best figure counts (limits.h); both are of float,
 // so that bfloat16, which some CPUs multiply faster, can be beyond 100 %. Weights and tokens are
 // random; the time of a step depends on neither.
+#ifndef PROFILE
+#define PROFILE // model.h times its parts
+#endif
 #include "../common.h"
 #include "../tokenizer.h"
 #include "../model.h"
@@ -537,7 +539,10 @@ int main(int argc, char **argv) {
     } else if (argc == 4 && !strcmp(what, "tokenize")) bench_tokenize(argv[2], argv[3]);
     else if (argc == 2 && !strcmp(what, "machine")) {
         products_begin(false);
-        printf("%s\ncompiler %s\n", openblas_get_config(), __VERSION__);
+#ifndef ALIGN_ACCELERATE
+        printf("%s\n", openblas_get_config());
+#endif
+        printf("compiler %s\n", __VERSION__);
     } else die(EXIT_USAGE, "%s", usage);
     return 0;
 }

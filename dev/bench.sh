@@ -8,7 +8,7 @@
 #     --data SHARED     also tokenising, see dev/README.md
 #     --old REVISION    an older align.c steps in turn with this one. It gets this dev/bench.c
 #     --shape "B T"     only training steps, of this shape; may stand several times
-#     --quick           only the default run's model, three rounds: a try
+#     --quick           a model of 0.8M and three rounds of it: a try, that may share the machine
 #
 # Contestants step in turn (`bench duel`); docs/speed.md says why. Where the memory does not hold all
 # at a time, PyTorch's float32 and its bfloat16 meet ours one after the other.
@@ -38,6 +38,11 @@ bench=$BIN/bench
 # What tunes libraries goes; `bench duel` takes it from all contestants alike.
 tuned='OPENBLAS_|GOTO_|MKL_|DNNL_|ONEDNN_|KMP_|GOMP_|MALLOC_'
 unset $(env | sed -nE "s/^(($tuned)[A-Za-z0-9_]*)=.*/\1/p") GLIBC_TUNABLES OMP_WAIT_POLICY
+passive=
+if [ -n "$quick" ]; then
+    passive='env OMP_WAIT_POLICY=passive '
+    export OMP_WAIT_POLICY=passive
+fi
 
 say() { echo "$(date +%H:%M:%S) $*" >&2; }
 
@@ -114,8 +119,8 @@ duel() {
         shift
     fi
     # $shape is two or three words
-    "$bench" duel $shape "$rounds" "$seconds" "float32=$bench serve $shape" \
-        "bf16=$bench serve $shape bf16" ${older:+"$older $shape"} "$@"
+    "$bench" duel $shape "$rounds" "$seconds" "float32=$passive$bench serve $shape" \
+        "bf16=$passive$bench serve $shape bf16" ${older:+"$older $shape"} "$@"
 }
 
 if [ -n "$quick" ]; then
