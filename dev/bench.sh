@@ -14,7 +14,7 @@
 # at a time, PyTorch's float32 and its bfloat16 meet ours one after the other.
 set -eu
 BIN=${BIN:-build/plain}
-python='' data='' old='' shapes='' quick=''
+python='' data='' old='' shapes='' quick=0
 while [ $# -gt 0 ]; do
     case $1 in
     --data) data=$2 && shift ;;
@@ -39,7 +39,7 @@ bench=$BIN/bench
 tuned='OPENBLAS_|GOTO_|MKL_|DNNL_|ONEDNN_|KMP_|GOMP_|MALLOC_'
 unset $(env | sed -nE "s/^(($tuned)[A-Za-z0-9_]*)=.*/\1/p") GLIBC_TUNABLES OMP_WAIT_POLICY
 passive=
-if [ -n "$quick" ]; then
+if [ $quick -eq 1 ]; then
     passive='env OMP_WAIT_POLICY=passive '
     export OMP_WAIT_POLICY=passive
 fi
@@ -87,14 +87,17 @@ fi
 # best_torch B T FLAGS...: the command of PyTorch's best setting; what was tried goes to stderr
 best_torch() {
     say "PyTorch's settings for $*"
-    "$python" dev/bench_torch.py search "$@" | tee /dev/stderr | sed -n 's/^best //p'
+    found=$("$python" dev/bench_torch.py search "$@") || exit 1
+    echo "$found" >&2
+    echo "$found" | sed -n 's/^best //p'
 }
 
 # step ROUNDS SECONDS GB B T [tiny]: a duel; GB is the memory that all contestants take together
 step() {
     rounds=$1 seconds=$2 room=$3 flags=
     shift 3
-    [ "${3-}" != tiny ] || flags='--size tiny'
+    [ "${3-}" != tiny ] || flags="--size tiny --steps $((quick ? 2 : 20))"
+    [ "$2" -lt 1024 ] || flags='--steps 1' # of some ten seconds each
     say "step: $*"
     float=${python:+$(best_torch "$1" "$2" $flags)}
     half=${python:+$(best_torch "$1" "$2" $flags --bf16)}
@@ -123,7 +126,7 @@ duel() {
         "bf16=$passive$bench serve $shape bf16" ${older:+"$older $shape"} "$@"
 }
 
-if [ -n "$quick" ]; then
+if [ $quick -eq 1 ]; then
     step 3 1 1 8 16 tiny
     exit
 fi
