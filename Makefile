@@ -21,9 +21,9 @@ SANITIZE = -O1 -g1 -march=native -fno-math-errno -fopenmp -fsanitize=address,und
 LIBS = -lopenblas -lcjson -lm
 SEED = 1
 PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate report
-TOOLS = reviews gold prefs ppo_frontier
+TOOLS = reviews gold prefs ppo_frontier bench
 TESTS = losses exact common machine bf16 amx tokenizer dataset model checkpoint sample reviews stats kl reward distance ppo
-SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_report.sh
+SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_report.sh test/test_bench.sh
 HEADERS = $(wildcard *.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
@@ -59,9 +59,6 @@ test-long: plain $(if $(filter x86_64,$(shell uname -m)),build/avx2/gold $(TESTS
 
 bench: build/plain/bench build/plain/bench_decode
 	sh dev/bench.sh
-
-build/plain/bench: dev/bench.c $(HEADERS)
-	@mkdir -p $(@D) && $(plain) -DPROFILE $< -o $@ $(LIBS)
 
 demo: $(PROGRAMS) build/plain/prefs build/plain/reward_frontier
 	@sh dev/demo.sh --seed $(SEED)
