@@ -3,6 +3,7 @@
 #
 #   make            the programs, in this folder
 #   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
+#   make aarch64    programs and unit tests for 64-bit Arm, run by qemu (test/test_aarch64.sh)
 #   make demo       the whole pipeline and a report: out/demo (four minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
 #   make sft_model  data/sft again, the model that ships (about a minute)
@@ -48,6 +49,9 @@ $(foreach b,plain asan clang,$(eval $(call builds,$(b))))
 test: plain asan $(if $(shell command -v clang),clang)
 	@sh test/run.sh "$(TESTS)" "$(SCRIPTS)"
 
+aarch64: build/plain/train_sft build/plain/generate
+	@BIN=build/plain sh test/test_aarch64.sh
+
 bench: build/plain/bench build/plain/bench_decode
 	sh dev/bench.sh
 
@@ -72,4 +76,4 @@ prefs: build/plain/prefs
 clean:
 	rm -rf build $(PROGRAMS)
 
-.PHONY: all plain asan clang test demo bench sft_model rm_model data prefs clean
+.PHONY: all plain asan clang test aarch64 demo bench sft_model rm_model data prefs clean
