@@ -52,10 +52,12 @@ done
 # ---- training, then text -------------------------------------------------------------------------
 # The default run's model and data; eight updates of eight rows instead of 2,400 of 32.
 
-train() { # train DIR RUNNER
-    logged $2 train_sft --model_config data/config_tiny.json --tokenizer data --samples 0 \
+train() { # train DIR RUNNER [FLAG...]
+    to=$1 runner=$2
+    shift 2
+    logged $runner train_sft --model_config data/config_tiny.json --tokenizer data --samples 0 \
         --dataset data/reviews_train.jsonl --per_device_train_batch_size 8 --learning_rate 0.007 \
-        --max_steps 8 --logging_steps 1 --save_steps 4 --output_dir "$1" $3 $4
+        --max_steps 8 --logging_steps 1 --save_steps 4 --output_dir "$to" "$@"
 }
 here() {
     name=$1
