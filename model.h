@@ -5,7 +5,7 @@
 //   the model            gpt2_forward and gpt2_backward
 //   heads                log-probabilities of tokens; one scalar per token
 //   AdamW                clipping, the update, learning-rate schedules
-//   the machine          which OpenBLAS this is
+//   the machine          how products are made here
 //
 // Conventions. N tokens of R rows lie back to back without padding (Batch in common.h), so
 // everything but attention sees a matrix of N rows. C channels, L layers, NH heads of HS = C / NH
@@ -21,6 +21,7 @@
 #define MODEL_H
 
 #include "common.h"
+#include "machine.h"
 #include "bf16.h"
 #include "blas.h"
 #include <omp.h>
@@ -600,9 +601,12 @@ static void attention_backward(float *dqkv, const float *dout, const float *qkv,
 // ------------------------------------------------------------------------------------------------
 // GELU, tanh form ("gelu_new"): x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)
 
+// A unit that is all but closed (x below -7.8) is closed: its sigmoid would come down to 6e-39, a
+// subnormal number (machine.h), and so would what the next products make of it.
 static inline float gelu_sigmoid(float x) {
     const float a = 0.797884561f; // sqrt(2 / pi)
-    return 1.0f / (1.0f + exp_poly(-2.0f * a * (x + 0.044715f * x * x * x)));
+    const float s = 1.0f / (1.0f + exp_poly(-2.0f * a * (x + 0.044715f * x * x * x)));
+    return s * (float)(s > 1e-20f);
 }
 
 // out, inp (n)
@@ -1070,14 +1074,12 @@ static double grad_norm(const GPT2 *model) {
 #pragma omp parallel for
     for (size_t b = 0; b < blocks; b++) {
         size_t end = (b + 1) * block < model->n_floats ? (b + 1) * block : model->n_floats;
-        float part[16];
-        double sum = 0;
+        double lane[16] = {0}; // sums that do not wait for each other
         for (size_t i = b * block; i < end; i += 16) { // n_floats is a multiple of 16
             const float *g = model->grads + i;
-            for (int k = 0; k < 16; k++) part[k] = g[k] * g[k];
-            for (int k = 0; k < 16; k++) sum += part[k];
+            for (int k = 0; k < 16; k++) lane[k] += (double)g[k] * g[k];
         }
-        sums[b] = sum;
+        for (int k = 0; k < 16; k++) sums[b] += lane[k];
     }
     for (size_t b = 0; b < blocks; b++) total += sums[b];
     free(sums);
@@ -1152,27 +1154,25 @@ static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches
 // ------------------------------------------------------------------------------------------------
 // The machine
 
-// Choose how products are made, in bfloat16 or in float, and say which OpenBLAS kernels run on how
-// many threads. Warn about what makes everything slow: bfloat16 on a CPU that cannot multiply it, a
-// kernel older than the CPU, and an OpenBLAS with threads of its own.
-static void products_begin(bool bf16) {
-    const char *core = blas_kernel();
+// Choose how products are made, before the first one: by the OpenBLAS kernels that fit the CPU, in
+// bfloat16 or in float, without subnormals. Say on `out` which kernels run on how many threads. Warn
+// about what makes everything slow: bfloat16 on a CPU that cannot multiply it, a kernel older than
+// the CPU, and an OpenBLAS with threads of its own.
+static void products_begin_on(FILE *out, bool bf16) {
     omp_set_dynamic(0);
+    flush_subnormals();
+    kernel_choose();
     blas_set_threads(omp_get_max_threads());
-    printf("%s %s, %d threads%s\n", blas_name, core, omp_get_max_threads(),
-           bf16 ? ", products in bfloat16" : "");
+    fprintf(out, "%s %s, %d threads%s\n", blas_name, blas_kernel(), omp_get_max_threads(),
+            bf16 ? ", products in bfloat16" : "");
     use_bf16 = bf16;
     if (bf16 && !bf16_in_hardware)
         warn("--bf16: this program was built for a CPU without AVX512-BF16; float is faster");
     if (!blas_is_openmp())
         warn("this OpenBLAS is not the OpenMP build (Debian: libopenblas-openmp-dev); its threads "
              "and ours get in each other's way");
-#ifdef __x86_64__
-    bool avx2_kernel = !strcmp(core, "Haswell") || !strcmp(core, "Zen");
-    if (avx2_kernel && __builtin_cpu_supports("avx512f"))
-        warn("the CPU has AVX-512 but OpenBLAS runs its %s kernel%s", core,
-             getenv("OPENBLAS_CORETYPE") ? " (OPENBLAS_CORETYPE is set)" : "");
-#endif
 }
+
+static void products_begin(bool bf16) { products_begin_on(stdout, bf16); }
 
 #endif

@@ -476,9 +476,9 @@ int main(int argc, char **argv) {
             time_format(left, seconds / (double)(step - first_step) * (double)(total - step));
             log_number(&log, "step", (double)step);
             log_number(&log, "epoch", epochs);
+            log_window(&log, "", &window, args.beta);
             log_number(&log, "grad_norm", norm);
             log_number(&log, "learning_rate", lr);
-            log_window(&log, "", &window, args.beta);
             log_number(&log, "num_tokens", (double)tokens_seen);
             log_write(&log);
             progress_clear();
@@ -516,7 +516,9 @@ int main(int argc, char **argv) {
         texts_show(&model, &tokenizer, &prompts, args.samples, &sampling, "after training");
         texts_measure(&after, &model, &start, &tokenizer, &prompts, args.eval_prompts, eval_B,
                       args.gold, &sampling);
-        texts_log(&after, &log, step, (double)step / (double)steps_per_epoch);
+        texts_log(&after, &log, step,
+                  epochs_done(step, steps_per_epoch, batches_per_epoch,
+                              args.gradient_accumulation_steps));
         texts_report(&before, &after, "starting model");
         texts_free(&after);
         char spent[32];

@@ -525,6 +525,7 @@ int main(int argc, char **argv) {
                 args.output);
         if (args.output && !access(args.output, F_OK) && !args.overwrite_output)
             die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
+        products_begin_on(stderr, args.bf16); // stdout may be where the scores go
         tokenizer_load(&tokenizer, tokenizer_dir);
         model_load_reward(&model, args.model);
         tokenizer_check(&tokenizer, model.config.vocab_size, tokenizer_dir);

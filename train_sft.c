@@ -352,10 +352,10 @@ int main(int argc, char **argv) {
             log_number(&log, "epoch", epochs);
             log_number(&log, "loss", mean);
             log_number(&log, "perplexity", exp(mean));
-            log_number(&log, "grad_norm", norm);
-            log_number(&log, "learning_rate", lr);
             log_number(&log, "entropy", window.entropy / (double)window.count);
             log_number(&log, "mean_token_accuracy", (double)window.correct / (double)window.count);
+            log_number(&log, "grad_norm", norm);
+            log_number(&log, "learning_rate", lr);
             log_number(&log, "num_tokens", (double)tokens_seen);
             log_write(&log);
             progress_clear();

@@ -776,7 +776,7 @@ int main(int argc, char **argv) {
                 pairs_backward(&w, &model, n);
                 window_add(&window, &w, n, &stats, &head);
                 loss += stats.loss;
-                tokens_seen += w.batch.N;
+                for (int k = 0; k < n; k++) tokens_seen += pair_tokens(&pairs, order[at + i + k]);
             }
 
             // update

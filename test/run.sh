@@ -1,7 +1,9 @@
 #!/bin/sh
-# Run the test programs (names in $1) and the scripts ($2) of each build that is there: build/plain,
-# build/asan, build/clang, two at a time. Each prints `name: N passed, N failed, N skipped` last; the
-# sum is printed last here. Exit code 1 if anything failed, or ended without such a line.
+# Run tests, two at a time: sh test/run.sh BUILD:TEST... A build is a folder of build/ (plain, asan,
+# ..); a test is the name of a test program in it, or a script, which gets the build as BIN. Each
+# prints `name: N passed, N failed, N skipped` last; the sum is printed last here. Exit code 1 if
+# anything failed, or ended without such a line. A build that is not there counts as skipped once.
+# TEST_MINUTES in the environment: what has not begun by then is skipped.
 
 # --one LOGS BUILD TEST: run one and show what it said; LOGS/BUILD-NAME.line gets its last line
 if [ "$1" = --one ]; then
@@ -12,18 +14,23 @@ if [ "$1" = --one ]; then
     *) set -- "$BIN/test_$4" ;;
     esac
     begin=$(date +%s)
-    timeout 900 "$@" >"$log" 2>&1
-    code=$?
-    line=$(grep -E '^[a-z0-9_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
-    grep '^skipped: ' "$log" >"$log.shown"
-    if [ $code -ne 0 ] || [ -z "$line" ]; then
-        tail -n 40 "$log" >>"$log.shown"
-        case $line in
-        '' | *' 0 failed'*)
-            echo "$name: ended with exit code $code: ${line:-no result}" >>"$log.shown"
-            line="$name: 0 passed, 1 failed, 0 skipped"
-            ;;
-        esac
+    if [ "$begin" -ge "$TEST_END" ]; then
+        line="$name: 0 passed, 0 failed, 1 skipped"
+        echo "skipped: no time left for $name" >"$log.shown"
+    else
+        timeout 1800 "$@" >"$log" 2>&1
+        code=$?
+        line=$(grep -E '^[a-z0-9_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
+        grep '^skipped: ' "$log" >"$log.shown"
+        if [ $code -ne 0 ] || [ -z "$line" ]; then
+            tail -n 40 "$log" >>"$log.shown"
+            case $line in
+            '' | *' 0 failed'*)
+                echo "$name: ended with exit code $code: ${line:-no result}" >>"$log.shown"
+                line="$name: 0 passed, 1 failed, 0 skipped"
+                ;;
+            esac
+        fi
     fi
     printf '%-8s%s (%d s)\n' "$BUILD" "$line" $(($(date +%s) - begin)) >>"$log.shown"
     echo "$line" >"$log.line"
@@ -36,10 +43,12 @@ trap 'rm -rf "$logs"' EXIT
 trap 'exit 1' HUP INT TERM
 # OpenBLAS and the program both stop spinning soon: the tests' many short runs share two cores.
 export OMP_WAIT_POLICY=passive
-for build in plain asan clang; do
+export TEST_END=$(($(date +%s) + 60 * ${TEST_MINUTES:-1000000}))
+for job in "$@"; do
+    build=${job%%:*}
     if [ -d "build/$build" ]; then
-        for t in $1 $2; do echo "$build $t"; done >>"$logs/jobs"
-    else
+        echo "$build ${job#*:}" >>"$logs/jobs"
+    elif [ ! -e "$logs/$build.line" ]; then
         echo "skipped: no $build build here"
         echo "$build: 0 passed, 0 failed, 1 skipped" >"$logs/$build.line"
         echo >>"$logs/missing"
