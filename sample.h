@@ -1,18 +1,21 @@
 // sample.h: text from a model. From top to bottom:
 //
-//   products   matrix products for few rows, where OpenBLAS is at its worst
+//   products   matrix products for few rows, where OpenBLAS is at its worst; in bfloat16
 //   choosing   temperature, top-k, top-p: the next token from a row of logits
 //   attention  one token against the keys and values of all tokens before it
 //   passes     some tokens of some rows through all layers
 //   sampler    many rows at once, each until its end
 //
 // Every token's keys and values are kept (the KV cache), so a row's next token costs one pass of
-// one token. The weights are used where they lie: nothing is packed or copied, and a training
-// program may change them between any two calls. Prompts and single tokens take the same way
-// through the code; a prompt just brings many tokens at once.
+// one token. In float the weights are used where they are: nothing is packed or copied. With --bf16
+// the sampler multiplies with a copy of its own, rounded to bfloat16 and packed (half the bytes to
+// read a token), which it makes anew when the weights have changed. So a training program may
+// change them between any two calls. The cache stays float. Prompts and single tokens take the
+// same way through the code; a prompt just brings many tokens at once.
 //
 // Which numbers a row sees does not depend on the number of threads, and on its neighbours only in
-// the last bits (one row is summed in another order than many).
+// the last bits (the number of rows decides how a product is made, and so in which order it is
+// summed).
 //
 // R rows, M tokens of one pass, T tokens of a row so far; C, L, NH, HS, I, V as in model.h.
 #ifndef SAMPLE_H
@@ -42,6 +45,7 @@ enum { LANES = 4, TILE_ROWS = 4 };
 enum { TILE_COLS = 3 * LANES, K_BLOCK = 512, FETCH_AHEAD = 64, K_PARTS = 16, CACHE_LINE = 64 };
 typedef float Vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef float Vec8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float FloatWord __attribute__((may_alias));
 
 // out (rows, vecs * LANES) += x (rows, K) W (K, ..). `next` is where this thread reads after K rows
 // of W. rows and vecs are constants after inlining, so that all sums live in registers.
@@ -246,6 +250,210 @@ NEVER_INLINE void skinny_head(float *logits, int ld, const float *h, int ld_h, c
             for (int m = 0; m < n; m++)
                 out[(size_t)m * ld + v] = dot(wte + (size_t)v * C, x + (size_t)m * ld_h, C);
     }
+}
+
+// ------------------------------------------------------------------------------------------------
+// The same products in bfloat16: out (M, N) = x (M, K) W (K, N) with both factors rounded, as in
+// training (bf16.h). W is packed into panels of 32 columns (panels.h), which every thread reads
+// from front to back, half the bytes of float. What multiplies them:
+//
+//   AMX           8 rows and more, where the CPU has it
+//   AVX512-BF16   an instruction that multiplies and adds pairs
+//   float         elsewhere: a pair's two numbers become floats in registers, even << 16 and
+//                 odd & 0xFFFF0000, and are multiplied as floats
+//
+// The rows come in the order in which the panels are multiplied with them:
+//
+//   ROWS_PANELS   panels (M / 32, K / 32, 2, 16, 16) of pairs, for AMX
+//   ROWS_PAIRS    (K / 2, M) pairs: those that meet one pair of a column lie side by side
+//   ROWS_FLOATS   (K, M) rounded floats
+//
+// K is padded to a multiple of 32 with zeros.
+
+typedef enum { ROWS_PANELS, ROWS_PAIRS, ROWS_FLOATS } RowsForm;
+
+// A tile of sums is PANEL_ROWS rows by the columns of one panel. One row takes two panels at a
+// time: a single one would wait for its own additions.
+#if defined(__AVX512F__)
+enum { PANEL_ROWS = 12 };
+#elif defined(__AVX__) || defined(__aarch64__)
+enum { PANEL_ROWS = 3 };
+#else
+enum { PANEL_ROWS = 1 };
+#endif
+enum { PANEL_VECS = PANEL_LINES / LANES, PANEL_AHEAD = 4 * STEP_WORDS, AMX_ROWS = 8 };
+typedef uint32_t Words __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+static RowsForm rows_form(int M) {
+    if (bf16_road == BF16_AMX && M >= AMX_ROWS) return ROWS_PANELS;
+    return AVX512_COMPILED && bf16_road != BF16_ROUNDED ? ROWS_PAIRS : ROWS_FLOATS;
+}
+
+// Words that round_rows writes at most.
+static size_t rounded_words(int M, int K) {
+    return (size_t)round_up(M, PANEL_LINES) * (size_t)round_up(K, STEP_K);
+}
+
+// to <- x (M, K; rows ld apart), rounded, in the form for M rows. Called by all threads together.
+NEVER_INLINE void round_rows(uint32_t *to, const float *x, int ld, int M, int K) {
+    const RowsForm form = rows_form(M);
+#pragma omp for schedule(static)
+    for (int s = 0; s < panel_steps(K); s++) {
+        const int k_n = K - s * STEP_K < STEP_K ? K - s * STEP_K : STEP_K;
+        for (int m = 0; m < M; m++) {
+            float line[STEP_K] = {0};
+            Pair16 pairs;
+            memcpy(line, x + (size_t)m * ld + s * STEP_K, (size_t)k_n * sizeof(float));
+            bf16_pairs(&pairs, line);
+            if (form == ROWS_PANELS) {
+                memcpy(to + (size_t)(m / PANEL_LINES) * panel_words(K) + (size_t)s * STEP_WORDS +
+                           m % PANEL_LINES * 16,
+                       &pairs, sizeof pairs);
+                continue;
+            }
+            uint32_t word[16];
+            memcpy(word, &pairs, sizeof word);
+            if (form == ROWS_PAIRS)
+                for (int p = 0; p < 16; p++) to[(size_t)(16 * s + p) * M + m] = word[p];
+            else
+                for (int p = 0; p < 16; p++) {
+                    uint32_t *even = to + (size_t)(STEP_K * s + 2 * p) * M + m;
+                    even[0] = word[p] << 16;
+                    even[M] = word[p] & 0xFFFF0000u;
+                }
+        }
+    }
+}
+
+// sum += x times the pairs of LANES columns, x one pair.
+ALWAYS_INLINE void pairs_multiply(Vec *sum, uint32_t x, Words pairs) {
+#ifdef __AVX512BF16__
+    *sum = (Vec)_mm512_dpbf16_ps((__m512)*sum, (__m512bh)_mm512_set1_epi32((int)x),
+                                 (__m512bh)pairs);
+#else
+    (void)sum, (void)x, (void)pairs; // never called
+#endif
+}
+
+// sums (rows, panels * 32) = x times one or two panels, panel_words(K) apart. x as round_rows made
+// it, at the first of these rows of M. rows, panels and in_pairs are constants after inlining, so
+// that all sums live in registers. A row's numbers are the same in every tile.
+ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint32_t *w, int K,
+                              const int rows, const int panels, const bool in_pairs) {
+    Vec sum[PANEL_ROWS][2 * PANEL_VECS] = {{{0}}};
+    const int vecs = panels * PANEL_VECS;
+    const size_t other = panel_words(K);
+    for (int s = 0; s < panel_steps(K); s++, w += STEP_WORDS)
+        for (int p = 0; p < 16; p++) {
+            const uint32_t *pair[2] = {w + 16 * p, w + 16 * p + other};
+#pragma GCC unroll 2
+            for (int i = 0; i < panels; i++) {
+                __builtin_prefetch(pair[i] + PANEL_AHEAD, 0, 2);
+                __builtin_prefetch(pair[i] + PANEL_AHEAD + TILE_WORDS, 0, 2);
+            }
+#define PAIRS_OF(v) /* of LANES columns */                                                         \
+    *(const Words *)(pair[(v) / PANEL_VECS] + (v) % PANEL_VECS * LANES / 16 * TILE_WORDS +         \
+                     (v) * LANES % 16)
+            if (in_pairs) {
+                Words b[2 * PANEL_VECS];
+#pragma GCC unroll 16
+                for (int v = 0; v < vecs; v++) b[v] = PAIRS_OF(v);
+#pragma GCC unroll 12
+                for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 16
+                    for (int v = 0; v < vecs; v++) pairs_multiply(&sum[i][v], x[i], b[v]);
+                    KEEP_LOADS_HERE();
+                }
+                x += M;
+                continue;
+            }
+#pragma GCC unroll 2
+            for (int odd = 0; odd < 2; odd++, x += M) {
+                Vec b[2 * PANEL_VECS];
+#pragma GCC unroll 16
+                for (int v = 0; v < vecs; v++)
+                    b[v] = odd ? (Vec)(PAIRS_OF(v) & 0xFFFF0000u) : (Vec)(PAIRS_OF(v) << 16);
+#pragma GCC unroll 12
+                for (int i = 0; i < rows; i++) {
+                    const float factor = ((const FloatWord *)x)[i];
+#pragma GCC unroll 16
+                    for (int v = 0; v < vecs; v++) sum[i][v] += factor * b[v];
+                    KEEP_LOADS_HERE();
+                }
+            }
+#undef PAIRS_OF
+        }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 16
+        for (int v = 0; v < vecs; v++) *(Vec *)(sums + (i * vecs + v) * LANES) = sum[i][v];
+}
+
+// The same for any number of rows up to PANEL_ROWS, and two panels if it is the only row.
+#define DEFINE_PANEL_TILE_ANY(NAME, IN_PAIRS)                                                      \
+    NEVER_INLINE void NAME(float *sums, const uint32_t *x, int M, const uint32_t *w, int K,        \
+                           int rows, int panels) {                                                 \
+        if (panels == 2) {                                                                         \
+            panel_tile(sums, x, M, w, K, 1, 2, IN_PAIRS);                                          \
+            return;                                                                                \
+        }                                                                                          \
+        switch (rows) {                                                                            \
+            CASE(1, IN_PAIRS) CASE(2, IN_PAIRS) CASE(3, IN_PAIRS) CASE(4, IN_PAIRS)                \
+            CASE(5, IN_PAIRS) CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS)                \
+            CASE(9, IN_PAIRS) CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)             \
+        }                                                                                          \
+    }
+#define CASE(n, IN_PAIRS)                                                                          \
+    case n:                                                                                        \
+        if (n <= PANEL_ROWS) panel_tile(sums, x, M, w, K, n, 1, IN_PAIRS);                         \
+        break;
+DEFINE_PANEL_TILE_ANY(panel_tile_pairs, true)
+DEFINE_PANEL_TILE_ANY(panel_tile_floats, false)
+#undef CASE
+#undef DEFINE_PANEL_TILE_ANY
+
+// As skinny_linear, but x is what round_rows made of it and w are the panels of W. bias may be NULL.
+NEVER_INLINE void packed_linear(float *out, int ld_out, const uint32_t *x, const uint32_t *w,
+                                const float *bias, int M, int K, int N, LinearEnd end) {
+    const RowsForm form = rows_form(M);
+    const int all = (N + PANEL_LINES - 1) / PANEL_LINES, threads = omp_get_num_threads();
+    const int first = (int)((int64_t)all * omp_get_thread_num() / threads);
+    const int last = (int)((int64_t)all * (omp_get_thread_num() + 1) / threads);
+    // rows in equal groups: 13 as 7 and 6
+    const int most = form == ROWS_PANELS ? PANEL_LINES : PANEL_ROWS;
+    const int groups = (M + most - 1) / most;
+    if (form == ROWS_PANELS) amx_begin();
+    for (int panel = first, n_panels; panel < last; panel += n_panels) {
+        const uint32_t *b = w + (size_t)panel * panel_words(K);
+        const int n = panel * PANEL_LINES;
+        n_panels = M == 1 && panel + 1 < last ? 2 : 1;
+        const int width = n_panels * PANEL_LINES, cols = N - n < width ? N - n : width;
+        for (int g = 0; g < groups; g++) {
+            float sums[PANEL_LINES * PANEL_LINES] __attribute__((aligned(64)));
+            const int m = form == ROWS_PANELS ? g * PANEL_LINES : M * g / groups;
+            const int end_m = form != ROWS_PANELS   ? M * (g + 1) / groups
+                              : M - m < PANEL_LINES ? M
+                                                    : m + PANEL_LINES;
+            if (form == ROWS_PANELS)
+                amx_multiply(sums, PANEL_LINES, NULL, 0, x + (size_t)g * panel_words(K), b, 0,
+                             end_m - m, PANEL_LINES, K, 1.0f, g == 0);
+            else if (form == ROWS_PAIRS) panel_tile_pairs(sums, x + m, M, b, K, end_m - m, n_panels);
+            else panel_tile_floats(sums, x + m, M, b, K, end_m - m, n_panels);
+            for (int i = 0; i < end_m - m; i++) {
+                float *o = out + (size_t)(m + i) * ld_out + n, *sum = sums + i * width;
+                if (bias)
+                    for (int c = 0; c < cols; c++) sum[c] += bias[n + c];
+                if (end == ADD_TO_OUT)
+                    for (int c = 0; c < cols; c++) sum[c] += o[c];
+                if (end == THEN_GELU)
+#pragma omp simd
+                    for (int c = 0; c < cols; c++) sum[c] *= gelu_sigmoid(sum[c]);
+                memcpy(o, sum, (size_t)cols * sizeof(float));
+            }
+        }
+    }
+    if (form == ROWS_PANELS) amx_end();
+#pragma omp barrier
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -508,10 +716,60 @@ typedef struct {
     float *partial;               // (K_PARTS, the widest product)
     float *turned;                // (C, HEAD_LANES)
     float *logits;                // (M, ld_v)
+    uint32_t *rounded;            // (M, the longest row) rows for packed_linear
     float *scratch;      // (threads, max(2 ld_v + V, positions)) scores, or p and candidates
     size_t scratch_size; // of one thread
     int picked[PASS_TOKENS];
+    // With --bf16: the panels of all matrices that rows are multiplied with.
+    bool bf16;
+    uint64_t packed_stamp; // of the weights that were packed
+    size_t packed_words;
+    uint32_t *packed;
 } Sampler;
+
+// Where a matrix is in `packed`: wte first, as (C, V), then four matrices a layer.
+typedef enum { PACKED_ATTN, PACKED_ATTN_PROJ, PACKED_FC, PACKED_FC_PROJ, PACKED_LAYER } PackedMatrix;
+
+// Words of `packed` before this matrix of layer l; l = n_layer: of all.
+static size_t packed_offset(const GPT2Config *c, int l, PackedMatrix matrix) {
+    const size_t sizes[PACKED_LAYER] = {
+        panels_words(3 * c->n_embd, c->n_embd), panels_words(c->n_embd, c->n_embd),
+        panels_words(c->n_inner, c->n_embd), panels_words(c->n_embd, c->n_inner)};
+    size_t layer = 0, offset = panels_words(c->vocab_size, c->n_embd);
+    for (int i = 0; i < PACKED_LAYER; i++) {
+        layer += sizes[i];
+        if (i < (int)matrix) offset += sizes[i];
+    }
+    return offset + (size_t)l * layer;
+}
+
+// Round and pack the model's weights, if s has not packed just these. One read of the weights, so
+// about the time of one token.
+static void sampler_pack(Sampler *s, const GPT2 *model) {
+    const GPT2Config *c = &model->config;
+    const int C = c->n_embd, I_ = c->n_inner;
+    if (s->packed && s->packed_stamp == model->weights_stamp) return;
+    const size_t words = packed_offset(c, c->n_layer, PACKED_ATTN);
+    if (words != s->packed_words) {
+        free(s->packed);
+        s->packed = (uint32_t *)(void *)mem_floats(s->packed_words = words);
+    }
+    panels_pack(s->packed, model->w.wte, C, true, RIGHT_FACTOR, c->vocab_size, C);
+    for (int l = 0; l < c->n_layer; l++) {
+        const LayerWeights *h = &model->w.h[l];
+        const struct {
+            const float *w;
+            int K, N;
+        } matrices[PACKED_LAYER] = {[PACKED_ATTN] = {h->attn_w, C, 3 * C},
+                                    [PACKED_ATTN_PROJ] = {h->attn_proj_w, C, C},
+                                    [PACKED_FC] = {h->fc_w, C, I_},
+                                    [PACKED_FC_PROJ] = {h->fc_proj_w, I_, C}};
+        for (int i = 0; i < PACKED_LAYER; i++)
+            panels_pack(s->packed + packed_offset(c, l, (PackedMatrix)i), matrices[i].w,
+                        matrices[i].N, false, RIGHT_FACTOR, matrices[i].N, matrices[i].K);
+    }
+    s->packed_stamp = model->weights_stamp;
+}
 
 // Place the scratch memory for this model, if it is not there yet.
 static void sampler_reserve(Sampler *s, const GPT2 *model) {
@@ -539,6 +797,7 @@ static void sampler_reserve(Sampler *s, const GPT2 *model) {
         {&s->turned, HEAD_LANES * (size_t)s->ld_c},
         {&s->logits, PASS_TOKENS * (size_t)s->ld_v},
         {&s->scratch, (size_t)threads * s->scratch_size},
+        {(float **)(void *)&s->rounded, rounded_words(PASS_TOKENS, C > I_ ? C : I_)},
     };
     size_t total = 0;
     for (int i = 0; i < COUNT(parts); i++) total += (parts[i].size + 15) / 16 * 16;
@@ -548,7 +807,7 @@ static void sampler_reserve(Sampler *s, const GPT2 *model) {
 }
 
 static void sampler_free(Sampler *s) {
-    free(s->rows), free(s->tokens), free(s->cache), free(s->memory);
+    free(s->rows), free(s->tokens), free(s->cache), free(s->memory), free(s->packed);
     *s = (Sampler){0};
 }
 
@@ -559,6 +818,20 @@ static void norm_row(float *out, const float *x, const float *w, const float *b,
     for (int i = 0; i < C; i++) v += (x[i] - m) * (x[i] - m);
     const float rstd = 1.0f / sqrtf(v / (float)C + eps);
     for (int i = 0; i < C; i++) out[i] = (x[i] - m) * rstd * w[i] + b[i];
+}
+
+// out (M, N) = x (M, K) W + bias, as skinny_linear, in bfloat16 if the sampler works in that. Rows of
+// x and out are ld_x and ld_out floats apart. w and `matrix` are the same of layer l.
+static void sampler_linear(Sampler *s, float *out, int ld_out, const float *x, int ld_x,
+                           const float *w, PackedMatrix matrix, int l, const float *bias, int K,
+                           int N, LinearEnd end) {
+    if (!s->bf16) {
+        skinny_linear(out, ld_out, x, ld_x, w, bias, s->partial, s->M, K, N, end);
+        return;
+    }
+    round_rows(s->rounded, x, ld_x, s->M, K);
+    packed_linear(out, ld_out, s->rounded,
+                  s->packed + packed_offset(&s->model->config, l, matrix), bias, s->M, K, N, end);
 }
 
 // Run the pass's tokens through the model: keys and values go into the cache, logits are made for
@@ -587,8 +860,8 @@ static void sampler_pass(Sampler *s) {
 #pragma omp for schedule(static)
         for (int m = 0; m < M; m++)
             norm_row(s->norm + (size_t)m * ld, s->x + (size_t)m * ld, h->ln_1_w, h->ln_1_b, C, eps);
-        skinny_linear(s->qkv, s->ld_qkv, s->norm, ld, h->attn_w, h->attn_b, s->partial, M, C, 3 * C,
-                      THEN_NOTHING);
+        sampler_linear(s, s->qkv, s->ld_qkv, s->norm, ld, h->attn_w, PACKED_ATTN, l, h->attn_b, C,
+                       3 * C, THEN_NOTHING);
         // Rows may be of very different lengths: each thread takes some heads of every row.
         const int share = (NH + omp_get_num_threads() - 1) / omp_get_num_threads();
 #pragma omp for schedule(static, share)
@@ -605,15 +878,15 @@ static void sampler_pass(Sampler *s) {
                              values, t + 1, HS);
             }
         }
-        skinny_linear(s->x, ld, s->att, ld, h->attn_proj_w, h->attn_proj_b, s->partial, M, C, C,
-                      ADD_TO_OUT);
+        sampler_linear(s, s->x, ld, s->att, ld, h->attn_proj_w, PACKED_ATTN_PROJ, l, h->attn_proj_b,
+                       C, C, ADD_TO_OUT);
 #pragma omp for schedule(static)
         for (int m = 0; m < M; m++)
             norm_row(s->norm + (size_t)m * ld, s->x + (size_t)m * ld, h->ln_2_w, h->ln_2_b, C, eps);
-        skinny_linear(s->fc, s->ld_i, s->norm, ld, h->fc_w, h->fc_b, s->partial, M, C, I_,
-                      THEN_GELU);
-        skinny_linear(s->x, ld, s->fc, s->ld_i, h->fc_proj_w, h->fc_proj_b, s->partial, M, I_, C,
-                      ADD_TO_OUT);
+        sampler_linear(s, s->fc, s->ld_i, s->norm, ld, h->fc_w, PACKED_FC, l, h->fc_b, C, I_,
+                       THEN_GELU);
+        sampler_linear(s, s->x, ld, s->fc, s->ld_i, h->fc_proj_w, PACKED_FC_PROJ, l, h->fc_proj_b,
+                       I_, C, ADD_TO_OUT);
     }
 #pragma omp for schedule(static)
     for (int i = 0; i < s->n_heads; i++) {
@@ -621,7 +894,11 @@ static void sampler_pass(Sampler *s) {
         norm_row(s->norm + (size_t)i * ld, s->x + (size_t)(run->first + run->count - 1) * ld,
                  w->ln_f_w, w->ln_f_b, C, eps);
     }
-    skinny_head(s->logits, s->ld_v, s->norm, ld, w->wte, s->turned, s->n_heads, C, V);
+    if (s->bf16 && s->n_heads) {
+        round_rows(s->rounded, s->norm, ld, s->n_heads, C);
+        packed_linear(s->logits, s->ld_v, s->rounded, s->packed, NULL, s->n_heads, C, V,
+                      THEN_NOTHING);
+    } else skinny_head(s->logits, s->ld_v, s->norm, ld, w->wte, s->turned, s->n_heads, C, V);
 #pragma omp for schedule(static, 1)
     for (int i = 0; i < s->n_heads; i++) {
         SampleRow *row = s->runs[s->heads[i]].row;
@@ -653,6 +930,11 @@ static void sampler_begin(Sampler *s, const GPT2 *model, const SampleOptions *o,
     size_t n_tokens = 0, n_cache = 0;
     sampler_reserve(s, model);
     s->model = model, s->options = *o, s->R = prompts->R, s->n_heads = 0;
+    s->bf16 = use_bf16;
+    if (s->bf16) {
+        if (bf16_road == BF16_UNKNOWN) bf16_begin();
+        sampler_pack(s, model);
+    }
     if (s->R > s->max_R) {
         s->max_R = s->R;
         s->rows = mem_resize(s->rows, (size_t)s->max_R, sizeof *s->rows);
