@@ -40,27 +40,46 @@ enum { LANES = 4, TILE_ROWS = 8 };
 enum { LANES = 4, TILE_ROWS = 4 };
 #endif
 // A tile of the output is summed up in registers: TILE_ROWS x TILE_COLS, three vectors wide, 24
-// (or 12) registers. K_BLOCK rows of W, TILE_COLS wide, stay in the second-level cache while all
-// groups of TILE_ROWS rows use them. FETCH_AHEAD rows of W are on their way from memory.
-enum { TILE_COLS = 3 * LANES, K_BLOCK = 512, FETCH_AHEAD = 64, K_PARTS = 16, CACHE_LINE = 64 };
+// (or 12) registers. All tiles of a block of W, BLOCK_K x BLOCK_COLS, are made before the next block
+// is looked at, which is on its way from memory meanwhile. The width matters: a CPU fetches cache
+// lines in pairs and ahead within a page, so that pieces of a row as short as a tile (192 bytes)
+// cost a third more to read. Within the block TILE_AHEAD rows are fetched into the first-level cache.
+enum { TILE_COLS = 3 * LANES, BLOCK_COLS_OF_W = 384, BLOCK_K_OF_W = 64, TILE_AHEAD = 8 };
+enum { K_PARTS = 16, LINE_FLOATS = 16, TILE_LINES = (TILE_COLS + LINE_FLOATS - 1) / LINE_FLOATS };
 typedef float Vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef float Vec8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float FloatWord __attribute__((may_alias));
 
-// out (rows, vecs * LANES) += x (rows, K) W (K, ..). `next` is where this thread reads after K rows
+// A walk over the cache lines of a block of W: the next one to fetch, how many are left of `width`
+// in this row of the block, and the floats from its end to the next row.
+typedef struct {
+    const float *line;
+    int left, width, jump;
+} Fetch;
+
+// out (rows, vecs * LANES) += x (rows, K) W (K, ..). `lines` lines of *fetch are fetched for each row
 // of W. rows and vecs are constants after inlining, so that all sums live in registers.
 ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x, const float *w,
-                                int N, int K, const float *next, const int rows, const int vecs) {
+                                int N, int K, Fetch *fetch, int lines, const int rows,
+                                const int vecs) {
     Vec sum[TILE_ROWS][3];
+    Fetch f = *fetch;
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
         for (int j = 0; j < vecs; j++) sum[i][j] = *(Vec *)(out + (size_t)i * ld_out + j * LANES);
-    const float *ahead = K > FETCH_AHEAD ? w + (size_t)FETCH_AHEAD * N : next;
-    for (int k = 0; k < K; k++, w += N, ahead += N) {
-        if (k == K - FETCH_AHEAD) ahead = next;
-        for (int j = 0; j < vecs * LANES; j += CACHE_LINE / 4)
-            __builtin_prefetch(ahead + j, 0, 2); // into the second level: the first has few slots
+    for (int k = 0; k < K; k++, w += N) {
+        if (lines > 0) __builtin_prefetch(f.line, 0, 2); // into the second level
+        if (lines > 1) __builtin_prefetch(f.line + LINE_FLOATS, 0, 2);
+        if (lines > 2) __builtin_prefetch(f.line + 2 * LINE_FLOATS, 0, 2);
+        f.line += lines * LINE_FLOATS;
+        f.left -= lines;
+        if (f.left <= 0) {
+            f.line += f.jump;
+            f.left = f.width;
+        }
+        for (int j = 0; j < vecs * LANES; j += LINE_FLOATS)
+            __builtin_prefetch(w + (size_t)TILE_AHEAD * N + j, 0, 3);
         Vec row[3];
 #pragma GCC unroll 3
         for (int j = 0; j < vecs; j++) row[j] = *(const Vec *)(w + j * LANES);
@@ -76,21 +95,22 @@ ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
         for (int j = 0; j < vecs; j++) *(Vec *)(out + (size_t)i * ld_out + j * LANES) = sum[i][j];
+    *fetch = f;
 }
 
 // The same for any number of rows up to TILE_ROWS and of columns up to TILE_COLS.
 ALWAYS_INLINE void tile_product_any(float *out, int ld_out, const float *x, int ld_x,
-                                    const float *w, int N, int K, const float *next, int rows,
+                                    const float *w, int N, int K, Fetch *fetch, int lines, int rows,
                                     int cols) {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
         if (n > TILE_ROWS) break;                                                                  \
         if (cols == TILE_COLS) {                                                                   \
-            tile_product(out, ld_out, x, ld_x, w, N, K, next, n, 3);                               \
+            tile_product(out, ld_out, x, ld_x, w, N, K, fetch, lines, n, 3);                       \
             return;                                                                                \
         }                                                                                          \
         for (; j + LANES <= cols; j += LANES)                                                      \
-            tile_product(out + j, ld_out, x, ld_x, w + j, N, K, next, n, 1);                       \
+            tile_product(out + j, ld_out, x, ld_x, w + j, N, K, fetch, 0, n, 1);                   \
         break;
     int j = 0;
     switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
@@ -103,28 +123,43 @@ ALWAYS_INLINE void tile_product_any(float *out, int ld_out, const float *x, int 
         }
 }
 
+// y (N) += x (rows) W (rows, N), rows a constant after inlining. `ahead` rows further W is fetched.
+ALWAYS_INLINE void rows_add(float *y, const float *x, const float *w, int N, int ahead,
+                            const int rows) {
+    int j = 0;
+    for (; j + 32 <= N; j += 32) {
+        Vec sum[32 / LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < 32 / LANES; i++) sum[i] = ((const Vec *)(y + j))[i];
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            const float *row = w + (size_t)r * N + j;
+            __builtin_prefetch(row + (size_t)ahead * N, 0, 2);
+            __builtin_prefetch(row + (size_t)ahead * N + LINE_FLOATS, 0, 2);
+#pragma GCC unroll 8
+            for (int i = 0; i < 32 / LANES; i++) sum[i] += x[r] * ((const Vec *)row)[i];
+        }
+        memcpy(y + j, sum, sizeof sum);
+    }
+    for (; j < N; j++)
+        for (int r = 0; r < rows; r++) y[j] += x[r] * w[(size_t)r * N + j];
+}
+
 // One row: partial (K_PARTS, N) <- x W in K_PARTS pieces of K. Each piece of W is read from front
 // to back, the only order that one thread alone reads at full speed; their number is fixed, so
-// that the sum does not depend on the number of threads.
+// that the sum does not depend on the number of threads. ROWS_AT_ONCE rows of W are added to a sum
+// while it is in registers: one at a time, loading and storing sums takes longer than the memory.
 static void row_product(float *partial, const float *x, const float *w, int K, int N) {
+    enum { ROWS_AT_ONCE = 4 };
 #pragma omp for schedule(static)
     for (int part = 0; part < K_PARTS; part++) {
         float *y = partial + (size_t)part * N;
         memset(y, 0, (size_t)N * sizeof(float));
-        for (int k = K * part / K_PARTS; k < K * (part + 1) / K_PARTS; k++) {
-            const float factor = x[k], *row = w + (size_t)k * N;
-            int j = 0;
-            for (; j + 64 <= N; j += 64) { // loads before stores: y and row may be a page apart
-                Vec sum[64 / LANES];
-#pragma GCC unroll 16
-                for (int i = 0; i < 64 / LANES; i++) {
-                    const Vec *to = (const Vec *)(y + j) + i, *from = (const Vec *)(row + j) + i;
-                    sum[i] = *to + factor * *from;
-                }
-                memcpy(y + j, sum, sizeof sum);
-            }
-            for (; j < N; j++) y[j] += factor * row[j];
-        }
+        const int end = K * (part + 1) / K_PARTS;
+        int k = K * part / K_PARTS;
+        for (; k + ROWS_AT_ONCE <= end; k += ROWS_AT_ONCE)
+            rows_add(y, x + k, w + (size_t)k * N, N, ROWS_AT_ONCE, ROWS_AT_ONCE);
+        for (; k < end; k++) rows_add(y, x + k, w + (size_t)k * N, N, ROWS_AT_ONCE, 1);
     }
 }
 
@@ -148,27 +183,46 @@ NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x
         for (int j = 0; j < N; j++) out[j] *= gelu_sigmoid(out[j]);
         return;
     }
-#pragma omp for schedule(static)
-    for (int j = 0; j < N; j += TILE_COLS) {
-        int cols = N - j < TILE_COLS ? N - j : TILE_COLS;
+    // every thread has its own columns, so nobody waits; rows in equal groups: 9 as 5 and 4
+    const int strips = (N + TILE_COLS - 1) / TILE_COLS, threads = omp_get_num_threads();
+    const int begin = (int)((int64_t)strips * omp_get_thread_num() / threads) * TILE_COLS;
+    const int strip_end = (int)((int64_t)strips * (omp_get_thread_num() + 1) / threads) * TILE_COLS;
+    const int end_j = strip_end < N ? strip_end : N;
+    const int groups = (M + TILE_ROWS - 1) / TILE_ROWS;
+    for (int j0 = begin; j0 < end_j; j0 += BLOCK_COLS_OF_W) {
+        const int width = end_j - j0 < BLOCK_COLS_OF_W ? end_j - j0 : BLOCK_COLS_OF_W;
         for (int m = 0; m < M; m++) {
-            float *o = out + (size_t)m * ld_out + j;
-            for (int c = 0; c < cols; c++) o[c] = bias[j + c] + (end == ADD_TO_OUT ? o[c] : 0.0f);
+            float *o = out + (size_t)m * ld_out + j0;
+            for (int c = 0; c < width; c++)
+                o[c] = bias[j0 + c] + (end == ADD_TO_OUT ? o[c] : 0.0f);
         }
-        for (int k = 0; k < K; k += K_BLOCK) {
-            int k_end = k + K_BLOCK < K ? k + K_BLOCK : K;
-            const float *next = k_end < K ? w + (size_t)k_end * N + j : w + j + TILE_COLS;
-            for (int m = 0; m < M; m += TILE_ROWS)
-                tile_product_any(out + (size_t)m * ld_out + j, ld_out, x + (size_t)m * ld_x + k,
-                                 ld_x, w + (size_t)k * N + j, N, k_end - k, next,
-                                 M - m < TILE_ROWS ? M - m : TILE_ROWS, cols);
+        for (int k = 0; k < K; k += BLOCK_K_OF_W) {
+            const int k_n = K - k < BLOCK_K_OF_W ? K - k : BLOCK_K_OF_W;
+            // The next block: further down the same columns, then at the top of the next ones. All
+            // groups fetch a share of it, so that reading and multiplying overlap.
+            const bool last_k = k + k_n == K;
+            const float *next = last_k ? w + j0 + BLOCK_COLS_OF_W : w + (size_t)(k + k_n) * N + j0;
+            const int row_lines = (width + LINE_FLOATS - 1) / LINE_FLOATS;
+            Fetch fetch = {next, row_lines, row_lines, N - row_lines * LINE_FLOATS};
+            int to_fetch = last_k && j0 + width == end_j ? 0 : row_lines * k_n;
+            const int lines = (TILE_LINES + groups - 1) / groups;
+            for (int j = j0; j < j0 + width; j += TILE_COLS)
+                for (int g = 0; g < groups; g++) {
+                    const int m = M * g / groups, rows = M * (g + 1) / groups - m;
+                    tile_product_any(out + (size_t)m * ld_out + j, ld_out,
+                                     x + (size_t)m * ld_x + k, ld_x, w + (size_t)k * N + j, N, k_n,
+                                     &fetch, to_fetch > 0 ? lines : 0, rows,
+                                     N - j < TILE_COLS ? N - j : TILE_COLS);
+                    to_fetch -= lines * k_n;
+                }
         }
         for (int m = 0; m < M && end == THEN_GELU; m++) {
-            float *o = out + (size_t)m * ld_out + j;
+            float *o = out + (size_t)m * ld_out + j0;
 #pragma omp simd
-            for (int c = 0; c < cols; c++) o[c] *= gelu_sigmoid(o[c]);
+            for (int c = 0; c < width; c++) o[c] *= gelu_sigmoid(o[c]);
         }
     }
+#pragma omp barrier
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -618,30 +672,36 @@ static void cache_put(float *keys, float *values, const float *key, const float 
 }
 
 // out (vecs * LANES) = sum over t < T of p[t] times the first numbers of row t of values (T, HS).
-// vecs is a constant after inlining.
+// As much of `next` is fetched as is read. vecs is a constant after inlining.
 ALWAYS_INLINE void values_sum(float *out, const float *p, const float *values, int T, int HS,
-                              const int vecs) {
+                              const float *next, const int vecs) {
     Vec sum[64 / LANES] = {{0}};
-    for (int t = 0; t < T; t++)
+    for (int t = 0; t < T; t++) {
+        for (int j = 0; j < vecs * LANES; j += LINE_FLOATS)
+            __builtin_prefetch(next + (size_t)t * HS + j, 0, 2);
 #pragma GCC unroll 16
         for (int j = 0; j < vecs; j++)
             sum[j] += p[t] * *(const Vec *)(values + (size_t)t * HS + j * LANES);
+    }
 #pragma GCC unroll 16
     for (int j = 0; j < vecs; j++) *(Vec *)(out + j * LANES) = sum[j];
 }
 
 // out (HS) = softmax(q K^T / sqrt(HS)) V over positions [0, T). scores (T rounded up to KEY_BLOCK)
-// is scratch.
+// is scratch. While keys are read the values are fetched, and meanwhile those keys that come next
+// (`next`, about as many; any address will do), or the memory would rest during the softmax.
 NEVER_INLINE void cache_attend(float *out, float *scores, const float *q, const float *keys,
-                               const float *values, int T, int HS) {
+                               const float *values, const float *next, int T, int HS) {
     const float scale = 1.0f / sqrtf((float)HS);
     for (int t = 0; t < T; t += KEY_BLOCK) {
         const float *block = keys + (size_t)t * HS;
         Vec s[KEY_BLOCK / LANES] = {{0}};
-        for (int i = 0; i < HS; i++)
+        for (int i = 0; i < HS; i++) {
+            __builtin_prefetch(values + (size_t)t * HS + i * LINE_FLOATS, 0, 2);
 #pragma GCC unroll 4
             for (int j = 0; j < KEY_BLOCK / LANES; j++)
                 s[j] += q[i] * *(const Vec *)(block + (size_t)i * KEY_BLOCK + j * LANES);
+        }
         for (int j = 0; j < KEY_BLOCK / LANES; j++) *(Vec *)(scores + t + j * LANES) = s[j] * scale;
     }
     const float max = max_of(scores, T);
@@ -649,8 +709,10 @@ NEVER_INLINE void cache_attend(float *out, float *scores, const float *q, const 
 #pragma omp simd reduction(+ : sum)
     for (int t = 0; t < T; t++) sum += scores[t] = exp_poly(scores[t] - max);
     int i = 0;
-    for (; i + 64 <= HS; i += 64) values_sum(out + i, scores, values + i, T, HS, 64 / LANES);
-    for (; i + 16 <= HS; i += 16) values_sum(out + i, scores, values + i, T, HS, 16 / LANES);
+    for (; i + 64 <= HS; i += 64) 
+        values_sum(out + i, scores, values + i, T, HS, next + i, 64 / LANES);
+    for (; i + 16 <= HS; i += 16) 
+        values_sum(out + i, scores, values + i, T, HS, next + i, 16 / LANES);
     for (; i < HS; i++) {
         out[i] = 0;
         for (int t = 0; t < T; t++) out[i] += scores[t] * values[(size_t)t * HS + i];
@@ -874,8 +936,9 @@ static void sampler_pass(Sampler *s) {
                 const float *q = s->qkv + (size_t)(run->first + k) * s->ld_qkv + head * HS;
                 int t = run->position + k;
                 cache_put(keys, values, q + C, q + 2 * C, t, HS);
+                // most often this thread's next head is the one whose keys come after these values
                 cache_attend(s->att + (size_t)(run->first + k) * ld + head * HS, scratch, q, keys,
-                             values, t + 1, HS);
+                             values, values + (size_t)room * HS, t + 1, HS);
             }
         }
         sampler_linear(s, s->x, ld, s->att, ld, h->attn_proj_w, PACKED_ATTN_PROJ, l, h->attn_proj_b,
