@@ -225,6 +225,13 @@ NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x
 #pragma omp barrier
 }
 
+static inline float sum_of(const float *x, int n) {
+    float s = 0;
+#pragma omp simd reduction(+ : s)
+    for (int i = 0; i < n; i++) s += x[i];
+    return s;
+}
+
 // ------------------------------------------------------------------------------------------------
 // The head's product: logits (M, V) = h (M, C) wte^T. Rows of wte lie along C, so here the M tokens
 // are the lanes: with h turned to (C, lanes), HEAD_ROWS vocabulary rows at a time are multiplied
@@ -276,7 +283,44 @@ DEFINE_HEAD_TILE(head_tile_8, Vec, 8 / LANES)
 DEFINE_HEAD_TILE(head_tile_16, Vec, 16 / LANES)
 DEFINE_HEAD_TILE(head_tile_32, Vec, 32 / LANES)
 #undef DEFINE_HEAD_TILE
-enum { HEAD_FEW = 3, HEAD_LANES = LANES == 16 ? 32 : 16 };
+enum { HEAD_FEW = 4, HEAD_LANES = LANES == 16 ? 32 : 16 };
+
+// Few rows are faster the other way round, with C along the lanes, which reads wte as it lies:
+// logits (rows, ld) of two tokens for h (rows, ld_h). rows is a constant after inlining.
+ALWAYS_INLINE void head_pair(float *logits, int ld, const float *h, int ld_h, const float *wte,
+                             int C, const int rows) {
+    Vec sum[2][HEAD_FEW] = {{{0}}};
+    int c = 0;
+    for (; c + LANES <= C; c += LANES) {
+        const float *w = wte + c;
+        __builtin_prefetch(w + (size_t)2 * C, 0, 2);
+        __builtin_prefetch(w + (size_t)3 * C, 0, 2);
+        const Vec w0 = *(const Vec *)w, w1 = *(const Vec *)(w + C);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const Vec x = *(const Vec *)(h + (size_t)i * ld_h + c);
+            sum[0][i] += w0 * x;
+            sum[1][i] += w1 * x;
+        }
+    }
+    for (int v = 0; v < 2; v++)
+        for (int i = 0; i < rows; i++)
+            logits[(size_t)i * ld + v] =
+                sum_of((const float *)&sum[v][i], LANES) +
+                dot(wte + (size_t)v * C + c, h + (size_t)i * ld_h + c, C - c);
+}
+
+NEVER_INLINE void head_pair_any(float *logits, int ld, const float *h, int ld_h, const float *wte,
+                                int C, int rows) {
+    switch (rows) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        head_pair(logits, ld, h, ld_h, wte, C, n);                                                 \
+        break;
+        CASE(1) CASE(2) CASE(3) CASE(4)
+#undef CASE
+    }
+}
 
 // logits (M, ld) = h (M, ld_h) wte (V, C) transposed. `turned` (C, HEAD_LANES) is scratch.
 NEVER_INLINE void skinny_head(float *logits, int ld, const float *h, int ld_h, const float *wte,
@@ -284,23 +328,24 @@ NEVER_INLINE void skinny_head(float *logits, int ld, const float *h, int ld_h, c
     for (int m0 = 0; m0 < M; m0 += HEAD_LANES) {
         const int n = M - m0 < HEAD_LANES ? M - m0 : HEAD_LANES;
         const int lanes = n <= HEAD_FEW ? 0 : n <= 8 ? 8 : n <= 16 ? 16 : 32;
+        const int at_once = lanes ? HEAD_ROWS : 2, groups = V / at_once;
         float *out = logits + (size_t)m0 * ld;
         const float *x = h + (size_t)m0 * ld_h;
 #pragma omp for schedule(static)
         for (int c = 0; c < C; c++)
             for (int m = 0; m < lanes; m++)
                 turned[(size_t)c * lanes + m] = m < n ? x[(size_t)m * ld_h + c] : 0.0f;
-        const int groups = lanes ? V / HEAD_ROWS : 0;
 #pragma omp for schedule(static) nowait
         for (int g = 0; g < groups; g++) {
-            float *o = out + (size_t)g * HEAD_ROWS;
-            const float *w = wte + (size_t)g * HEAD_ROWS * C;
-            if (lanes == 8) head_tile_8(o, ld, turned, w, C, n);
+            float *o = out + (size_t)g * at_once;
+            const float *w = wte + (size_t)g * at_once * C;
+            if (lanes == 0) head_pair_any(o, ld, x, ld_h, w, C, n);
+            else if (lanes == 8) head_tile_8(o, ld, turned, w, C, n);
             else if (lanes == 16) head_tile_16(o, ld, turned, w, C, n);
             else head_tile_32(o, ld, turned, w, C, n);
         }
 #pragma omp for schedule(static)
-        for (int v = groups * HEAD_ROWS; v < V; v++)
+        for (int v = groups * at_once; v < V; v++)
             for (int m = 0; m < n; m++)
                 out[(size_t)m * ld + v] = dot(wte + (size_t)v * C, x + (size_t)m * ld_h, C);
     }
@@ -389,15 +434,19 @@ ALWAYS_INLINE void pairs_multiply(Vec *sum, uint32_t x, Words pairs) {
 #endif
 }
 
-// sums (rows, panels * 32) = x times one or two panels, panel_words(K) apart. x as round_rows made
-// it, at the first of these rows of M. rows, panels and in_pairs are constants after inlining, so
-// that all sums live in registers. A row's numbers are the same in every tile.
-ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint32_t *w, int K,
-                              const int rows, const int panels, const bool in_pairs) {
-    Vec sum[PANEL_ROWS][2 * PANEL_VECS] = {{{0}}};
+// sums (rows, panels * 32) += x times `steps` steps of one or two panels, `other` words apart. x as
+// round_rows made it, at the first of these rows of M. rows, panels and in_pairs are constants after
+// inlining, so that all sums live in registers. A row's numbers are the same in every tile.
+ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint32_t *w,
+                              size_t other, int steps, const int rows, const int panels,
+                              const bool in_pairs) {
+    Vec sum[PANEL_ROWS][2 * PANEL_VECS];
     const int vecs = panels * PANEL_VECS;
-    const size_t other = panel_words(K);
-    for (int s = 0; s < panel_steps(K); s++, w += STEP_WORDS)
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 16
+        for (int v = 0; v < vecs; v++) sum[i][v] = *(Vec *)(sums + (i * vecs + v) * LANES);
+    for (int s = 0; s < steps; s++, w += STEP_WORDS)
         for (int p = 0; p < 16; p++) {
             const uint32_t *pair[2] = {w + 16 * p, w + 16 * p + other};
 #pragma GCC unroll 2
@@ -445,10 +494,10 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
 
 // The same for any number of rows up to PANEL_ROWS, and two panels if it is the only row.
 #define DEFINE_PANEL_TILE_ANY(NAME, IN_PAIRS)                                                      \
-    NEVER_INLINE void NAME(float *sums, const uint32_t *x, int M, const uint32_t *w, int K,        \
-                           int rows, int panels) {                                                 \
+    NEVER_INLINE void NAME(float *sums, const uint32_t *x, int M, const uint32_t *w, size_t other, \
+                           int steps, int rows, int panels) {                                      \
         if (panels == 2) {                                                                         \
-            panel_tile(sums, x, M, w, K, 1, 2, IN_PAIRS);                                          \
+            panel_tile(sums, x, M, w, other, steps, 1, 2, IN_PAIRS);                                          \
             return;                                                                                \
         }                                                                                          \
         switch (rows) {                                                                            \
@@ -459,51 +508,74 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
     }
 #define CASE(n, IN_PAIRS)                                                                          \
     case n:                                                                                        \
-        if (n <= PANEL_ROWS) panel_tile(sums, x, M, w, K, n, 1, IN_PAIRS);                         \
+        if (n <= PANEL_ROWS) panel_tile(sums, x, M, w, other, steps, n, 1, IN_PAIRS);              \
         break;
 DEFINE_PANEL_TILE_ANY(panel_tile_pairs, true)
 DEFINE_PANEL_TILE_ANY(panel_tile_floats, false)
 #undef CASE
 #undef DEFINE_PANEL_TILE_ANY
 
+// out (M, cols; rows ld_out apart) = sums (M, width) + bias, then GELU; or added to out. bias may be
+// NULL. sums is overwritten.
+static void packed_finish(float *out, int ld_out, float *sums, int width, const float *bias, int M,
+                          int cols, LinearEnd end) {
+    for (int m = 0; m < M; m++, sums += width, out += ld_out) {
+        if (bias)
+            for (int c = 0; c < cols; c++) sums[c] += bias[c];
+        if (end == ADD_TO_OUT)
+            for (int c = 0; c < cols; c++) sums[c] += out[c];
+        if (end == THEN_GELU)
+#pragma omp simd
+            for (int c = 0; c < cols; c++) sums[c] *= gelu_sigmoid(sums[c]);
+        memcpy(out, sums, (size_t)cols * sizeof(float));
+    }
+}
+
 // As skinny_linear, but x is what round_rows made of it and w are the panels of W. bias may be NULL.
 NEVER_INLINE void packed_linear(float *out, int ld_out, const uint32_t *x, const uint32_t *w,
                                 const float *bias, int M, int K, int N, LinearEnd end) {
+    // so many rows at a time; if they are several tiles, so many steps of K at a time, whose part of x
+    // and of a panel fit the first-level cache
+    enum { ROWS = 32, STEPS = 4 };
     const RowsForm form = rows_form(M);
+    const size_t x_step = form == ROWS_PAIRS ? STEP_K / 2 * (size_t)M : STEP_K * (size_t)M;
+    const size_t other = panel_words(K);
     const int all = (N + PANEL_LINES - 1) / PANEL_LINES, threads = omp_get_num_threads();
     const int first = (int)((int64_t)all * omp_get_thread_num() / threads);
     const int last = (int)((int64_t)all * (omp_get_thread_num() + 1) / threads);
-    // rows in equal groups: 13 as 7 and 6
-    const int most = form == ROWS_PANELS ? PANEL_LINES : PANEL_ROWS;
-    const int groups = (M + most - 1) / most;
     if (form == ROWS_PANELS) amx_begin();
     for (int panel = first, n_panels; panel < last; panel += n_panels) {
-        const uint32_t *b = w + (size_t)panel * panel_words(K);
+        const uint32_t *b = w + (size_t)panel * other;
         const int n = panel * PANEL_LINES;
         n_panels = M == 1 && panel + 1 < last ? 2 : 1;
         const int width = n_panels * PANEL_LINES, cols = N - n < width ? N - n : width;
-        for (int g = 0; g < groups; g++) {
-            float sums[PANEL_LINES * PANEL_LINES] __attribute__((aligned(64)));
-            const int m = form == ROWS_PANELS ? g * PANEL_LINES : M * g / groups;
-            const int end_m = form != ROWS_PANELS   ? M * (g + 1) / groups
-                              : M - m < PANEL_LINES ? M
-                                                    : m + PANEL_LINES;
+        for (int m = 0; m < M; m += ROWS) {
+            const int rows = M - m < ROWS ? M - m : ROWS;
+            float sums[ROWS * PANEL_LINES] __attribute__((aligned(64)));
             if (form == ROWS_PANELS)
-                amx_multiply(sums, PANEL_LINES, NULL, 0, x + (size_t)g * panel_words(K), b, 0,
-                             end_m - m, PANEL_LINES, K, 1.0f, g == 0);
-            else if (form == ROWS_PAIRS) panel_tile_pairs(sums, x + m, M, b, K, end_m - m, n_panels);
-            else panel_tile_floats(sums, x + m, M, b, K, end_m - m, n_panels);
-            for (int i = 0; i < end_m - m; i++) {
-                float *o = out + (size_t)(m + i) * ld_out + n, *sum = sums + i * width;
-                if (bias)
-                    for (int c = 0; c < cols; c++) sum[c] += bias[n + c];
-                if (end == ADD_TO_OUT)
-                    for (int c = 0; c < cols; c++) sum[c] += o[c];
-                if (end == THEN_GELU)
-#pragma omp simd
-                    for (int c = 0; c < cols; c++) sum[c] *= gelu_sigmoid(sum[c]);
-                memcpy(o, sum, (size_t)cols * sizeof(float));
+                amx_multiply(sums, PANEL_LINES, NULL, 0, x + (size_t)(m / PANEL_LINES) * other, b,
+                             0, rows, PANEL_LINES, K, 1.0f, m == 0);
+            else {
+                memset(sums, 0, (size_t)(rows * width) * sizeof(float));
+                const int groups = (rows + PANEL_ROWS - 1) / PANEL_ROWS; // equal: 13 as 7 and 6
+                const int most = groups == 1 ? panel_steps(K) : STEPS;
+                for (int s = 0; s < panel_steps(K); s += most) {
+                    const int steps = panel_steps(K) - s < most ? panel_steps(K) - s : most;
+                    const uint32_t *b_s = b + (size_t)s * STEP_WORDS;
+                    for (int g = 0; g < groups; g++) {
+                        const int i = rows * g / groups, i_n = rows * (g + 1) / groups - i;
+                        const uint32_t *x_s = x + (size_t)s * x_step + m + i;
+                        if (form == ROWS_PAIRS)
+                            panel_tile_pairs(sums + i * width, x_s, M, b_s, other, steps, i_n,
+                                             n_panels);
+                        else
+                            panel_tile_floats(sums + i * width, x_s, M, b_s, other, steps, i_n,
+                                              n_panels);
+                    }
+                }
             }
+            packed_finish(out + (size_t)m * ld_out + n, ld_out, sums, width, bias ? bias + n : NULL,
+                          rows, cols, end);
         }
     }
     if (form == ROWS_PANELS) amx_end();
@@ -590,13 +662,6 @@ static float kth_largest(const float *x, int n, int k, Candidate *c) {
     return count ? candidates_last(c, candidates_cut(c, count, k, 0)).p : bound;
 }
 
-static float sum_of(const float *x, int n) {
-    float s = 0;
-#pragma omp simd reduction(+ : s)
-    for (int i = 0; i < n; i++) s += x[i];
-    return s;
-}
-
 static double sum_in_blocks(const float *x, int n) {
     double sum = 0;
     for (int i = 0; i < n; i = block_end(i, n)) sum += sum_of(x + i, block_end(i, n) - i);
@@ -661,7 +726,7 @@ static int sample_token(const float *logits, int V, const SampleOptions *o, Rng 
 //   values  (room, HS)
 // room is the row's final length, rounded up to KEY_BLOCK.
 
-enum { KEY_BLOCK = 16 };
+enum { KEY_BLOCK = 16, CACHE_AHEAD = 2 * KEY_BLOCK };
 
 // Put the key and the value (HS) of position t into the cache of one head.
 static void cache_put(float *keys, float *values, const float *key, const float *value, int t,
@@ -672,13 +737,14 @@ static void cache_put(float *keys, float *values, const float *key, const float 
 }
 
 // out (vecs * LANES) = sum over t < T of p[t] times the first numbers of row t of values (T, HS).
-// As much of `next` is fetched as is read. vecs is a constant after inlining.
+// vecs is a constant after inlining.
 ALWAYS_INLINE void values_sum(float *out, const float *p, const float *values, int T, int HS,
                               const float *next, const int vecs) {
     Vec sum[64 / LANES] = {{0}};
     for (int t = 0; t < T; t++) {
-        for (int j = 0; j < vecs * LANES; j += LINE_FLOATS)
-            __builtin_prefetch(next + (size_t)t * HS + j, 0, 2);
+        const int later = t + CACHE_AHEAD;
+        const float *ahead = (later < T ? values : next - (size_t)T * HS) + (size_t)later * HS;
+        for (int j = 0; j < vecs * LANES; j += LINE_FLOATS) __builtin_prefetch(ahead + j, 0, 2);
 #pragma GCC unroll 16
         for (int j = 0; j < vecs; j++)
             sum[j] += p[t] * *(const Vec *)(values + (size_t)t * HS + j * LANES);
@@ -688,16 +754,19 @@ ALWAYS_INLINE void values_sum(float *out, const float *p, const float *values, i
 }
 
 // out (HS) = softmax(q K^T / sqrt(HS)) V over positions [0, T). scores (T rounded up to KEY_BLOCK)
-// is scratch. While keys are read the values are fetched, and meanwhile those keys that come next
-// (`next`, about as many; any address will do), or the memory would rest during the softmax.
+// is scratch. Keys, values and then `next`, the keys that are read after this call (any address will
+// do), are fetched CACHE_AHEAD positions ahead: else the memory rests at every change between them.
 NEVER_INLINE void cache_attend(float *out, float *scores, const float *q, const float *keys,
                                const float *values, const float *next, int T, int HS) {
     const float scale = 1.0f / sqrtf((float)HS);
     for (int t = 0; t < T; t += KEY_BLOCK) {
         const float *block = keys + (size_t)t * HS;
+        const int later = t + CACHE_AHEAD;
+        const float *ahead = later < T ? keys + (size_t)later * HS
+                                       : values + (size_t)(later - round_up(T, KEY_BLOCK)) * HS;
         Vec s[KEY_BLOCK / LANES] = {{0}};
         for (int i = 0; i < HS; i++) {
-            __builtin_prefetch(values + (size_t)t * HS + i * LINE_FLOATS, 0, 2);
+            __builtin_prefetch(ahead + i * LINE_FLOATS, 0, 2);
 #pragma GCC unroll 4
             for (int j = 0; j < KEY_BLOCK / LANES; j++)
                 s[j] += q[i] * *(const Vec *)(block + (size_t)i * KEY_BLOCK + j * LANES);
