@@ -147,9 +147,10 @@ static void amx_multiply(float *out, int ld, const float *start, int start_ld, c
             const uint32_t *b_n = b + (size_t)(n / PANEL_LINES) * b_panel;
             const int rows = M - m < PANEL_LINES ? M - m : PANEL_LINES;
             const int cols = N - n < PANEL_LINES ? N - n : PANEL_LINES;
+            const float *next =
+                n + PANEL_LINES < N ? to + PANEL_LINES : out + (size_t)(m + PANEL_LINES) * ld;
             if (rows == PANEL_LINES && cols == PANEL_LINES && alpha == 1 && !from_memory)
-                amx_block(to, (size_t)ld, from, (size_t)start_ld, a, b_n, steps, to + PANEL_LINES,
-                          true);
+                amx_block(to, (size_t)ld, from, (size_t)start_ld, a, b_n, steps, next, true);
             else
                 amx_block_edge(to, (size_t)ld, from, (size_t)start_ld, a, b_n, steps, rows, cols,
                                alpha, from_memory);

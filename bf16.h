@@ -227,11 +227,12 @@ static void avx512_product(float *out, int ld, const float *a, int lda, bool a_t
 // Rounded copies for OpenBLAS
 
 // copy (rows, cols) <- x rounded, without gaps between rows.
-NEVER_INLINE void bf16_round_copy(float *copy, const float *x, int ld, int rows, int cols) {
+NEVER_INLINE void bf16_round_copy(float *restrict copy, const float *restrict x, int ld, int rows,
+                                  int cols) {
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < rows; i++) {
-        const float *from = x + (size_t)i * ld;
-        float *to = copy + (size_t)i * cols;
+        const float *restrict from = x + (size_t)i * ld;
+        float *restrict to = copy + (size_t)i * cols;
         for (int k = 0; k < cols; k++) {
             const uint32_t bits = bf16_round(from[k]) << 16;
             memcpy(to + k, &bits, 4);
