@@ -509,7 +509,7 @@ int main(int argc, char **argv) {
         int best_of, num_return_sequences, top_k, max_new_tokens, max_length, batch_size;
         int eval_prompts, samples;
         int64_t seed;
-        bool gold, overwrite_output;
+        bool gold, bf16, overwrite_output;
     } args = {
         .chat_format = "hh",
         .reward_timeout = 60,
@@ -555,6 +555,7 @@ int main(int argc, char **argv) {
         FLAG(args, top_p, 0, 1, "draw from the fewest that have this share (1: all)"),
         FLAG(args, seed, 0, 9e15, "of the random numbers"),
         FLAG(args, batch_size, 1, 1 << 14, "prompts or rows of data at a time"),
+        FLAG_SWITCH(args, bf16, "multiply in bfloat16, sampling too: less exact, faster"),
         FLAG_HEADING("output"),
         FLAG(args, level, 0.5, 0.9999, "of the intervals"),
         FLAG_TEXT(args, output, "file for all results as JSON"),
@@ -603,7 +604,7 @@ int main(int argc, char **argv) {
                     entries[i].name);
 
     // ---- models: all are loaded once now, so that no mistake comes to light after hours --------
-    products_begin(false);
+    products_begin(args.bf16);
     const double began = seconds_now();
     const char *first = entries[results->baseline ? 1 : 0].dir;
     const char *tokenizer_dir = args.tokenizer ? args.tokenizer : first;

@@ -315,7 +315,7 @@ int main(int argc, char **argv) {
         double temperature, top_p;
         int top_k, max_new_tokens, num_return_sequences, batch_size;
         int64_t seed, max_samples;
-        bool overwrite_output;
+        bool bf16, overwrite_output;
     } args = {
         .model = "data/sft",
         .chat_format = "none",
@@ -343,6 +343,7 @@ int main(int argc, char **argv) {
         FLAG(args, num_return_sequences, 1, 1 << 16, "completions of each prompt"),
         FLAG(args, seed, 0, 9e15, "of the random numbers"),
         FLAG(args, batch_size, 1, 1 << 16, "completions to sample at once"),
+        FLAG_SWITCH(args, bf16, "multiply in bfloat16: less exact, half the weights to read a token"),
         FLAG_HEADING("output"),
         FLAG_TEXT(args, output,
                   "JSONL: the records of --dataset with completion and finish_reason"),
@@ -371,6 +372,7 @@ int main(int argc, char **argv) {
         .chat = strcmp(args.chat_format, "none") != 0,
         .format = strcmp(args.chat_format, "simple") ? CHAT_HH : CHAT_SIMPLE,
     };
+    use_bf16 = args.bf16;
     model_load(&g.model, args.model);
     tokenizer_load(&g.tokenizer, args.model);
     if (g.tokenizer.vocab_size > g.model.config.vocab_size)

@@ -305,9 +305,12 @@ ALWAYS_INLINE void head_pair(float *logits, int ld, const float *h, int ld_h, co
     }
     for (int v = 0; v < 2; v++)
         for (int i = 0; i < rows; i++)
-            logits[(size_t)i * ld + v] =
-                sum_of((const float *)&sum[v][i], LANES) +
-                dot(wte + (size_t)v * C + c, h + (size_t)i * ld_h + c, C - c);
+            logits[(size_t)i * ld + v] = sum_of((const float *)&sum[v][i], LANES);
+    for (; c < C; c++)
+        for (int i = 0; i < rows; i++) {
+            logits[(size_t)i * ld] += wte[c] * h[(size_t)i * ld_h + c];
+            logits[(size_t)i * ld + 1] += wte[C + c] * h[(size_t)i * ld_h + c];
+        }
 }
 
 NEVER_INLINE void head_pair_any(float *logits, int ld, const float *h, int ld_h, const float *wte,

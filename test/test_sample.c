@@ -11,7 +11,7 @@
 static const double SUM_TOLERANCE = 2e-5;
 // Log-probabilities by decoding and by the forward pass, in nats; for BF16_TOLERANCE see
 // test_bf16_decoding.
-static const double FLOAT_TOLERANCE = 5e-5, BF16_TOLERANCE = 0.2;
+static const double FLOAT_TOLERANCE = 5e-5, BF16_TOLERANCE = 0.05;
 
 static void fill(float *x, size_t n, uint64_t seed) {
     Rng r = rng_make(seed, RNG_DATA);
@@ -114,10 +114,12 @@ static void test_packed(Bf16Road road, const char *name, int K, int N, bool alon
             for (int j = 0; j < N; j++)
                 product[m * N + j] += (double)rounded(x[m * LD + k]) *
                                       rounded(along ? w[(size_t)j * K + k] : w[(size_t)k * N + j]);
-    for (int M = 1; M <= ROWS; M++)
+    const int sizes[] = {1, 2, 3, 4, 7, 8, 12, 13, 16, 17, 25, 32, 33, 40};
+    for (int i = 0; i < COUNT(sizes); i++)
         for (int end = THEN_NOTHING; end <= ADD_TO_OUT; end++) {
+            const int M = sizes[i];
             const bool biased = end != THEN_NOTHING || M % 2;
-            for (int threads = 1; threads <= 3; threads += 2) {
+            for (int threads = 1; threads <= 2; threads++) {
                 omp_set_num_threads(threads);
                 fill(out, ROWS * LD, 4);
                 memset(rows, 0xFF, rounded_words(ROWS, K) * 4); // what was there does not matter
@@ -149,25 +151,33 @@ static void test_packed(Bf16Road road, const char *name, int K, int N, bool alon
             CHECK(worst < SUM_TOLERANCE, "%s K %d N %d M %d end %d: off by %g", name, K, N, M, end,
                   worst);
             CHECK(!outside, "%s K %d N %d M %d end %d wrote outside", name, K, N, M, end);
-            CHECK(same, "%s K %d N %d M %d: 1 and 3 threads differ", name, K, N, M);
+            CHECK(same, "%s K %d N %d M %d: 1 and 2 threads differ", name, K, N, M);
         }
     bf16_road = BF16_UNKNOWN;
     free(x), free(w), free(bias), free(out), free(first), free(panels), free(rows), free(product);
 }
 
-// Every road that this build and this CPU have.
+// roads <- those that this build and this CPU have. Returns how many.
+static int available_roads(Bf16Road roads[3]) {
+    int n = 0;
+    bf16_begin();
+    if (bf16_road == BF16_AMX) roads[n++] = BF16_AMX;
+    if (AVX512_COMPILED) roads[n++] = BF16_AVX512;
+    roads[n++] = BF16_ROUNDED;
+    bf16_road = BF16_UNKNOWN;
+    return n;
+}
+
 static void test_packed_roads(void) {
     const int sizes[][2] = {{7, 5}, {32, 32}, {50, 97}, {131, 61}, {600, 100}, {64, 65}, {1, 1}};
-    bf16_begin();
-    const Bf16Road best = bf16_road;
-    for (int i = 0; i < COUNT(sizes); i++)
-        for (int along = 0; along < 2; along++) {
-            const int K = sizes[i][0], N = sizes[i][1];
-            test_packed(BF16_ROUNDED, "pairs widened", K, N, along);
-            if (AVX512_COMPILED)
-                test_packed(BF16_AVX512, "AVX512-BF16", K, N, along);
-            if (best == BF16_AMX) test_packed(BF16_AMX, "AMX", K, N, along);
-        }
+    const char *names[] = {
+        [BF16_AMX] = "AMX", [BF16_AVX512] = "AVX512-BF16", [BF16_ROUNDED] = "pairs widened"};
+    Bf16Road roads[3];
+    const int n = available_roads(roads);
+    for (int r = 0; r < n; r++)
+        for (int i = 0; i < COUNT(sizes); i++)
+            for (int along = 0; along < 2; along++)
+                test_packed(roads[r], names[roads[r]], sizes[i][0], sizes[i][1], along);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -391,7 +401,7 @@ static void test_decoding(void) {
 
 // In bfloat16 decoding and the forward pass round the same factors, but sum in another order: a value
 // close to the middle between two bfloat16 numbers may be rounded to either, which is 2^-9 of it.
-// Here, over 2 and 3 layers with large weights, that comes to a few hundredths of a nat.
+// Measured here, with large weights: at most 0.026 nat; BF16_TOLERANCE is twice that.
 static void test_bf16_decoding(Bf16Road road) {
     const int lengths[] = {1, 5, 17, 30, 64, 2, 3, 9, 40, 33, 16, 31};
     use_bf16 = true;
@@ -564,8 +574,7 @@ static void test_repacking(void) {
     sampler_free(&s), sampler_free(&fresh), batch_free(&prompts), batch_free(&a), batch_free(&b);
 }
 
-// With a clear favourite for every next token the greedy text in bfloat16 is the forward pass's:
-// a sum in another order cannot change it.
+// The greedy text in bfloat16 is that of the forward pass's logits.
 static void test_bf16_greedy(Bf16Road road) {
     const int lengths[] = {3, 1, 9, 20, 4, 11, 2, 2, 7};
     use_bf16 = true;
@@ -580,7 +589,7 @@ static void test_bf16_greedy(Bf16Road road) {
         float *logp = mem_floats((size_t)rows.N);
         gpt2_forward(&model, &rows);
         const HeadStats stats = lm_head_forward(&model, logp);
-        // two tokens that are equally probable but for rounding: one in a hundred at most
+        // but where two tokens are as good as equally probable: one in a hundred at most
         CHECK(stats.count == 30 * R && stats.correct >= stats.count * 99 / 100,
               "bfloat16, greedy, %d rows: %d of %d are the arg max", R, (int)stats.correct,
               (int)stats.count);
@@ -666,9 +675,9 @@ int main(void) {
     test_choices();
     test_decoding();
     test_reproducible();
-    bf16_begin();
-    const Bf16Road roads[] = {bf16_road, BF16_ROUNDED}; // the CPU's best, and what every CPU can
-    for (int i = 0; i < (roads[0] == BF16_ROUNDED ? 1 : 2); i++) {
+    Bf16Road roads[3];
+    const int n = available_roads(roads);
+    for (int i = 0; i < n; i++) {
         test_bf16_decoding(roads[i]);
         test_bf16_greedy(roads[i]);
     }
