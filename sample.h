@@ -193,8 +193,7 @@ NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x
         const int width = end_j - j0 < BLOCK_COLS_OF_W ? end_j - j0 : BLOCK_COLS_OF_W;
         for (int m = 0; m < M; m++) {
             float *o = out + (size_t)m * ld_out + j0;
-            for (int c = 0; c < width; c++)
-                o[c] = bias[j0 + c] + (end == ADD_TO_OUT ? o[c] : 0.0f);
+            for (int c = 0; c < width; c++) o[c] = bias[j0 + c] + (end == ADD_TO_OUT ? o[c] : 0.0f);
         }
         for (int k = 0; k < K; k += BLOCK_K_OF_W) {
             const int k_n = K - k < BLOCK_K_OF_W ? K - k : BLOCK_K_OF_W;
@@ -209,9 +208,9 @@ NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x
             for (int j = j0; j < j0 + width; j += TILE_COLS)
                 for (int g = 0; g < groups; g++) {
                     const int m = M * g / groups, rows = M * (g + 1) / groups - m;
-                    tile_product_any(out + (size_t)m * ld_out + j, ld_out,
-                                     x + (size_t)m * ld_x + k, ld_x, w + (size_t)k * N + j, N, k_n,
-                                     &fetch, to_fetch > 0 ? lines : 0, rows,
+                    tile_product_any(out + (size_t)m * ld_out + j, ld_out, x + (size_t)m * ld_x + k,
+                                     ld_x, w + (size_t)k * N + j, N, k_n, &fetch,
+                                     to_fetch > 0 ? lines : 0, rows,
                                      N - j < TILE_COLS ? N - j : TILE_COLS);
                     to_fetch -= lines * k_n;
                 }
@@ -430,8 +429,8 @@ NEVER_INLINE void round_rows(uint32_t *to, const float *x, int ld, int M, int K)
 // sum += x times the pairs of LANES columns, x one pair.
 ALWAYS_INLINE void pairs_multiply(Vec *sum, uint32_t x, Words pairs) {
 #ifdef __AVX512BF16__
-    *sum = (Vec)_mm512_dpbf16_ps((__m512)*sum, (__m512bh)_mm512_set1_epi32((int)x),
-                                 (__m512bh)pairs);
+    *sum =
+        (Vec)_mm512_dpbf16_ps((__m512)*sum, (__m512bh)_mm512_set1_epi32((int)x), (__m512bh)pairs);
 #else
     (void)sum, (void)x, (void)pairs; // never called
 #endif
@@ -459,7 +458,7 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
             }
 #define PAIRS_OF(v) /* of LANES columns */                                                         \
     *(const Words *)(pair[(v) / PANEL_VECS] + (v) % PANEL_VECS * LANES / 16 * TILE_WORDS +         \
-                     (v) * LANES % 16)
+                     (v)*LANES % 16)
             if (in_pairs) {
                 Words b[2 * PANEL_VECS];
 #pragma GCC unroll 16
@@ -500,13 +499,14 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
     NEVER_INLINE void NAME(float *sums, const uint32_t *x, int M, const uint32_t *w, size_t other, \
                            int steps, int rows, int panels) {                                      \
         if (panels == 2) {                                                                         \
-            panel_tile(sums, x, M, w, other, steps, 1, 2, IN_PAIRS);                                          \
+            panel_tile(sums, x, M, w, other, steps, 1, 2, IN_PAIRS);                               \
             return;                                                                                \
         }                                                                                          \
         switch (rows) {                                                                            \
-            CASE(1, IN_PAIRS) CASE(2, IN_PAIRS) CASE(3, IN_PAIRS) CASE(4, IN_PAIRS)                \
-            CASE(5, IN_PAIRS) CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS)                \
-            CASE(9, IN_PAIRS) CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)             \
+            CASE(1, IN_PAIRS)                                                                      \
+            CASE(2, IN_PAIRS) CASE(3, IN_PAIRS) CASE(4, IN_PAIRS) CASE(5, IN_PAIRS)                \
+                CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS) CASE(9, IN_PAIRS)            \
+                    CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)                       \
         }                                                                                          \
     }
 #define CASE(n, IN_PAIRS)                                                                          \
@@ -781,9 +781,9 @@ NEVER_INLINE void cache_attend(float *out, float *scores, const float *q, const 
 #pragma omp simd reduction(+ : sum)
     for (int t = 0; t < T; t++) sum += scores[t] = exp_poly(scores[t] - max);
     int i = 0;
-    for (; i + 64 <= HS; i += 64) 
+    for (; i + 64 <= HS; i += 64)
         values_sum(out + i, scores, values + i, T, HS, next + i, 64 / LANES);
-    for (; i + 16 <= HS; i += 16) 
+    for (; i + 16 <= HS; i += 16)
         values_sum(out + i, scores, values + i, T, HS, next + i, 16 / LANES);
     for (; i < HS; i++) {
         out[i] = 0;
@@ -862,7 +862,13 @@ typedef struct {
 } Sampler;
 
 // Where a matrix is in `packed`: wte first, as (C, V), then four matrices a layer.
-typedef enum { PACKED_ATTN, PACKED_ATTN_PROJ, PACKED_FC, PACKED_FC_PROJ, PACKED_LAYER } PackedMatrix;
+typedef enum {
+    PACKED_ATTN,
+    PACKED_ATTN_PROJ,
+    PACKED_FC,
+    PACKED_FC_PROJ,
+    PACKED_LAYER
+} PackedMatrix;
 
 // Words of `packed` before this matrix of layer l; l = n_layer: of all.
 static size_t packed_offset(const GPT2Config *c, int l, PackedMatrix matrix) {
@@ -964,8 +970,8 @@ static void sampler_linear(Sampler *s, float *out, int ld_out, const float *x, i
         return;
     }
     round_rows(s->rounded, x, ld_x, s->M, K);
-    packed_linear(out, ld_out, s->rounded,
-                  s->packed + packed_offset(&s->model->config, l, matrix), bias, s->M, K, N, end);
+    packed_linear(out, ld_out, s->rounded, s->packed + packed_offset(&s->model->config, l, matrix),
+                  bias, s->M, K, N, end);
 }
 
 // Run the pass's tokens through the model: keys and values go into the cache, logits are made for

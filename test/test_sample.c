@@ -9,9 +9,8 @@
 
 // Sums of up to 600 products in another order: a few units in the last place of values around 1.
 static const double SUM_TOLERANCE = 2e-5;
-// Log-probabilities by decoding and by the forward pass, in nats; for BF16_TOLERANCE see
-// test_bf16_decoding.
-static const double FLOAT_TOLERANCE = 5e-5, BF16_TOLERANCE = 0.05;
+// Log-probabilities by decoding and by the forward pass, in nats.
+static const double FLOAT_TOLERANCE = 5e-5;
 
 static void fill(float *x, size_t n, uint64_t seed) {
     Rng r = rng_make(seed, RNG_DATA);
@@ -401,19 +400,22 @@ static void test_decoding(void) {
 
 // In bfloat16 decoding and the forward pass round the same factors, but sum in another order: a value
 // close to the middle between two bfloat16 numbers may be rounded to either, which is 2^-9 of it.
-// Measured here, with large weights: at most 0.026 nat; BF16_TOLERANCE is twice that.
+// Measured, with weights this large: at most 0.026 nat. With AMX the forward pass's attention rounds
+// its factors too, while attention with the cache is float: at most 0.16 nat. The tolerances are twice
+// that.
 static void test_bf16_decoding(Bf16Road road) {
     const int lengths[] = {1, 5, 17, 30, 64, 2, 3, 9, 40, 33, 16, 31};
+    const double tolerance = road == BF16_AMX ? 0.3 : 0.05;
     use_bf16 = true;
     bf16_road = road;
     for (int threads = 1; threads <= 2; threads++) {
         omp_set_num_threads(threads);
         GPT2 odd = random_model(config_of(97, 90, 60, 3, 12, 130), 1);
         GPT2 wide = random_model(config_of(515, 128, 288, 2, 4, 1152), 3);
-        test_cache("bfloat16, odd sizes, one row", &odd, lengths + 1, 1, 40, BF16_TOLERANCE);
-        test_cache("bfloat16, odd sizes, twelve rows", &odd, lengths, 12, 20, BF16_TOLERANCE);
-        test_cache("bfloat16, wide, nine rows", &wide, lengths, 9, 10, BF16_TOLERANCE);
-        test_cache("bfloat16, wide, one row", &wide, lengths, 1, 10, BF16_TOLERANCE);
+        test_cache("bfloat16, odd sizes, one row", &odd, lengths + 1, 1, 40, tolerance);
+        test_cache("bfloat16, odd sizes, twelve rows", &odd, lengths, 12, 20, tolerance);
+        test_cache("bfloat16, wide, nine rows", &wide, lengths, 9, 10, tolerance);
+        test_cache("bfloat16, wide, one row", &wide, lengths, 1, 10, tolerance);
         gpt2_free(&odd), gpt2_free(&wide);
     }
     use_bf16 = false;
