@@ -153,6 +153,7 @@ typedef struct {
     size_t n_floats; // length of params: the tensors and the gaps between them
     float *params, *grads, *adam_m, *adam_v; // the last three are NULL until gpt2_train_begin
     Weights w;                               // pointers into params
+    uint64_t weights_stamp;                  // no other weights in this process have this number
     int64_t adam_step;                       // AdamW updates made
     float temperature; // the language-model head divides logits by it; 1 unless a program sets it
     bool recompute;    // keep only the residual stream and run each layer again in the backward
@@ -165,6 +166,14 @@ enum { HEAD_CHUNK = 1024 };
 
 // A vocabulary row of logits is padded to whole cache lines.
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+// Whoever has written params calls this: the weights get a new number, by which a sampler that keeps
+// a packed copy of them (sample.h) sees that it is old. The functions of this file call it
+// themselves. A number is never given twice, so no two models can be taken for each other.
+static void weights_changed(GPT2 *model) {
+    static uint64_t last;
+    model->weights_stamp = ++last;
+}
 
 // Number of weights, gaps not counted: 124,439,808 for GPT-2 small.
 static size_t gpt2_count_params(const GPT2 *model) {
@@ -219,6 +228,7 @@ static void gpt2_create(GPT2 *model, GPT2Config config) {
 #undef ADD
 #undef ADD_LAYER
     model->params = mem_floats(model->n_floats);
+    weights_changed(model);
     weights_place(&model->w, model->params, model);
     // Measured (dev/bench.c): up to 256 channels whole rows per thread are faster, above that
     // threaded products are as fast and need no second copy of the gradients.
@@ -248,6 +258,13 @@ static void gpt2_init_random(GPT2 *model, uint64_t seed) {
             p[k] = (float)(sd * rng_normal(&r));
         }
     }
+    weights_changed(model);
+}
+
+// The weights of `to` become those of `from`, a model of the same shape.
+static void gpt2_copy_weights(GPT2 *to, const GPT2 *from) {
+    memcpy(to->params, from->params, from->n_floats * sizeof(float));
+    weights_changed(to);
 }
 
 // Allocate gradients and AdamW's moments: a model without them is forward only and keeps no
@@ -1209,6 +1226,7 @@ static void adamw_step(GPT2 *model, const AdamW *opt, double lr, float clip) {
             grad[k] = 0.0f;
         }
     }
+    weights_changed(model);
 }
 
 // Factor on the learning rate for update `step` (from 0) of `total`, as transformers' schedulers:
