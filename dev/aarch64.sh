@@ -83,8 +83,8 @@ if [ "${1-}" = --one ]; then
     compile "$2"
     exit
 fi
-[ $# -gt 0 ] || set -- train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate \
-    evaluate report $(cd test && ls test_*.c)
+[ $# -gt 0 ] || set -- train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin \
+    generate evaluate report $(cd test && ls test_*.c)
 for name; do
     name=${name%.c}
     for source in "$name.c" "test/$name.c" "data/$name.c" "dev/$name.c"; do

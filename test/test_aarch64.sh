@@ -1,20 +1,33 @@
 #!/bin/sh
-# 64-bit Arm, on a machine that is none: dev/aarch64.sh compiles programs and unit tests, and qemu runs
-# them: the unit tests, a few updates of training, greedy text from the model that ships. What comes
-# out is compared with this machine's. Skipped where compiler, qemu or the libraries are missing. Run
-# from the repository's root with BIN set to a build; only once, with the plain one. Emulation is
+# 64-bit Arm, on a machine that is none: dev/aarch64.sh compiles programs and unit tests, and qemu
+# runs them: the unit tests, a few updates of training, greedy text from the model that ships. What
+# comes out is compared with this machine's. Skipped where compiler, qemu or the libraries are
+# missing. Run from the repository's root with BIN set to a build; only once, with the plain one. Emulation is
 # slow: 15 minutes on two cores, most of it the unit tests' (ONLY="losses model" runs these alone).
 . test/helpers.sh
 [ "${BIN##*/}" = plain ] || { finish aarch64; exit; }
 ARM=build/aarch64
 
 emulator=$(command -v qemu-aarch64 || command -v qemu-aarch64-static)
-[ -n "$emulator" ] || { skip "no qemu for aarch64 (apt-get install qemu-user)"; finish aarch64; exit; }
+if [ -z "$emulator" ]; then
+    skip "no qemu for aarch64 (apt-get install qemu-user)"
+    finish aarch64
+    exit
+fi
 sh dev/aarch64.sh >"$T/log" 2>&1
 case $? in
 0) pass ;;
-77) skip "$(tail -n 1 "$T/log")"; finish aarch64; exit ;;
-*) fail "compiling for aarch64"; cat "$T/log" ;;
+77)
+    skip "$(tail -n 1 "$T/log")"
+    finish aarch64
+    exit
+    ;;
+*)
+    fail "compiling for aarch64"
+    cat "$T/log"
+    finish aarch64
+    exit
+    ;;
 esac
 
 # a CPU that multiplies bfloat16 numbers takes the same code: it compiles, and nothing more is shown
@@ -45,7 +58,8 @@ for name in $tests; do echo "$ARM/test_$name"; done | xargs -n 1 -P 2 sh "$T/one
 for name in $tests; do
     result=$ARM/test_$name
     check "test_$name" test "$(cat "$result.code")" -eq 0
-    check "test_$name: its result" grep -Eq ': [1-9][0-9]* passed, 0 failed, [0-9]+ skipped$' "$result.log"
+    check "test_$name: its result" grep -Eq ': [1-9][0-9]* passed, 0 failed, [0-9]+ skipped$' \
+        "$result.log"
     [ "$(cat "$result.code")" -eq 0 ] || tail -n 20 "$result.log"
 done
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# The same on 1, 2, 3 and 8 threads: the unit tests pass, and short runs of all training programs agree.
-# Another number of threads adds in another order, so runs differ in the last bits, which training
-# makes larger; with the same number a resumed run has the bits of the straight one. More threads
-# than processors are slow but right. Run from the repository's root with BIN set to a build; only
+# The same on 1, 2, 3 and 8 threads: the unit tests pass, and short runs of all training programs
+# agree. Another number of threads adds in another order, so runs differ in the last bits, which
+# training makes larger; with the same number a resumed run has the bits of the straight one. More
+# threads than processors are slow but right. Run from the repository's root with BIN set to a build; only
 # once, with the plain one.
 . test/helpers.sh
 [ "${BIN##*/}" = plain ] || { finish threads; exit; }
@@ -32,11 +32,14 @@ train() {
     program=$1 to=$2
     shift 2
     case $program in
-    sft) set -- --dataset data/reviews_train.jsonl --max_steps 6 --per_device_train_batch_size 8 "$@" ;;
+    sft)
+        set -- --dataset data/reviews_train.jsonl --max_steps 6 --per_device_train_batch_size 8 \
+            "$@"
+        ;;
     ppo)
-        set -- --dataset "$T/prefs.jsonl" --reward_model data/rm --total_episodes 48 --batch_size 8 \
-            --per_device_train_batch_size 8 --num_mini_batches 2 --num_ppo_epochs 2 \
-            --response_length 16 "$@"
+        set -- --dataset "$T/prefs.jsonl" --reward_model data/rm --total_episodes 48 \
+            --batch_size 8 --per_device_train_batch_size 8 --num_mini_batches 2 \
+            --num_ppo_epochs 2 --response_length 16 "$@"
         ;;
     spin)
         set -- --dataset "$T/prefs.jsonl" --num_iterations 2 --per_device_train_batch_size 16 \
