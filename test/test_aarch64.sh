@@ -49,7 +49,7 @@ arm() {
 # Two at a time: emulated threads wait for each other more than they work.
 
 cat >"$T/one" <<'END'
-    OMP_NUM_THREADS=2 timeout 900 "$1" -L /usr/aarch64-linux-gnu "$2" >"$2.log" 2>&1
+    OMP_NUM_THREADS=2 timeout 1700 "$1" -L /usr/aarch64-linux-gnu "$2" >"$2.log" 2>&1
     echo $? >"$2.code"
 END
 rm -f $ARM/*.log $ARM/*.code
