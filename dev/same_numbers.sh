@@ -42,6 +42,7 @@ pairs="--model data/sft --dataset data/prefs_eval.jsonl --eval_split 0.2"
 cat >"$work/settings" <<END
 train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --eval_split 0.1
 train_sft $rows --model_config data/config_tiny.json --tokenizer data --dataset data/reviews_eval.jsonl --gradient_accumulation_steps 2 --completion_only_loss false
+train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --max_length 24 --truncation_mode keep_start --gradient_checkpointing --no_decay_embeddings --eval_split 0.02 --max_grad_norm 0.1
 train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --shuffle_dataset false --num_train_epochs 1 --bf16
 train_dpo $rows $pairs --eval_prompts 16 --gold
 train_dpo $rows $pairs --loss_type ipo --gradient_accumulation_steps 2 --share_prompt false
@@ -53,6 +54,7 @@ train_kto $rows $pairs --eval_prompts 16 --gold
 train_kto $rows $pairs --loss_type apo_zero_unpaired --desirable_weight 1.2 --gradient_accumulation_steps 2
 train_kto $rows $pairs --shuffle_dataset false --beta 0.5 --ref_model data/sft
 train_orpo $rows $pairs --eval_prompts 16 --gold
+train_orpo $rows $pairs --max_length 32 --shuffle_dataset false --gradient_accumulation_steps 3 --beta 2
 train_orpo $rows $pairs --nll all --gradient_accumulation_steps 2 --beta 0.5
 train_rm $rows $pairs --normalize_rewards 32
 train_rm $rows $pairs --center_rewards_coefficient 0.01 --gradient_accumulation_steps 2 --share_prompt false --score_init zero
