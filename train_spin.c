@@ -135,7 +135,7 @@ static double pairs_loss(Rows *rows, const Batch *b, float (*old)[2], const int 
 // (n, 2) log old(y|x), log old(y'|x) of all pairs of a set, B at a time. The opponent's weights stay as
 // they are for a whole iteration, so this is done once in each. Ends early when the program is asked
 // to stop. Release with free().
-static float (*opponent_logps(GPT2 *opponent, const PairSet *data, Rows *rows, int B))[2] {
+static void *opponent_logps(GPT2 *opponent, const PairSet *data, Rows *rows, int B) {
     Batch batch = {0};
     float(*old)[2] = mem_alloc((size_t)data->n, sizeof *old);
     int *pairs = mem_alloc((size_t)B, sizeof *pairs);
@@ -294,19 +294,17 @@ static void iterations_plan(Run *run, int n) {
              args.beta, args.run.learning_rate, longest);
 }
 
-// Self-play: the opponent completes all prompts, and iteration-N/ keeps what it wrote; then the pairs of
-// the iteration before are mixed in. False if asked to stop.
+// Self-play: the opponent completes all prompts, and iteration-N/ keeps what it wrote. False if asked
+// to stop.
 static bool self_play(Played *played, Run *run, const GPT2 *opponent, const LabelSet *train) {
-    if (run->done == 0) { // else what it wrote came back with the checkpoint
-        const uint64_t first_row = (uint64_t)(run->iteration + 1) << 32; // 0: held-out prompts
-        if (!pairs_play(&played->pairs, opponent, train, train->n, &run->sampling, first_row,
-                        args.generation_batch_size))
-            return false;
-        played->hash = pieces_hash(&played->pairs);
-        iteration_save(&run->output, run->iteration, &played->pairs, &run->tokenizer,
-                       args.save_players ? opponent : NULL);
-    }
-    for (int i = 0; i < played->previous.n; i++) pieces_copy(&played->pairs, &played->previous, i);
+    if (run->done > 0) return true; // what it wrote came back with the checkpoint
+    const uint64_t first_row = (uint64_t)(run->iteration + 1) << 32; // below: held-out prompts
+    if (!pairs_play(&played->pairs, opponent, train, train->n, &run->sampling, first_row,
+                    args.generation_batch_size))
+        return false;
+    played->hash = pieces_hash(&played->pairs);
+    iteration_save(&run->output, run->iteration, &played->pairs, &run->tokenizer,
+                   args.save_players ? opponent : NULL);
     return true;
 }
 
@@ -359,7 +357,8 @@ int main(int argc, char **argv) {
     while (held_measure(&held, &run, &opponent, &eval, &rows) &&
            run.iteration < args.num_iterations) {
         if (!self_play(&played, &run, &opponent, &train)) break;
-        const PairSet *pairs = &played.pairs;
+        PairSet *pairs = &played.pairs, *previous = &played.previous;
+        for (int i = 0; i < previous->n; i++) pieces_copy(pairs, previous, i); // --mix_previous
         float(*old)[2] = opponent_logps(&opponent, pairs, &rows, B);
         float(*held_old)[2] =
             opponent_logps(&opponent, &held.pairs, &rows, args.run.per_device_eval_batch_size);
