@@ -189,15 +189,6 @@ static bool gpt2_same_shape(const GPT2 *a, const GPT2 *b) {
            a->config.n_layer == b->config.n_layer && a->n_floats == b->n_floats;
 }
 
-// to = share * from + (1 - share) * to, weight by weight: a reference that follows a policy
-// (Gorbatovski et al. 2024, soft update).
-static void gpt2_mix(GPT2 *to, const GPT2 *from, double share) {
-    const float alpha = (float)share;
-#pragma omp parallel for simd
-    for (size_t i = 0; i < from->n_floats; i++)
-        to->params[i] = alpha * from->params[i] + (1 - alpha) * to->params[i];
-}
-
 // Append one line of the table. A tensor of no rows (score.weight of a model without the score
 // head) gets no entry.
 static void gpt2_add_tensor(GPT2 *model, const char *name, int rows, int cols, bool decay) {
@@ -280,6 +271,16 @@ static void gpt2_init_random(GPT2 *model, uint64_t seed) {
 // The weights of `to` become those of `from`, a model of the same shape.
 static void gpt2_copy_weights(GPT2 *to, const GPT2 *from) {
     memcpy(to->params, from->params, from->n_floats * sizeof(float));
+    weights_changed(to);
+}
+
+// to = share * from + (1 - share) * to, weight by weight: a reference that follows a policy
+// (Gorbatovski et al. 2024, soft update).
+static void gpt2_mix(GPT2 *to, const GPT2 *from, double share) {
+    const float alpha = (float)share;
+#pragma omp parallel for simd
+    for (size_t i = 0; i < from->n_floats; i++)
+        to->params[i] = alpha * from->params[i] + (1 - alpha) * to->params[i];
     weights_changed(to);
 }
 

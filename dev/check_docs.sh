@@ -53,7 +53,7 @@ function room(file) {
 # ---- sources: words, strings, flags, included headers, the whole text -----------------------------
 function read_source(   i, n, part, name) {
     name = $0
-    if (match(name, /FLAG[A-Z_]*\(args, [a-z_0-9]+/)) {
+    if (match(name, /FLAG[A-Z_]*\(args(\.run)?, [a-z_0-9]+/)) {
         part = substr(name, RSTART, RLENGTH)
         sub(/.*, /, "", part)
         flag[FILENAME, part] = any_flag[part] = 1

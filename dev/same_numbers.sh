@@ -62,6 +62,8 @@ train_ppo --model data/sft --reward_model data/rm --dataset data/prefs_eval.json
 train_ppo --model data/sft --reward_model data/rm --dataset data/prefs_eval.jsonl --total_episodes 112 --batch_size 16 --shared_critic --whiten_rewards --target_kl 2 --per_device_train_batch_size 16 --response_length 20 --kl_estimator k3 --max_approx_kl 0.01
 train_spin $rows $pairs --max_train_samples 40 --num_iterations 2 --max_new_tokens 20 --eval_prompts 16 --gold
 train_spin $rows $pairs --max_train_samples 40 --num_iterations 2 --max_new_tokens 20 --eval_prompts 8 --mix_previous false --share_prompt false --gradient_accumulation_steps 2 --beta 1
+train_spin $rows $pairs --max_train_samples 30 --num_iterations 3 --max_steps 3 --max_new_tokens 20 --eval_prompts 8 --generation_batch_size 7 --shuffle_dataset false --temperature 0.9 --top_p 0.95
+train_spin --model data/sft --dataset data/reviews_eval.jsonl --max_train_samples 30 --num_train_epochs 1 --num_iterations 2 --max_new_tokens 20 --gradient_checkpointing
 END
 
 # rows FILE: its rows without the keys that may differ, sorted by key if asked to

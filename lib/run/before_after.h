@@ -4,10 +4,10 @@
 #ifndef BEFORE_AFTER_H
 #define BEFORE_AFTER_H
 
-#include "../../data/gold.h"
-#include "../../model.h"
-#include "sample.h"
-#include "../base/tokenizer.h"
+#include "../../data/gold.h"    // defines: Gold, gold_parts
+#include "../../model.h"        // defines: GPT2, gpt2_forward, lm_head_forward
+#include "../base/texts.h"      // defines: text_add_row, text_add_bytes
+#include "sample.h"             // defines: Sampler, sample_batch
 
 // Append a prompt of n tokens to the batch of prompts, unless it is the same as the one before it:
 // files of preferences often have several rows for a prompt.
@@ -22,10 +22,7 @@ static void prompts_add(Batch *prompts, const int *tokens, size_t n) {
 // `out` becomes rows [begin, end) of `prompts`.
 static void prompts_slice(Batch *out, const Batch *prompts, int begin, int end) {
     batch_clear(out);
-    for (int r = begin; r < end; r++) {
-        const int at = prompts->row_start[r];
-        batch_add_row(out, prompts->tokens + at, NULL, prompts->row_start[r + 1] - at);
-    }
+    for (int r = begin; r < end; r++) batch_copy_row(out, prompts, r);
 }
 
 // Let the model complete the first `count` prompts, so that one sees what the numbers mean.
@@ -38,16 +35,11 @@ static void texts_show(const GPT2 *model, const Tokenizer *tokenizer, const Batc
     sample_batch(&sampler, model, options, &prompts, 0, &rows, NULL);
     printf("\n%s (prompt | completion):\n", title);
     for (int r = 0; r < rows.R; r++) {
-        Text text = {0}, clean = {0};
-        const int *tokens = rows.tokens + rows.row_start[r];
-        const int n = rows.row_start[r + 1] - rows.row_start[r];
-        const int n_prompt = prompts.row_start[r + 1] - prompts.row_start[r];
-        tokenizer_decode(tokenizer, &text, tokens, (size_t)n_prompt, true);
-        text_append(&text, " |", 2);
-        tokenizer_decode(tokenizer, &text, tokens + n_prompt, (size_t)(n - n_prompt), true);
-        text_append_repaired(&clean, text.data, text.size); // it can stop amid a character
-        printf("  %s\n", clean.data);
-        text_free(&text), text_free(&clean);
+        Text text = {0};
+        text_add_row(&text, tokenizer, rows.tokens + rows.row_start[r],
+                     batch_row_length(&prompts, r), batch_row_length(&rows, r));
+        printf("  %s\n", text.data);
+        text_free(&text);
     }
     printf("\n");
     sampler_free(&sampler), batch_free(&prompts), batch_free(&rows);
@@ -89,8 +81,7 @@ static void texts_measure(Texts *t, GPT2 *model, GPT2 *other, const Tokenizer *t
                 t->log_ratio[begin + r] += (double)logp[i] - (double)other_logp[i];
             if (!with_gold) continue;
             Text text = {0};
-            tokenizer_decode(tokenizer, &text, rows.tokens + at, (size_t)(end - at), true);
-            text_append(&text, "", 0);
+            text_add_bytes(&text, tokenizer, rows.tokens + at, (size_t)(end - at));
             t->gold[begin + r] = gold_parts(gold, text.data, text.size).score;
             text_free(&text);
         }

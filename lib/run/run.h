@@ -327,6 +327,14 @@ static void run_rows(Run *r, Dataset *train, Dataset *eval, const DataOptions *o
     r->data_hash = dataset_hash(train);
 }
 
+// Train on `most` examples (0: on all), evenly spread over the set.
+static void run_thin(Run *r, PieceSet *train, int most) {
+    if (!most || most >= train->n) return;
+    pieces_thin(train, most);
+    printf("training uses %d of them\n", train->n);
+    r->data_hash = pieces_hash(train);
+}
+
 // ------------------------------------------------------------------------------------------------
 // Schedule and order
 
@@ -351,10 +359,10 @@ static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches
            (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
 }
 
-// Make the next n_data examples the run's, or its part's: per_device_train_batch_size times
-// gradient_accumulation_steps of them in an update. Sets per_epoch and the number of updates by
-// --num_train_epochs and --max_steps, which is returned.
-static int64_t run_schedule(Run *r, int n_data) {
+// Make n_data examples those of the run's part that begins: per_device_train_batch_size times
+// gradient_accumulation_steps of them in an update. Sets per_epoch and the part's number of updates by
+// --num_train_epochs and --max_steps, which is returned. The run's total is the program's to know.
+static int64_t run_part(Run *r, int n_data) {
     const RunArgs *a = r->args;
     const int B = a->per_device_train_batch_size;
     r->n_data = n_data;
@@ -368,11 +376,16 @@ static int64_t run_schedule(Run *r, int n_data) {
     r->batches_per_epoch = (n_data + B - 1) / B;
     r->part = (int64_t)ceil(a->num_train_epochs * (double)r->per_epoch);
     if (a->max_steps > 0) r->part = a->max_steps;
-    r->total = r->part;
     free(r->order);
     r->order = mem_alloc((size_t)n_data, sizeof *r->order);
     r->order_epoch = -1;
     return r->part;
+}
+
+// The same for a run of one part.
+static int64_t run_schedule(Run *r, int n_data) {
+    r->total = run_part(r, n_data);
+    return r->total;
 }
 
 // The order of the examples in an epoch (n_data): a function of seed and epoch, so the step is all
@@ -407,12 +420,13 @@ static void run_match(Run *r, const char *name, uint64_t *hash, const char *flag
     r->state[r->n_state++] = (StateField)MATCH_U64(name, hash, flag);
 }
 
-// The run begins: go on from the checkpoint if there is one, write run.json, open the log. Everything
-// that can be wrong with flags and files must have been found before. `meter` may be NULL.
-static void run_start(Run *r, GPT2 *model, Meter *meter) {
-    const RunArgs *a = r->args;
+// Go on from the checkpoint if there is one: the model, AdamW's moments, all that run_keep_* and
+// `meter` (it may be NULL) hold. Nothing is written yet, so a program that needs more files to go on
+// reads them after this, and then calls run_write; the others call run_start.
+static void run_restore(Run *r, GPT2 *model, Meter *meter) {
     run_keep_i64(r, "step", &r->step);
     run_keep_i64(r, "done", &r->done);
+    if (r->iteration >= 0) run_keep_i64(r, "iteration", &r->iteration);
     run_keep_i64(r, "num_tokens", &r->num_tokens);
     for (int i = 0; meter && i < meter->n; i++) {
         char *sum = r->names[r->n_names++] = text_format("sum of %s", meter->names[i]);
@@ -424,12 +438,18 @@ static void run_start(Run *r, GPT2 *model, Meter *meter) {
     r->state[r->n_state++] =
         (StateField)MATCH_I64("total_steps", &r->total, "--max_steps and --num_train_epochs");
     if (r->resume) {
-        if (!model->grads) gpt2_train_begin(model, a->gradient_checkpointing);
+        if (!model->grads) gpt2_train_begin(model, r->args->gradient_checkpointing);
         checkpoint_resume(&r->output, model, r->state, r->n_state);
         printf("resumed at step %" PRId64 " of %" PRId64, r->step, r->total);
         if (r->iteration >= 0) printf(", iteration %" PRId64, r->iteration);
         printf("\n");
     }
+}
+
+// From here on the disk is written: the output directory, run.json, the log. Everything that can be
+// wrong with flags and files must have been found before.
+static void run_write(Run *r) {
+    const RunArgs *a = r->args;
     Text run_json = {0};
     flags_json(&run_json, r->flags, r->n_flags, false);
     char *config = r->model_dir     ? path_join(r->model_dir, "config.json")
@@ -448,6 +468,12 @@ static void run_start(Run *r, GPT2 *model, Meter *meter) {
                                   .eos_id = r->tokenizer.eos_id,
                                   .vocab_size = r->tokenizer.vocab_size,
                                   .seed = (uint64_t)a->seed};
+}
+
+// The run begins: run_restore and run_write.
+static void run_start(Run *r, GPT2 *model, Meter *meter) {
+    run_restore(r, model, meter);
+    run_write(r);
 }
 
 // Gradients and moments: before the first update, and after what need not stay has left the memory.
@@ -471,16 +497,23 @@ static void *run_reference_logps(Run *r, GPT2 *reference, uint64_t hash, const P
 // ------------------------------------------------------------------------------------------------
 // The loop
 
+// The loop is over: note whether because the program was asked to stop (a signal that comes later is
+// too late: the rest takes a moment), and what time and memory it took. run_next does that; a program
+// that can be stopped between its parts calls it after the last one.
+static void run_leave(Run *r) {
+    progress_clear();
+    r->stopped = stop_signal;
+    r->spent = seconds_now() - r->began;
+    r->peak = memory_peak_mb();
+}
+
 // Go to the next update: false after the last one of the part, or when the program is asked to stop.
 // Sets step, lr, epoch, and where there is a schedule the update's examples.
 static bool run_next(Run *r) {
     const RunArgs *a = r->args;
     if (r->began == 0) r->began = seconds_now();
     if (r->done >= r->part || stop_signal) {
-        progress_clear();
-        r->stopped = stop_signal; // one that comes later is too late: the rest takes a moment
-        r->spent = seconds_now() - r->began;
-        r->peak = memory_peak_mb();
+        run_leave(r);
         return false;
     }
     r->lr = a->learning_rate * lr_factor(a->lr_scheduler_type, r->done, a->warmup_steps, r->part);
