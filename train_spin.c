@@ -829,7 +829,7 @@ int main(int argc, char **argv) {
         if (done < steps) break; // asked to stop
 
         // the player becomes the opponent; the optimiser begins anew
-        memcpy(opponent.params, model.params, model.n_floats * sizeof(float));
+        gpt2_copy_weights(&opponent, &model);
         memset(model.adam_m, 0, model.n_floats * sizeof(float));
         memset(model.adam_v, 0, model.n_floats * sizeof(float));
         model.adam_step = 0;

@@ -52,6 +52,7 @@ pairs="--model data/sft --dataset data/prefs_eval.jsonl --eval_split 0.2"
 cat >"$work/settings" <<END
 train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --eval_split 0.1
 train_sft $rows --model_config data/config_tiny.json --tokenizer data --dataset data/reviews_eval.jsonl --gradient_accumulation_steps 2 --completion_only_loss false
+train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --max_length 24 --truncation_mode keep_start --gradient_checkpointing --no_decay_embeddings --eval_split 0.02 --max_grad_norm 0.1
 train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --shuffle_dataset false --num_train_epochs 1 --bf16
 train_dpo $rows $pairs --eval_prompts 16 --gold
 train_dpo $rows $pairs --loss_type ipo --gradient_accumulation_steps 2 --share_prompt false
@@ -66,6 +67,7 @@ train_kto $rows $pairs --undesirable_weight 1.2 --desirable_weight 1.5 --beta 2 
 train_kto $rows --model data/sft --dataset $work/few.jsonl --per_device_train_batch_size 5 --eval_dataset $work/few.jsonl --ref_model $work/other
 train_kto $rows --model data/sft --dataset $work/few.jsonl --per_device_train_batch_size 1 --loss_type apo_zero_unpaired --eval_dataset $work/few.jsonl --gradient_checkpointing
 train_orpo $rows $pairs --eval_prompts 16 --gold
+train_orpo $rows $pairs --max_length 32 --shuffle_dataset false --gradient_accumulation_steps 3 --beta 2
 train_orpo $rows $pairs --nll all --gradient_accumulation_steps 2 --beta 0.5
 train_rm $rows $pairs --normalize_rewards 32
 train_rm $rows --model data/sft --dataset $work/margins.jsonl --eval_dataset $work/margins.jsonl --per_device_train_batch_size 5 --normalize_rewards 20 --normalize_model $work/other --temperature 0.7

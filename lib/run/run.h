@@ -4,7 +4,7 @@
 //     run_begin       flags from the command line, those that every run needs
 //     run_open        the output directory, products, the tokenizer
 //     run_model       the model to train;  run_reference: a frozen one beside it
-//     run_pieces      data: loaded, reported, split
+//     run_pieces      data: loaded, reported, split;  run_rows: the same of plain rows
 //     run_schedule    updates and the order of examples
 //     run_start       go on from a checkpoint; from here on the disk is written
 //     run_before      texts and measures of the model as it is before training
@@ -155,6 +155,7 @@ typedef struct {
     bool preset, resume;       // no arguments were given; a checkpoint is gone on with
     Output output;             // programs set its reference and critic before run_start
     const char *model_dir;     // where the weights come from: --model, or the checkpoint
+    const char *config_path;   // the config.json of a model with new weights; NULL: model_dir's
     const char *reference_dir; // --ref_model, or --model
     const char *tokenizer_dir;
     Tokenizer tokenizer;
@@ -189,6 +190,7 @@ typedef struct {
     SampleOptions sampling;
     Batch prompts;
     Texts before;
+    const char *measured_to; // what run_after calls the model to which the KL is measured
 } Run;
 
 // ------------------------------------------------------------------------------------------------
@@ -197,7 +199,8 @@ typedef struct {
 // Take the flags of the command line into the program's table; a mistake dies with EXIT_USAGE.
 static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags, int n_flags,
                       const char *about, const char *preset) {
-    *r = (Run){.args = args, .flags = flags, .n_flags = n_flags, .iteration = -1, .least = 1};
+    *r = (Run){.args = args, .flags = flags, .n_flags = n_flags, .iteration = -1, .least = 1,
+               .measured_to = "reference"};
     flags_parse(argc, argv, flags, n_flags, about, preset);
     r->preset = argc == 1;
     r->resume = args->resume_from_checkpoint && *args->resume_from_checkpoint;
@@ -300,6 +303,28 @@ static void run_pieces(Run *r, PieceSet *train, PieceSet *eval, PieceKind kind,
     printf("%s\n", report.data);
     text_free(&report);
     r->data_hash = pieces_hash(train);
+}
+
+// The same for rows, as train_sft learns from.
+static void run_rows(Run *r, Dataset *train, Dataset *eval, const DataOptions *options) {
+    const RunArgs *a = r->args;
+    Text report = {0};
+    *eval = (Dataset){0};
+    dataset_load(train, &r->tokenizer, a->dataset, options);
+    dataset_report(&report, train, a->dataset);
+    if (a->eval_dataset) {
+        dataset_load(eval, &r->tokenizer, a->eval_dataset, options);
+        text_print(&report, "\n");
+        dataset_report(&report, eval, a->eval_dataset);
+    } else if (a->eval_split > 0) {
+        Dataset all = *train;
+        dataset_split(train, eval, &all, a->eval_split, (uint64_t)a->seed);
+        text_print(&report, "; %d rows kept for evaluation", eval->n);
+        dataset_free(&all);
+    }
+    printf("%s\n", report.data);
+    text_free(&report);
+    r->data_hash = dataset_hash(train);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -407,7 +432,9 @@ static void run_start(Run *r, GPT2 *model, Meter *meter) {
     }
     Text run_json = {0};
     flags_json(&run_json, r->flags, r->n_flags, false);
-    char *config = r->model_dir ? path_join(r->model_dir, "config.json") : NULL;
+    char *config = r->model_dir     ? path_join(r->model_dir, "config.json")
+                   : r->config_path ? text_copy(r->config_path)
+                                    : NULL;
     output_start(&r->output, run_json.data, config);
     free(config);
     text_free(&run_json);
@@ -606,7 +633,7 @@ static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
     texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling, "after training");
     run_measure(r, &after, model, reference);
     texts_log(&after, &r->log, r->step, r->epoch);
-    texts_report(&r->before, &after, "reference");
+    texts_report(&r->before, &after, r->measured_to);
     texts_free(&after);
 }
 
