@@ -507,6 +507,12 @@ static void run_leave(Run *r) {
     r->peak = memory_peak_mb();
 }
 
+// How many examples the next update has when `left` are left of an epoch. The last ones, if they are
+// fewer than an update needs, join the one before.
+static int run_update_size(const Run *r, int64_t left) {
+    return (int)(left < r->per_update + r->least ? left : r->per_update);
+}
+
 // Go to the next update: false after the last one of the part, or when the program is asked to stop.
 // Sets step, lr, epoch, and where there is a schedule the update's examples.
 static bool run_next(Run *r) {
@@ -520,8 +526,7 @@ static bool run_next(Run *r) {
     if (r->per_update) {
         const int64_t at = r->done % r->per_epoch * r->per_update, left = r->n_data - at;
         r->examples = run_order(r, r->done / r->per_epoch) + at;
-        // an epoch's last examples, if they are too few for an update, join the one before
-        r->n = (int)(left < r->per_update + r->least ? left : r->per_update);
+        r->n = run_update_size(r, left);
         r->epoch = epochs_done(r->done + 1, r->per_epoch, r->batches_per_epoch,
                                a->gradient_accumulation_steps);
         r->seen += r->n;
