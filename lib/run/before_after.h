@@ -45,12 +45,13 @@ static void prompts_complete(Batch *out, const GPT2 *model, const Batch *all, in
     batch_free(&rows);
 }
 
-// Let the model complete the first `count` prompts, so that one sees what the numbers mean.
+// Let the model complete the first `count` prompts, so that one sees what the numbers mean. Nothing
+// is shown without a tokenizer (NULL).
 static void texts_show(const GPT2 *model, const Tokenizer *tokenizer, const Batch *all, int count,
                        const SampleOptions *options, const char *title) {
     Batch prompts = {0}, rows = {0};
     Sampler sampler = {0};
-    if (count == 0) return;
+    if (count == 0 || !tokenizer) return;
     prompts_slice(&prompts, all, 0, count < all->R ? count : all->R);
     sample_batch(&sampler, model, options, &prompts, 0, &rows, NULL);
     printf("\n%s (prompt | completion):\n", title);

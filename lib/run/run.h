@@ -255,6 +255,16 @@ static void run_model(Run *r, GPT2 *model) {
     run_describe(model);
 }
 
+// The tokenizer; NULL where the model is one of bare token ids (see rollout.h).
+static const Tokenizer *run_tokenizer(const Run *r) {
+    return r->tokenizer.vocab_size ? &r->tokenizer : NULL;
+}
+
+// The token that ends a text; below 0: a model of bare token ids may have none.
+static int run_eos(const Run *r, const GPT2 *model) {
+    return run_tokenizer(r) ? r->tokenizer.eos_id : model->config.eos_token_id;
+}
+
 // The frozen reference: --ref_model's, or --model's as it is on the disk. It gets no gradients, so it
 // is forward only. Its vocabulary must be the model's.
 static void run_reference(Run *r, GPT2 *reference, const GPT2 *model) {
@@ -465,8 +475,9 @@ static void run_write(Run *r) {
     r->sampling = (SampleOptions){.max_new_tokens = a->max_new_tokens,
                                   .temperature = 1,
                                   .top_p = 1,
-                                  .eos_id = r->tokenizer.eos_id,
-                                  .vocab_size = r->tokenizer.vocab_size,
+                                  .eos_id = run_eos(r, model),
+                                  .vocab_size = run_tokenizer(r) ? r->tokenizer.vocab_size
+                                                                 : model->config.vocab_size,
                                   .seed = (uint64_t)a->seed};
 }
 
@@ -572,16 +583,22 @@ static void run_log_place(Run *r) {
     log_number(&r->log, "epoch", r->epoch);
 }
 
+// The end of a printed line: how many `unit`s a second this run has done, `seen` in all, and the time
+// left.
+static void run_print_rate(const Run *r, double seen, const char *unit) {
+    const double seconds = seconds_now() - r->began, steps = (double)(r->step - r->first_step);
+    char left[32];
+    printf("%6.*g %s/s  left %s\n", seen < 1000 * seconds ? 3 : 6,
+           seen < 1000 * seconds ? seen / seconds : floor(seen / seconds), unit,
+           time_format(left, seconds / steps * (double)(r->total - r->step)));
+}
+
 // Every --logging_steps updates: the meter's means since the last time as a row of the log, and on
 // the terminal those that `shown` names (see meter_print), with the rate of `unit`s ("tokens", or the
 // examples' name) and the time left. The meter begins anew.
 static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
     if (!run_due(r, r->args->logging_steps)) return;
-    const double seconds = seconds_now() - r->began;
-    const double seen =
-        (double)(strcmp(unit, "tokens") ? r->seen : r->num_tokens - r->first_tokens);
-    const double steps = (double)(r->step - r->first_step);
-    char left[32];
+    const int64_t seen = strcmp(unit, "tokens") ? r->seen : r->num_tokens - r->first_tokens;
     run_log_place(r);
     meter_log(meter, &r->log, "");
     log_number(&r->log, "grad_norm", r->norm);
@@ -591,10 +608,8 @@ static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
     progress_clear();
     printf("step %5" PRId64 "/%" PRId64 "  ", r->step, r->total);
     meter_print(meter, "", shown);
-    printf("norm %6.3f  lr %.2e  %6.*g %s/s  left %s\n", r->norm, r->lr,
-           seen < 1000 * seconds ? 3 : 6,
-           seen < 1000 * seconds ? seen / seconds : floor(seen / seconds), unit,
-           time_format(left, seconds / steps * (double)(r->total - r->step)));
+    printf("norm %6.3f  lr %.2e  ", r->norm, r->lr);
+    run_print_rate(r, (double)seen, unit);
     meter_clear(meter);
 }
 
@@ -611,8 +626,7 @@ static void run_log_eval(Run *r, const Meter *meter, const char *shown) {
 
 // Save checkpoint-<step> now.
 static void run_checkpoint(Run *r, const GPT2 *model) {
-    checkpoint_save(&r->output, model, r->tokenizer.vocab_size ? &r->tokenizer : NULL, r->step,
-                    r->state, r->n_state);
+    checkpoint_save(&r->output, model, run_tokenizer(r), r->step, r->state, r->n_state);
     r->saved_step = r->step;
 }
 
@@ -655,7 +669,7 @@ static void run_before(Run *r, const GPT2 *model, GPT2 *start, GPT2 *reference) 
     run_measure(r, &r->before, start, reference);
     if (r->resume || stop_signal) return;
     texts_log(&r->before, &r->log, 0, 0);
-    texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling,
+    texts_show(model, run_tokenizer(r), &r->prompts, r->args->samples, &r->sampling,
                "before training");
 }
 
@@ -663,7 +677,8 @@ static void run_before(Run *r, const GPT2 *model, GPT2 *start, GPT2 *reference) 
 static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
     Texts after;
     if (r->stopped) return;
-    texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling, "after training");
+    texts_show(model, run_tokenizer(r), &r->prompts, r->args->samples, &r->sampling,
+               "after training");
     run_measure(r, &after, model, reference);
     texts_log(&after, &r->log, r->step, r->epoch);
     texts_report(&r->before, &after, r->measured_to);
@@ -676,13 +691,12 @@ static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
 // Leave the model as final/, or, if the program was asked to stop, a checkpoint to go on from.
 // Releases all that the run holds; returns the program's exit code.
 static int run_end(Run *r, const GPT2 *model) {
-    const Tokenizer *tokenizer = r->tokenizer.vocab_size ? &r->tokenizer : NULL;
     if (!r->stopped) {
         char spent[32];
         printf("%s, peak memory %.0f MB\n", time_format(spent, r->spent), r->peak);
         printf("model: %s/final   metrics: %s/metrics.jsonl\n", r->args->output_dir,
                r->args->output_dir);
-        output_finish(&r->output, model, tokenizer);
+        output_finish(&r->output, model, run_tokenizer(r));
     } else if (r->preset) {
         printf("stopped at step %" PRId64 "; the default run keeps nothing\n", r->step);
         output_close(&r->output);
