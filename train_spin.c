@@ -336,7 +336,7 @@ int main(int argc, char **argv) {
     played_keep(&played, &run);
     run_restore(&run, &player, &meter);
     played_load(&played, &run, &train, args.mix_previous);
-    run_write(&run);
+    run_write(&run, &player);
     played_copy(&played, &run);
     run_train_begin(&run, &player);
 

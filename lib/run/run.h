@@ -199,7 +199,11 @@ typedef struct {
 // Take the flags of the command line into the program's table; a mistake dies with EXIT_USAGE.
 static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags, int n_flags,
                       const char *about, const char *preset) {
-    *r = (Run){.args = args, .flags = flags, .n_flags = n_flags, .iteration = -1, .least = 1,
+    *r = (Run){.args = args,
+               .flags = flags,
+               .n_flags = n_flags,
+               .iteration = -1,
+               .least = 1,
                .measured_to = "reference"};
     flags_parse(argc, argv, flags, n_flags, about, preset);
     r->preset = argc == 1;
@@ -458,7 +462,7 @@ static void run_restore(Run *r, GPT2 *model, Meter *meter) {
 
 // From here on the disk is written: the output directory, run.json, the log. Everything that can be
 // wrong with flags and files must have been found before.
-static void run_write(Run *r) {
+static void run_write(Run *r, const GPT2 *model) {
     const RunArgs *a = r->args;
     Text run_json = {0};
     flags_json(&run_json, r->flags, r->n_flags, false);
@@ -484,7 +488,7 @@ static void run_write(Run *r) {
 // The run begins: run_restore and run_write.
 static void run_start(Run *r, GPT2 *model, Meter *meter) {
     run_restore(r, model, meter);
-    run_write(r);
+    run_write(r, model);
 }
 
 // Gradients and moments: before the first update, and after what need not stay has left the memory.
