@@ -50,6 +50,12 @@ static void batch_add_row(Batch *b, const int *tokens, const unsigned char *mask
     if (n > 0) b->mask[b->N - n] = 0;
 }
 
+// Append row r of another batch, one that continues none, with its mask.
+static void batch_copy_row(Batch *to, const Batch *from, int r) {
+    const int at = from->row_start[r];
+    batch_add_row(to, from->tokens + at, from->mask + at, from->row_start[r + 1] - at);
+}
+
 // Number of tokens of row r and of the row that it continues.
 static int batch_row_length(const Batch *b, int r) {
     int own = b->row_start[r + 1] - b->row_start[r], p = b->parent[r];

@@ -62,7 +62,9 @@
 // Without arguments: the model in data/sft, and the best of four of its samples by the reward model
 // in data/rm, against the better answers of data/prefs_eval.jsonl.
 #include "lib/base/common.h"
+#include "lib/base/disk.h"
 #include "lib/base/flags.h"
+#include "lib/base/texts.h"
 #include "losses.h"
 #include "lib/base/tokenizer.h"
 #include "lib/data/dataset.h"
@@ -218,8 +220,7 @@ static void rows_score(Evaluation *e) {
     for (int r = 0; r < b->R && e->gold; r++) {
         Text text = {0};
         const int at = b->row_start[r], n = b->row_start[r + 1] - at;
-        tokenizer_decode(e->tokenizer, &text, b->tokens + at, (size_t)n, true);
-        text_append(&text, "", 0);
+        text_add_bytes(&text, e->tokenizer, b->tokens + at, (size_t)n);
         e->score[GOLD][r] = (float)gold_parts(e->gold, text.data, text.size).score;
         text_free(&text);
     }
@@ -237,21 +238,16 @@ static void sample_measure(Evaluation *e, Sample *s, int r, const char *finish, 
     s->length = end - begin;
     s->repeated = repeated_share(b->tokens + begin, end - begin);
     for (int k = 0; k < SCORES; k++) s->score[k] = e->score[k][r];
-    Text *t = &s->line, bytes = {0};
+    Text *t = &s->line;
     t->size = s->text.size = 0;
-    if (shown) {
-        tokenizer_decode(e->tokenizer, &bytes, b->tokens + prompt, (size_t)(begin - prompt), true);
-        text_append(&bytes, " |", 2);
-        tokenizer_decode(e->tokenizer, &bytes, b->tokens + begin, (size_t)(end - begin), true);
-        text_append_repaired(&s->text, bytes.data, bytes.size); // it can stop amid a character
-        text_free(&bytes);
-    }
+    if (shown)
+        text_add_row(&s->text, e->tokenizer, b->tokens + prompt, begin - prompt, end - prompt);
     if (!e->keep) return;
     text_print(t, e->tokenizer ? "\"prompt\": " : "\"prompt_ids\": ");
-    if (e->tokenizer) reward_print_text(t, e->tokenizer, b->tokens + prompt, begin - prompt);
+    if (e->tokenizer) text_add_json(t, e->tokenizer, b->tokens + prompt, (size_t)(begin - prompt));
     else reward_print_ids(t, b->tokens + prompt, begin - prompt);
     text_print(t, e->tokenizer ? ", \"completion\": " : ", \"completion_ids\": ");
-    if (e->tokenizer) reward_print_text(t, e->tokenizer, b->tokens + begin, all);
+    if (e->tokenizer) text_add_json(t, e->tokenizer, b->tokens + begin, (size_t)all);
     else reward_print_ids(t, b->tokens + begin, all);
     text_print(t, ", \"finish\": \"%s\", \"tokens\": %d", finish, end - begin);
     if (e->reward) text_print(t, ", \"reward\": %.9g", (double)s->score[REWARD]);
@@ -414,23 +410,6 @@ static void entry_answers(Evaluation *e, Entry *entry, GPT2 *model) {
 
 // ------------------------------------------------------------------------------------------------
 // Files and policies
-
-// Write a file whole or not at all.
-static void file_write(const char *path, const Text *text) {
-    signal(SIGXFSZ, SIG_IGN); // a limit of file sizes is then an error of fwrite, not the end
-    char *temporary = text_format("%s.tmp-%ld", path, (long)getpid());
-    FILE *file = fopen(temporary, "wb");
-    bool ok = file && fwrite(text->data, 1, text->size, file) == text->size && !fflush(file) &&
-              !fsync(fileno(file));
-    int error = errno;
-    if (file && fclose(file) && ok) ok = false, error = errno;
-    if (ok && rename(temporary, path)) ok = false, error = errno;
-    if (!ok) {
-        unlink(temporary);
-        die(EXIT_IO, "%s: cannot write: %s", path, strerror(error));
-    }
-    free(temporary);
-}
 
 // Die unless a file of this name can be written at the end.
 static void file_check(const char *flag, const char *path, bool overwrite) {
@@ -709,12 +688,12 @@ int main(int argc, char **argv) {
         printf("\n%s (prompt | completion):\n%s", entries[i].name, entries[i].shown.data);
     table_print(results);
     comparisons_print(results);
-    if (args.samples_file) file_write(args.samples_file, &e.lines);
+    if (args.samples_file) disk_file_save(args.samples_file, e.lines.data, e.lines.size);
     if (args.output) {
         Text json = {0}, run = {0};
         flags_json(&run, flags, COUNT(flags), false);
         json_results(&json, results, &run);
-        file_write(args.output, &json);
+        disk_file_save(args.output, json.data, json.size);
         text_free(&json), text_free(&run);
     }
     char spent[32];

@@ -10,8 +10,10 @@
 //
 // Without arguments the model that ships in data/sft completes a few film reviews.
 #include "lib/base/common.h"
+#include "lib/base/disk.h"
 #include "lib/base/json.h"
 #include "lib/base/flags.h"
+#include "lib/base/texts.h"
 #include "lib/base/tokenizer.h"
 #include "lib/data/dataset.h"
 #include "model.h"
@@ -47,12 +49,9 @@ static void prompt_add(Generator *g, Batch *prompts, const int *tokens, size_t n
 
 // Append what was sampled for a row as text, without EOS; a broken character becomes U+FFFD.
 static void completion_text(Text *out, Generator *g, const SampleRow *row) {
-    Text bytes = {0};
     int n = row->n - row->n_prompt;
     if (row->finish == FINISH_EOS) n--;
-    tokenizer_decode(&g->tokenizer, &bytes, row->tokens + row->n_prompt, (size_t)n, true);
-    text_append_repaired(out, bytes.size ? bytes.data : "", bytes.size);
-    text_free(&bytes);
+    text_add_tokens(out, &g->tokenizer, row->tokens + row->n_prompt, (size_t)n);
 }
 
 // Sample all rows of a batch to their ends.
@@ -240,9 +239,9 @@ static int64_t records_check(Generator *g, const char *path, int64_t max_samples
 // for), else prompt and completion are printed. The output gets its name when it is complete.
 static void generate_file(Generator *g, const char *path, const char *output, int64_t max_samples) {
     const int64_t total = records_check(g, path, max_samples);
-    char *temporary = output ? text_format("%s.tmp-%ld", output, (long)getpid()) : NULL;
-    FILE *file = output ? fopen(temporary, "wb") : stdout;
-    if (!file) die(EXIT_IO, "%s: cannot create: %s", temporary, strerror(errno));
+    DiskFile file = {0};
+    if (output) file = disk_file_begin(output);
+    if (file.error) die(EXIT_IO, "%s: cannot create: %s", output, strerror(file.error));
     const int per_record = g->return_sequences;
     const int at_once = g->batch_size > per_record ? g->batch_size / per_record : 1; // records
     Text *heads = mem_alloc((size_t)at_once, sizeof *heads), out = {0}, text = {0};
@@ -279,19 +278,17 @@ static void generate_file(Generator *g, const char *path, const char *output, in
                 text_print(&out, ", \"finish_reason\": \"%s\"}\n", finish_name(row->finish));
             } else text_print(&out, "%s |%s\n", heads[r / per_record].data, text.data);
         }
-        if (fwrite(out.data, 1, out.size, file) != out.size) failed = errno;
+        if (output) {
+            disk_file_write(&file, out.data, out.size);
+            failed = file.error;
+        } else if (fwrite(out.data, 1, out.size, stdout) != out.size) failed = errno;
         done += n;
         if (output)
             progress_show("%" PRId64 " of %" PRId64 " records  %.0f tokens/s", done, total,
                           (double)g->tokens / (seconds_now() - began));
     }
-    if (!failed && fflush(file)) failed = errno;
-    if (output) {
-        if (!failed && fsync(fileno(file))) failed = errno;
-        if (fclose(file) && !failed) failed = errno;
-        if (!failed && rename(temporary, output)) failed = errno;
-        if (failed) unlink(temporary);
-    }
+    if (output) failed = disk_file_end(&file, true);
+    else if (!failed && fflush(stdout)) failed = errno;
     if (failed)
         die(EXIT_IO, "%s: cannot write: %s", output ? output : "standard output", strerror(failed));
     progress_clear();
@@ -302,7 +299,7 @@ static void generate_file(Generator *g, const char *path, const char *output, in
     if (g->cut) warn("%" PRId64 " prompts were too long and lost their beginning", g->cut);
     if (output) printf("completions: %s\n", output);
     for (int i = 0; i < at_once; i++) text_free(&heads[i]);
-    free(heads), free(temporary), text_free(&out), text_free(&text);
+    free(heads), text_free(&out), text_free(&text);
     tokens_free(&ids), batch_free(&batch), lines_close(&lines);
 }
 

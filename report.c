@@ -21,6 +21,7 @@
 //
 // Without arguments it makes out/report.html of all runs in out/.
 #include "lib/base/common.h"
+#include "lib/base/disk.h"
 #include "lib/base/flags.h"
 #include "lib/report/plot.h"
 #include "lib/report/findings.h"
@@ -254,21 +255,6 @@ static void expect_check(const char *text) {
     free(copy);
 }
 
-// Write a file whole or not at all.
-static void page_write(const Text *text, const char *path) {
-    char *temporary = text_format("%s.tmp-%ld", path, (long)getpid());
-    FILE *file = fopen(temporary, "wb");
-    bool ok = file && fwrite(text->data, 1, text->size, file) == text->size && !fflush(file);
-    int error = errno;
-    if (file && fclose(file) && ok) ok = false, error = errno;
-    if (ok && rename(temporary, path)) ok = false, error = errno;
-    if (!ok) {
-        unlink(temporary);
-        die(EXIT_IO, "%s: cannot write: %s", path, strerror(error));
-    }
-    free(temporary);
-}
-
 int main(int argc, char **argv) {
     // ---- flags ---------------------------------------------------------------------------------
     struct {
@@ -323,7 +309,7 @@ int main(int argc, char **argv) {
     text_put(&page, "</main></body></html>\n");
     if (terminal.size) fwrite(terminal.data, 1, terminal.size, stdout);
     if (args.output) {
-        page_write(&page, args.output);
+        disk_file_save(args.output, page.data, page.size);
         printf("%sreport: %s\n", terminal.size ? "\n" : "", args.output);
     }
     text_free(&page), text_free(&terminal), text_free(&expected), report_free(r);

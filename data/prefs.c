@@ -14,6 +14,7 @@
 // agree with more of them than the mean of max(p, 1 - p).
 #include "../lib/base/flags.h"
 #include "../lib/base/jsonl.h"
+#include "../lib/base/texts.h"
 #include "../lib/base/tokenizer.h"
 #include "../model.h"
 #include "../lib/files/pretrained.h"
@@ -75,12 +76,8 @@ typedef struct {
 static void completion_text(Text *out, const Maker *m, const Batch *rows, int r, int n_prompt) {
     const int *tokens = rows->tokens + rows->row_start[r] + n_prompt;
     int n = rows->row_start[r + 1] - rows->row_start[r] - n_prompt;
-    Text bytes = {0};
-    tokenizer_decode(&m->tokenizer, &bytes, tokens, (size_t)(n - 1), true);
     out->size = 0;
-    text_append(out, "", 0);
-    text_append_repaired(out, bytes.size ? bytes.data : "", bytes.size);
-    text_free(&bytes);
+    text_add_tokens(out, &m->tokenizer, tokens, (size_t)(n - 1));
 }
 
 // Draw the label of a pair by its scores, and write it to `file` (NULL: show it).

@@ -7,7 +7,8 @@
 # looked up. Checked are
 #
 #     flags      a --flag is in a table of flags of some program; behind `./PROGRAM` in a command,
-#                and in the first column of a table in docs/X.md, it is one of that program
+#                and in the first column of a table in docs/X.md, it is one of that program.
+#                README.md and docs/speed.md may also name flags of tools in dev/
 #     metrics    names in the first column of tables headed `name` or `column`, and words like
 #                `rewards/chosen`: the page's program, or a header that it includes, has the string
 #                and the other way round: docs/X.md or docs/README.md has all that train_X.c logs
@@ -52,7 +53,7 @@ function room(file) {
 # ---- sources: words, strings, flags, included headers, the whole text -----------------------------
 function read_source(   i, n, part, name) {
     name = $0
-    if (match(name, /FLAG[A-Z_]*\(args, [a-z_0-9]+/)) {
+    if (match(name, /FLAG[A-Z_]*\(args(\.run)?, [a-z_0-9]+/)) {
         part = substr(name, RSTART, RLENGTH)
         sub(/.*, /, "", part)
         flag[FILENAME, part] = any_flag[part] = 1
@@ -72,6 +73,12 @@ function read_source(   i, n, part, name) {
     if (FILENAME ~ /\.py$/ && match(name, /add_argument\("--[a-z_-]+/)) {
         part = substr(name, RSTART, RLENGTH)
         sub(/.*"--/, "", part)
+        gsub(/-/, "_", part)
+        tool_flag[part] = 1
+    }
+    if (FILENAME ~ /\.sh$/ && match(name, /^ *--[a-z_-]+\)/)) {
+        part = substr(name, RSTART, RLENGTH - 1)
+        sub(/ *--/, "", part)
         gsub(/-/, "_", part)
         tool_flag[part] = 1
     }
@@ -130,7 +137,7 @@ function check_flags(s, file,   name, before) {
         if (file) {
             if (!known_here(file, name)) fail("--" name ": " file " has no such flag")
         } else if (!(name in any_flag) && name != "config" && name != "help" &&
-                   !(FILENAME !~ /docs\// && (name in tool_flag || name in foreign)))
+                   !((FILENAME !~ /docs\// || FILENAME ~ /speed\.md$/) && (name in tool_flag || name in foreign)))
             fail("--" name ": no program has this flag")
     }
 }

@@ -563,6 +563,15 @@ static void test_batch(void) {
     CHECK(!memcmp(b.tokens, all, sizeof all), "tokens stand back to back");
     CHECK(!memcmp(b.mask, masks, sizeof masks), "masks");
     CHECK(batch_count_mask(&b) == 4, "count of the mask");
+    Batch copy = {0};
+    batch_copy_row(&copy, &b, 1);
+    batch_copy_row(&copy, &b, 0);
+    CHECK(copy.R == 2 && copy.N == 7 && copy.row_start[1] == 3 && copy.parent[1] == -1 &&
+              !memcmp(copy.tokens, all + 4, 3 * sizeof *all) &&
+              !memcmp(copy.tokens + 3, all, 4 * sizeof *all) && !memcmp(copy.mask, masks + 4, 3) &&
+              !memcmp(copy.mask + 3, masks, 4),
+          "copied rows");
+    batch_free(&copy);
     batch_clear(&b);
     CHECK(b.R == 0 && b.N == 0 && b.max_N >= 8 && batch_count_mask(&b) == 0, "clear keeps memory");
     bool same = true;

@@ -774,6 +774,18 @@ static void test_reward_pairs(const Tokenizer *t, const char *path) {
     for (int i = 0; i < eval.n; i++) sum += eval.margin[i];
     CHECK(train.n == 29 && eval.n == 10 && sum == 0.25f * (780 - 1 - 2) - 1.5f,
           "sum of %d + %d margins %g", train.n, eval.n, sum);
+    const PairSet all = train;
+    PairSet thin = {.pieces = 3, .max_length = all.max_length};
+    thin.margin = mem_alloc(1, sizeof *thin.margin);
+    for (int i = 0; i < all.n; i++) pieces_copy(&thin, &all, i);
+    CHECK(pieces_hash(&thin) == pieces_hash(&all), "a copy");
+    pieces_thin(&thin, 3); // 0, 9 and 19 of 29
+    CHECK(thin.n == 3 && thin.margin[1] == all.margin[9] && thin.margin[2] == all.margin[19] &&
+              thin.start[9] - thin.start[6] == all.start[60] - all.start[57] &&
+              !memcmp(thin.tokens + thin.start[6], all.tokens + all.start[57],
+                      (thin.start[9] - thin.start[6]) * sizeof(int)),
+          "3 examples, evenly spread");
+    pieces_free(&thin);
     o.margins = false; // other programs leave the column alone
     pairs_load(&other, t, path, &o);
     stderr_back(saved);

@@ -285,7 +285,7 @@ data "JSON error" '{"prompt": "a"\n'
     ulimit -f 4 # LLVM's OpenMP writes a small file of its own
     "$BIN/evaluate" --models "$M" --dataset "$T/pairs.jsonl" --gold --samples_file "$T/out/x"
 ) 2>"$T/log" >/dev/null
-check "a full disk" test $? -eq 4 -a "$(ls "$T/out")" = there
+check "a full disk" test $? -eq 4 -a "$(ls -A "$T/out")" = there
 check "is said" grep -q '^error: .*out/x: cannot write: ' "$T/log"
 echo '{"models": 3, "typo": 1}' >"$T/run.json"
 mistake 2 "unknown flag \"typo\"" --config "$T/run.json"

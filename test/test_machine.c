@@ -78,7 +78,7 @@ static int try_product(void) {
     for (int i = 0; i < M * K; i++) a[i] = (float)rng_normal(&rng);
     for (int i = 0; i < K * N; i++) b[i] = (float)rng_normal(&rng);
     products_begin(false);
-    product(out, N, a, K, false, b, N, false, M, N, K, 1, false);
+    product(out, N, a, K, false, b, N, false, M, N, K, 1, NULL, 0);
     double worst = 0;
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) {

@@ -293,20 +293,23 @@ while read -r words flags; do
     spin $TINY --output_dir "$T/none" $flags --resume_from_checkpoint "$A/checkpoint-4" \
         >"$T/log" 2>&1
     check "resuming with $flags is refused" test $? -eq 3
-    check "resuming with $flags: $words" grep -q "^error: .*cannot resume: .*see .*$words" "$T/log"
+    check "resuming with $flags: $words" grep -q -e \
+        "^error: .*cannot resume: $words was .*, is now " "$T/log"
 done <<END
 --num_iterations --num_iterations 3
---max_steps --num_train_epochs 2
+--num_train_epochs --num_train_epochs 2
+--max_steps --max_steps 3
 --beta --beta 0.5
-self-play --mix_previous false
---dataset --max_new_tokens 11
-self-play --temperature 0.9
-self-play --top_p 0.9
-self-play --generation_batch_size 3
---dataset --dataset $T/eval.jsonl --max_steps 3
+--mix_previous --mix_previous false
+--max_new_tokens --max_new_tokens 11
+--temperature --temperature 0.9
+--top_p --top_p 0.9
+--generation_batch_size --generation_batch_size 3
 --seed --seed 1
-training --weight_decay 1
+--weight_decay --weight_decay 1
+data --dataset $T/eval.jsonl
 END
+check "and says which flag makes the data" grep -q "; see --dataset" "$T/log"
 refuse "nothing was made there" test -e "$T/none"
 run "$T/fresh" --num_iterations 3
 check "overwriting" run "$T/fresh" --overwrite_output_dir

@@ -2,6 +2,7 @@
 // answers to bad files, and that it saves what it loaded.
 #include "test.h"
 
+#include "../lib/base/texts.h"
 #include "../lib/base/tokenizer.h"
 #include "../lib/files/checkpoint.h"
 
@@ -350,6 +351,33 @@ static void test_long_word(const Tokenizer *t) {
     }
 }
 
+// Tokens as text for people and programs: broken characters, NULs and no tokens at all.
+static void test_texts(const Tokenizer *t) {
+    const int ids[] = {t->byte_id['a'], t->byte_id[0xE2], t->byte_id[0x82],
+                       t->byte_id[0],   t->byte_id['"'],  t->eos_id};
+    Text text = {0};
+    text_add_bytes(&text, t, ids, 0);
+    CHECK(text.data && !text.size && !*text.data, "no tokens: an empty text");
+    text_add_bytes(&text, t, ids, 6);
+    CHECK(text.size == 5 && !memcmp(text.data, "a\xE2\x82\0\"", 6), "bytes, without EOS");
+    text.size = 0;
+    text_add_tokens(&text, t, ids, 3);
+    CHECK(!strcmp(text.data, "a\uFFFD"), "half a character becomes U+FFFD: %s", text.data);
+    text.size = 0;
+    text_add_json(&text, t, ids, 6);
+    CHECK(!strcmp(text.data, "\"a\uFFFD\uFFFD\\\"\""), "and so does NUL in JSON: %s", text.data);
+    text.size = 0;
+    text_add_json(&text, t, ids, 0);
+    CHECK(!strcmp(text.data, "\"\""), "no tokens in JSON: %s", text.data);
+    text.size = 0;
+    text_add_row(&text, t, ids, 2, 3);
+    CHECK(!strcmp(text.data, "a\uFFFD |\uFFFD"), "prompt and completion: %s", text.data);
+    text.size = 0;
+    text_add_row(&text, t, ids, 0, 0);
+    CHECK(!strcmp(text.data, " |"), "an empty row: \"%s\"", text.data);
+    text_free(&text);
+}
+
 // Each fault has a sentence of its own. `good` is a loaded tokenizer whose files are spoilt here.
 static void test_bad_files(const Tokenizer *good, const char *dir) {
     const char *vocab = good->vocab_file.data, *merges = good->merges_file.data;
@@ -594,6 +622,7 @@ int main(void) {
     test_golden(&t, "test/golden/tokenizer_tiny.txt");
     test_save(&t, dir);
     test_long_word(&t);
+    test_texts(&t);
     size_t n;
     tokenizer_piece(&t, 700, &n);
     CHECK(n == 0, "an id beyond the vocabulary has %zu bytes", n);

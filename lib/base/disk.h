@@ -152,6 +152,7 @@ typedef struct {
 
 // Begin the file `path`; nothing under this name changes until disk_file_end.
 static DiskFile disk_file_begin(const char *path) {
+    signal(SIGXFSZ, SIG_IGN); // a limit of file sizes is then an error of write, not the end
     DiskFile f = {.path = text_copy(path), .dir = text_copy(path)};
     char *slash = strrchr(f.dir, '/');
     const char *name = slash ? path + (slash - f.dir) + 1 : path;

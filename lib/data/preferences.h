@@ -232,6 +232,13 @@ static void pieces_add(PieceSet *d, const int *tokens, const size_t *begin, cons
     d->label[d->n++] = (unsigned char)label;
 }
 
+// Append example i of another set. Both have margins, or none has.
+static void pieces_copy(PieceSet *to, const PieceSet *from, int i) {
+    const size_t *start = from->start + (size_t)from->pieces * (size_t)i;
+    pieces_add(to, from->tokens, start, start + 1, from->label[i]);
+    if (from->margin) to->margin[to->n - 1] = from->margin[i];
+}
+
 // ------------------------------------------------------------------------------------------------
 // Use
 
@@ -357,12 +364,7 @@ static void pieces_split(PieceSet *train, PieceSet *eval, const PieceSet *all, d
     unsigned char *drawn = split_draw(all->n, fraction, seed);
     for (int side = 0; all->margin && side < 2; side++)
         (side ? eval : train)->margin = mem_alloc(1, sizeof *all->margin);
-    for (int i = 0; i < all->n; i++) {
-        const size_t *start = all->start + (size_t)all->pieces * i;
-        PieceSet *to = drawn[i] ? eval : train;
-        pieces_add(to, all->tokens, start, start + 1, all->label[i]);
-        if (all->margin) to->margin[to->n - 1] = all->margin[i];
-    }
+    for (int i = 0; i < all->n; i++) pieces_copy(drawn[i] ? eval : train, all, i);
     free(drawn);
 }
 static void pairs_split(PairSet *train, PairSet *eval, const PairSet *all, double fraction,
@@ -372,6 +374,18 @@ static void pairs_split(PairSet *train, PairSet *eval, const PairSet *all, doubl
 static void labels_split(LabelSet *train, LabelSet *eval, const LabelSet *all, double fraction,
                          uint64_t seed) {
     pieces_split(train, eval, all, fraction, seed);
+}
+
+// Example i of n that are spread evenly over a set of `all`.
+static int spread(int i, int n, int all) { return (int)((int64_t)i * all / n); }
+
+// Keep n examples of a set that has more, evenly spread.
+static void pieces_thin(PieceSet *d, int n) {
+    PieceSet all = *d;
+    *d = (PieceSet){.pieces = all.pieces, .max_length = all.max_length};
+    if (all.margin) d->margin = mem_alloc(1, sizeof *d->margin);
+    for (int i = 0; i < n; i++) pieces_copy(d, &all, spread(i, n, all.n));
+    pieces_free(&all);
 }
 
 // Append a piece as a row of its own without loss (parent -1), or as the child of row `parent` with

@@ -15,6 +15,9 @@
 #include "../data/preferences.h"
 #include "../../model.h"
 #include "checkpoint.h"
+#ifdef __APPLE__
+#define st_mtim st_mtimespec // the same under macOS's name
+#endif
 
 // In one batch, at most (more tokens if a single example has them); files in a folder.
 enum { REF_EXAMPLES = 64, REF_TOKENS = 4096, REF_KEPT = 16 };
@@ -56,26 +59,23 @@ static bool reference_read(float *logps, size_t count, const char *path, uint64_
     return ours;
 }
 
-// A file on its way to the disk, under a name of its own until it is whole. After a failure the
-// rest does nothing; `error` is the first failure's.
+// A file on its way to the disk, with the checksum of what was written so far.
 typedef struct {
-    char *tmp;
-    int fd, error;
+    DiskFile disk;
     DiskHash hash;
 } ReferenceFile;
 
 static void reference_write(ReferenceFile *f, const void *bytes, size_t n) {
     disk_hash_add(&f->hash, bytes, n);
-    if (!f->error && disk_write(f->fd, bytes, n)) f->error = errno;
+    disk_file_write(&f->disk, bytes, n);
 }
 
-static void reference_create(ReferenceFile *f, const char *dir, const ReferenceHeader *header) {
+// Begin the file `path` in the folder `dir`, which is made if need be.
+static void reference_begin(ReferenceFile *f, const char *dir, const char *path,
+                            const ReferenceHeader *header) {
     disk_mkdir(dir); // if that fails, so does the next call
     output_sweep(&(Output){.lock = -1}, dir, NULL);
-    *f = (ReferenceFile){.hash = disk_hash_begin()};
-    f->tmp = text_format("%s/.tmp-%016" PRIx64 ".ref-%d", dir, header->key, (int)getpid());
-    f->fd = disk_open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC);
-    if (f->fd < 0) f->error = errno;
+    *f = (ReferenceFile){.disk = disk_file_begin(path), .hash = disk_hash_begin()};
     reference_write(f, header, sizeof *header);
 }
 
@@ -106,17 +106,13 @@ static void reference_tidy(const char *dir, const char *path) {
 }
 
 // Give the file its name if it is `whole`; returns whether it has it now.
-static bool reference_close(ReferenceFile *f, const char *dir, const char *path, bool whole) {
+static bool reference_end(ReferenceFile *f, const char *dir, const char *path, bool whole) {
     const uint64_t checksum = disk_hash_end(&f->hash);
     reference_write(f, &checksum, sizeof checksum);
-    if (!f->error && disk_sync(f->fd)) f->error = errno;
-    if (f->fd >= 0 && disk_close(f->fd) && !f->error) f->error = errno;
-    if (!f->error && whole && (disk_rename(f->tmp, path) || disk_sync_dir(dir))) f->error = errno;
-    if (f->error || !whole) disk_remove(f->tmp);
-    if (f->error) warn("%s: cannot keep the reference log-probs: %s", path, strerror(f->error));
+    const int error = disk_file_end(&f->disk, whole);
+    if (error) warn("%s: cannot keep the reference log-probs: %s", path, strerror(error));
     else if (whole) reference_tidy(dir, path);
-    free(f->tmp);
-    return !f->error && whole;
+    return !error && whole;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -165,7 +161,7 @@ static float *reference_logps(GPT2 *reference, uint64_t reference_hash, const Pi
     float *sum = mem_floats((size_t)rows);
     int *tokens = mem_alloc((size_t)rows, sizeof *tokens);
     const double began = seconds_now();
-    reference_create(&file, dir, &header);
+    reference_begin(&file, dir, path, &header);
     for (int first = 0, n; first < data->n && !stop_signal; first += n) {
         int indices[REF_EXAMPLES];
         size_t room = REF_TOKENS;
@@ -191,7 +187,7 @@ static float *reference_logps(GPT2 *reference, uint64_t reference_hash, const Pi
         progress_show("reference log-probs: %d of %d %s", first + n, data->n, what);
     }
     progress_clear();
-    const bool kept = reference_close(&file, dir, path, !stop_signal);
+    const bool kept = reference_end(&file, dir, path, !stop_signal);
     if (!stop_signal)
         printf("%s: reference log-probs of %d %s in %s%s%s\n", name, data->n, what,
                time_format(spent, seconds_now() - began), kept ? ", kept in " : "",

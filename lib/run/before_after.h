@@ -4,10 +4,10 @@
 #ifndef BEFORE_AFTER_H
 #define BEFORE_AFTER_H
 
-#include "../../data/gold.h"
-#include "../../model.h"
-#include "sample.h"
-#include "../base/tokenizer.h"
+#include "../../data/gold.h"    // defines: Gold, gold_parts
+#include "../../model.h"        // defines: GPT2, gpt2_forward, lm_head_forward
+#include "../base/texts.h"      // defines: text_add_row, text_add_bytes
+#include "sample.h"             // defines: Sampler, sample_batch
 
 // Append a prompt of n tokens to the batch of prompts, unless it is the same as the one before it:
 // files of preferences often have several rows for a prompt.
@@ -22,32 +22,45 @@ static void prompts_add(Batch *prompts, const int *tokens, size_t n) {
 // `out` becomes rows [begin, end) of `prompts`.
 static void prompts_slice(Batch *out, const Batch *prompts, int begin, int end) {
     batch_clear(out);
-    for (int r = begin; r < end; r++) {
-        const int at = prompts->row_start[r];
-        batch_add_row(out, prompts->tokens + at, NULL, prompts->row_start[r + 1] - at);
-    }
+    for (int r = begin; r < end; r++) batch_copy_row(out, prompts, r);
 }
 
-// Let the model complete the first `count` prompts, so that one sees what the numbers mean.
+// Sample a completion for each prompt, B at a time, and append prompt and completion to `out` as a row.
+static void prompts_complete(Batch *out, const GPT2 *model, const Batch *all, int B,
+                             const SampleOptions *options) {
+    Batch prompts = {0}, rows = {0};
+    Sampler sampler = {0};
+    for (int begin = 0; begin < all->R; begin += B) {
+        prompts_slice(&prompts, all, begin, all->R - begin < B ? all->R : begin + B);
+        sample_batch(&sampler, model, options, &prompts, (uint64_t)begin, &rows, NULL);
+        for (int r = 0; r < rows.R; r++) {
+            const int at = rows.row_start[r];
+            batch_add_row(out, rows.tokens + at, rows.mask + at, rows.row_start[r + 1] - at);
+        }
+        progress_show("samples: %d of %d", begin + rows.R, all->R);
+    }
+    progress_clear();
+    sampler_free(&sampler);
+    batch_free(&prompts);
+    batch_free(&rows);
+}
+
+// Let the model complete the first `count` prompts, so that one sees what the numbers mean. Nothing
+// is shown without a tokenizer (NULL).
 static void texts_show(const GPT2 *model, const Tokenizer *tokenizer, const Batch *all, int count,
                        const SampleOptions *options, const char *title) {
     Batch prompts = {0}, rows = {0};
     Sampler sampler = {0};
-    if (count == 0) return;
+    if (count == 0 || !tokenizer) return;
     prompts_slice(&prompts, all, 0, count < all->R ? count : all->R);
     sample_batch(&sampler, model, options, &prompts, 0, &rows, NULL);
     printf("\n%s (prompt | completion):\n", title);
     for (int r = 0; r < rows.R; r++) {
-        Text text = {0}, clean = {0};
-        const int *tokens = rows.tokens + rows.row_start[r];
-        const int n = rows.row_start[r + 1] - rows.row_start[r];
-        const int n_prompt = prompts.row_start[r + 1] - prompts.row_start[r];
-        tokenizer_decode(tokenizer, &text, tokens, (size_t)n_prompt, true);
-        text_append(&text, " |", 2);
-        tokenizer_decode(tokenizer, &text, tokens + n_prompt, (size_t)(n - n_prompt), true);
-        text_append_repaired(&clean, text.data, text.size); // it can stop amid a character
-        printf("  %s\n", clean.data);
-        text_free(&text), text_free(&clean);
+        Text text = {0};
+        text_add_row(&text, tokenizer, rows.tokens + rows.row_start[r],
+                     batch_row_length(&prompts, r), batch_row_length(&rows, r));
+        printf("  %s\n", text.data);
+        text_free(&text);
     }
     printf("\n");
     sampler_free(&sampler), batch_free(&prompts), batch_free(&rows);
@@ -89,8 +102,7 @@ static void texts_measure(Texts *t, GPT2 *model, GPT2 *other, const Tokenizer *t
                 t->log_ratio[begin + r] += (double)logp[i] - (double)other_logp[i];
             if (!with_gold) continue;
             Text text = {0};
-            tokenizer_decode(tokenizer, &text, rows.tokens + at, (size_t)(end - at), true);
-            text_append(&text, "", 0);
+            text_add_bytes(&text, tokenizer, rows.tokens + at, (size_t)(end - at));
             t->gold[begin + r] = gold_parts(gold, text.data, text.size).score;
             text_free(&text);
         }

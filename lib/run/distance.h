@@ -1,5 +1,5 @@
 // distance.h: how far a model's completions are from the data's, for methods whose goal is the data
-// and not a reward. The likelihood of held-out completions (the program computes it) says whether
+// and not a reward. The likelihood of held-out completions (completions_nll) says whether
 // the model can say what people said; the measures in here, of completions that it samples, say
 // whether it says other things, too.
 //
@@ -10,8 +10,10 @@
 #ifndef DISTANCE_H
 #define DISTANCE_H
 
-#include "../../data/gold.h"
-#include "../data/preferences.h"
+#include "../../data/gold.h"     // defines: Gold, gold_parts
+#include "../../model.h"         // defines: Rows, rows_forward
+#include "../base/texts.h"       // defines: text_add_bytes
+#include "../data/preferences.h" // defines: PieceSet, labels_batch, spread
 
 // What is told of a model.
 typedef struct {
@@ -61,9 +63,6 @@ static double total_variation(Sample *a, Sample *b) {
     return sum;
 }
 
-// Example i of n that are spread evenly over a set of `all`.
-static int spread(int i, int n, int all) { return (int)((int64_t)i * all / n); }
-
 // What n completions show.
 typedef struct {
     Sample bigrams; // token before << 32 | token
@@ -87,10 +86,8 @@ static void observe(Observed *o, const PieceSet *d, int piece, int n, const Gold
         o->length += (double)(end - begin) / n;
         if (!gold) continue;
         Text text = {0};
-        tokenizer_decode(tokenizer, &text, d->tokens + d->start[k], d->start[k + 1] - d->start[k],
-                         true);
-        tokenizer_decode(tokenizer, &text, d->tokens + begin, end - begin, true);
-        text_append(&text, "", 0);
+        text_add_bytes(&text, tokenizer, d->tokens + d->start[k], d->start[k + 1] - d->start[k]);
+        text_add_bytes(&text, tokenizer, d->tokens + begin, end - begin);
         const GoldParts parts = gold_parts(gold, text.data, text.size);
         sample_add(&o->gold, (uint64_t)floor(2 * (parts.score + 6)));
         o->gold_score += parts.score / n;
@@ -99,7 +96,11 @@ static void observe(Observed *o, const PieceSet *d, int piece, int n, const Gold
     }
 }
 
-static void observed_free(Observed *o) { free(o->bigrams.keys), free(o->gold.keys); }
+static void observed_free(Observed *o) {
+    free(o->bigrams.keys);
+    free(o->gold.keys);
+    *o = (Observed){0};
+}
 
 // How far a's completions are from b's; length, gold_score and valid are a's, nll is not set.
 static Distance observed_distance(Observed *a, Observed *b) {
@@ -108,6 +109,30 @@ static Distance observed_distance(Observed *a, Observed *b) {
                       .gold = total_variation(&a->gold, &b->gold),
                       .gold_score = a->gold_score,
                       .valid = a->valid};
+}
+
+// Mean negative log-likelihood of the completions' tokens under the model, nats; B rows at a time.
+// Meaningless if the program is asked to stop meanwhile.
+static double completions_nll(GPT2 *model, const LabelSet *data, Rows *rows, int B) {
+    double sum = 0, count = 0;
+    Batch batch = {0};
+    int *examples = mem_alloc((size_t)B, sizeof *examples);
+    for (int first = 0; first < data->n && !stop_signal; first += B) {
+        const int n = data->n - first < B ? data->n - first : B;
+        for (int i = 0; i < n; i++) examples[i] = first + i;
+        labels_batch(&batch, data, examples, examples, n);
+        rows_forward(rows, model, &batch);
+        for (int t = 0; t < batch.N; t++) {
+            if (!batch.mask[t]) continue;
+            sum -= rows->logp[t];
+            count++;
+        }
+        progress_show("held-out log-probs: %d of %d completions", first + n, data->n);
+    }
+    progress_clear();
+    batch_free(&batch);
+    free(examples);
+    return sum / count;
 }
 
 // One line on the terminal; a measure that is not there is left out.

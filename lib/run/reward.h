@@ -28,10 +28,10 @@
 #ifndef REWARD_H
 #define REWARD_H
 
-#include "../base/common.h"
-#include "../../model.h"
-#include "../files/pretrained.h"
-#include "../base/tokenizer.h"
+#include "../../model.h"         // defines: GPT2, gpt2_forward, value_head_forward
+#include "../base/texts.h"       // defines: text_add_json
+#include "../base/tokenizer.h"   // defines: Tokenizer
+#include "../files/pretrained.h" // defines: model_load_reward
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
@@ -132,18 +132,6 @@ static char *reward_score_model(Reward *r, float *scores, const Batch *rows) {
 // ------------------------------------------------------------------------------------------------
 // Rows
 
-// Append the text of ids (n) as a JSON string. Special tokens are left out, broken characters
-// become U+FFFD, and so does NUL, which many readers of JSON cannot hold.
-static void reward_print_text(Text *out, const Tokenizer *t, const int *ids, int n) {
-    Text bytes = {0}, clean = {0};
-    tokenizer_decode(t, &bytes, ids, (size_t)n, true);
-    for (size_t i = 0; i < bytes.size; i++)
-        if (!bytes.data[i]) bytes.data[i] = (char)0xFF; // never part of a character
-    text_append_repaired(&clean, bytes.data, bytes.size);
-    text_json(out, clean.data, clean.size);
-    text_free(&bytes), text_free(&clean);
-}
-
 static void reward_print_ids(Text *out, const int *ids, int n) {
     text_append(out, "[", 1);
     for (int i = 0; i < n; i++) text_print(out, "%s%d", i ? ", " : "", ids[i]);
@@ -157,12 +145,12 @@ static void reward_print_row(Text *out, const Batch *rows, int i, const Tokenize
     while (middle < end && !rows->mask[middle]) middle++;
     const int *prompt = rows->tokens + begin, *completion = rows->tokens + middle;
     text_print(out, t ? "{\"prompt\": " : "{\"prompt_ids\": ");
-    if (t) reward_print_text(out, t, prompt, middle - begin);
+    if (t) text_add_json(out, t, prompt, (size_t)(middle - begin));
     else reward_print_ids(out, prompt, middle - begin);
     text_print(out, t ? ", \"completion\": " : ", \"completion_ids\": ");
     if (t) {
         const bool ended = end > middle && rows->tokens[end - 1] == t->eos_id;
-        reward_print_text(out, t, completion, end - middle);
+        text_add_json(out, t, completion, (size_t)(end - middle));
         text_print(out, ", \"finish\": \"%s\"", ended ? "eos" : "length");
     } else reward_print_ids(out, completion, end - middle);
     text_append(out, "}\n", 2);

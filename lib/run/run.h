@@ -199,7 +199,11 @@ typedef struct {
 // Take the flags of the command line into the program's table; a mistake dies with EXIT_USAGE.
 static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags, int n_flags,
                       const char *about, const char *preset) {
-    *r = (Run){.args = args, .flags = flags, .n_flags = n_flags, .iteration = -1, .least = 1,
+    *r = (Run){.args = args,
+               .flags = flags,
+               .n_flags = n_flags,
+               .iteration = -1,
+               .least = 1,
                .measured_to = "reference"};
     flags_parse(argc, argv, flags, n_flags, about, preset);
     r->preset = argc == 1;
@@ -253,6 +257,16 @@ static void run_model(Run *r, GPT2 *model) {
     model_load(model, r->model_dir);
     tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
     run_describe(model);
+}
+
+// The tokenizer; NULL where the model is one of bare token ids (see rollout.h).
+static const Tokenizer *run_tokenizer(const Run *r) {
+    return r->tokenizer.vocab_size ? &r->tokenizer : NULL;
+}
+
+// The token that ends a text; below 0: a model of bare token ids may have none.
+static int run_eos(const Run *r, const GPT2 *model) {
+    return run_tokenizer(r) ? r->tokenizer.eos_id : model->config.eos_token_id;
 }
 
 // The frozen reference: --ref_model's, or --model's as it is on the disk. It gets no gradients, so it
@@ -327,6 +341,14 @@ static void run_rows(Run *r, Dataset *train, Dataset *eval, const DataOptions *o
     r->data_hash = dataset_hash(train);
 }
 
+// Train on `most` examples (0: on all), evenly spread over the set.
+static void run_thin(Run *r, PieceSet *train, int most) {
+    if (!most || most >= train->n) return;
+    pieces_thin(train, most);
+    printf("training uses %d of them\n", train->n);
+    r->data_hash = pieces_hash(train);
+}
+
 // ------------------------------------------------------------------------------------------------
 // Schedule and order
 
@@ -351,10 +373,10 @@ static double epochs_done(int64_t step, int64_t steps_per_epoch, int64_t batches
            (double)(step % steps_per_epoch * accumulation) / (double)batches_per_epoch;
 }
 
-// Make the next n_data examples the run's, or its part's: per_device_train_batch_size times
-// gradient_accumulation_steps of them in an update. Sets per_epoch and the number of updates by
-// --num_train_epochs and --max_steps, which is returned.
-static int64_t run_schedule(Run *r, int n_data) {
+// Make n_data examples those of the run's part that begins: per_device_train_batch_size times
+// gradient_accumulation_steps of them in an update. Sets per_epoch and the part's number of updates by
+// --num_train_epochs and --max_steps, which is returned. The run's total is the program's to know.
+static int64_t run_part(Run *r, int n_data) {
     const RunArgs *a = r->args;
     const int B = a->per_device_train_batch_size;
     r->n_data = n_data;
@@ -368,11 +390,16 @@ static int64_t run_schedule(Run *r, int n_data) {
     r->batches_per_epoch = (n_data + B - 1) / B;
     r->part = (int64_t)ceil(a->num_train_epochs * (double)r->per_epoch);
     if (a->max_steps > 0) r->part = a->max_steps;
-    r->total = r->part;
     free(r->order);
     r->order = mem_alloc((size_t)n_data, sizeof *r->order);
     r->order_epoch = -1;
     return r->part;
+}
+
+// The same for a run of one part.
+static int64_t run_schedule(Run *r, int n_data) {
+    r->total = run_part(r, n_data);
+    return r->total;
 }
 
 // The order of the examples in an epoch (n_data): a function of seed and epoch, so the step is all
@@ -407,12 +434,13 @@ static void run_match(Run *r, const char *name, uint64_t *hash, const char *flag
     r->state[r->n_state++] = (StateField)MATCH_U64(name, hash, flag);
 }
 
-// The run begins: go on from the checkpoint if there is one, write run.json, open the log. Everything
-// that can be wrong with flags and files must have been found before. `meter` may be NULL.
-static void run_start(Run *r, GPT2 *model, Meter *meter) {
-    const RunArgs *a = r->args;
+// Go on from the checkpoint if there is one: the model, AdamW's moments, all that run_keep_* and
+// `meter` (it may be NULL) hold. Nothing is written yet, so a program that needs more files to go on
+// reads them after this, and then calls run_write; the others call run_start.
+static void run_restore(Run *r, GPT2 *model, Meter *meter) {
     run_keep_i64(r, "step", &r->step);
     run_keep_i64(r, "done", &r->done);
+    if (r->iteration >= 0) run_keep_i64(r, "iteration", &r->iteration);
     run_keep_i64(r, "num_tokens", &r->num_tokens);
     for (int i = 0; meter && i < meter->n; i++) {
         char *sum = r->names[r->n_names++] = text_format("sum of %s", meter->names[i]);
@@ -424,12 +452,18 @@ static void run_start(Run *r, GPT2 *model, Meter *meter) {
     r->state[r->n_state++] =
         (StateField)MATCH_I64("total_steps", &r->total, "--max_steps and --num_train_epochs");
     if (r->resume) {
-        if (!model->grads) gpt2_train_begin(model, a->gradient_checkpointing);
+        if (!model->grads) gpt2_train_begin(model, r->args->gradient_checkpointing);
         checkpoint_resume(&r->output, model, r->state, r->n_state);
         printf("resumed at step %" PRId64 " of %" PRId64, r->step, r->total);
         if (r->iteration >= 0) printf(", iteration %" PRId64, r->iteration);
         printf("\n");
     }
+}
+
+// From here on the disk is written: the output directory, run.json, the log. Everything that can be
+// wrong with flags and files must have been found before.
+static void run_write(Run *r, const GPT2 *model) {
+    const RunArgs *a = r->args;
     Text run_json = {0};
     flags_json(&run_json, r->flags, r->n_flags, false);
     char *config = r->model_dir     ? path_join(r->model_dir, "config.json")
@@ -445,9 +479,16 @@ static void run_start(Run *r, GPT2 *model, Meter *meter) {
     r->sampling = (SampleOptions){.max_new_tokens = a->max_new_tokens,
                                   .temperature = 1,
                                   .top_p = 1,
-                                  .eos_id = r->tokenizer.eos_id,
-                                  .vocab_size = r->tokenizer.vocab_size,
+                                  .eos_id = run_eos(r, model),
+                                  .vocab_size = run_tokenizer(r) ? r->tokenizer.vocab_size
+                                                                 : model->config.vocab_size,
                                   .seed = (uint64_t)a->seed};
+}
+
+// The run begins: run_restore and run_write.
+static void run_start(Run *r, GPT2 *model, Meter *meter) {
+    run_restore(r, model, meter);
+    run_write(r, model);
 }
 
 // Gradients and moments: before the first update, and after what need not stay has left the memory.
@@ -471,24 +512,36 @@ static void *run_reference_logps(Run *r, GPT2 *reference, uint64_t hash, const P
 // ------------------------------------------------------------------------------------------------
 // The loop
 
+// The loop is over: note whether because the program was asked to stop (a signal that comes later is
+// too late: the rest takes a moment), and what time and memory it took. run_next does that; a program
+// that can be stopped between its parts calls it after the last one.
+static void run_leave(Run *r) {
+    progress_clear();
+    r->stopped = stop_signal;
+    r->spent = seconds_now() - r->began;
+    r->peak = memory_peak_mb();
+}
+
+// How many examples the next update has when `left` are left of an epoch. The last ones, if they are
+// fewer than an update needs, join the one before.
+static int run_update_size(const Run *r, int64_t left) {
+    return (int)(left < r->per_update + r->least ? left : r->per_update);
+}
+
 // Go to the next update: false after the last one of the part, or when the program is asked to stop.
 // Sets step, lr, epoch, and where there is a schedule the update's examples.
 static bool run_next(Run *r) {
     const RunArgs *a = r->args;
     if (r->began == 0) r->began = seconds_now();
     if (r->done >= r->part || stop_signal) {
-        progress_clear();
-        r->stopped = stop_signal; // one that comes later is too late: the rest takes a moment
-        r->spent = seconds_now() - r->began;
-        r->peak = memory_peak_mb();
+        run_leave(r);
         return false;
     }
     r->lr = a->learning_rate * lr_factor(a->lr_scheduler_type, r->done, a->warmup_steps, r->part);
     if (r->per_update) {
         const int64_t at = r->done % r->per_epoch * r->per_update, left = r->n_data - at;
         r->examples = run_order(r, r->done / r->per_epoch) + at;
-        // an epoch's last examples, if they are too few for an update, join the one before
-        r->n = (int)(left < r->per_update + r->least ? left : r->per_update);
+        r->n = run_update_size(r, left);
         r->epoch = epochs_done(r->done + 1, r->per_epoch, r->batches_per_epoch,
                                a->gradient_accumulation_steps);
         r->seen += r->n;
@@ -534,16 +587,22 @@ static void run_log_place(Run *r) {
     log_number(&r->log, "epoch", r->epoch);
 }
 
+// The end of a printed line: how many `unit`s a second this run has done, `seen` in all, and the time
+// left.
+static void run_print_rate(const Run *r, double seen, const char *unit) {
+    const double seconds = seconds_now() - r->began, steps = (double)(r->step - r->first_step);
+    char left[32];
+    printf("%6.*g %s/s  left %s\n", seen < 1000 * seconds ? 3 : 6,
+           seen < 1000 * seconds ? seen / seconds : floor(seen / seconds), unit,
+           time_format(left, seconds / steps * (double)(r->total - r->step)));
+}
+
 // Every --logging_steps updates: the meter's means since the last time as a row of the log, and on
 // the terminal those that `shown` names (see meter_print), with the rate of `unit`s ("tokens", or the
 // examples' name) and the time left. The meter begins anew.
 static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
     if (!run_due(r, r->args->logging_steps)) return;
-    const double seconds = seconds_now() - r->began;
-    const double seen =
-        (double)(strcmp(unit, "tokens") ? r->seen : r->num_tokens - r->first_tokens);
-    const double steps = (double)(r->step - r->first_step);
-    char left[32];
+    const int64_t seen = strcmp(unit, "tokens") ? r->seen : r->num_tokens - r->first_tokens;
     run_log_place(r);
     meter_log(meter, &r->log, "");
     log_number(&r->log, "grad_norm", r->norm);
@@ -553,10 +612,8 @@ static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
     progress_clear();
     printf("step %5" PRId64 "/%" PRId64 "  ", r->step, r->total);
     meter_print(meter, "", shown);
-    printf("norm %6.3f  lr %.2e  %6.*g %s/s  left %s\n", r->norm, r->lr,
-           seen < 1000 * seconds ? 3 : 6,
-           seen < 1000 * seconds ? seen / seconds : floor(seen / seconds), unit,
-           time_format(left, seconds / steps * (double)(r->total - r->step)));
+    printf("norm %6.3f  lr %.2e  ", r->norm, r->lr);
+    run_print_rate(r, (double)seen, unit);
     meter_clear(meter);
 }
 
@@ -573,8 +630,7 @@ static void run_log_eval(Run *r, const Meter *meter, const char *shown) {
 
 // Save checkpoint-<step> now.
 static void run_checkpoint(Run *r, const GPT2 *model) {
-    checkpoint_save(&r->output, model, r->tokenizer.vocab_size ? &r->tokenizer : NULL, r->step,
-                    r->state, r->n_state);
+    checkpoint_save(&r->output, model, run_tokenizer(r), r->step, r->state, r->n_state);
     r->saved_step = r->step;
 }
 
@@ -629,7 +685,7 @@ static void run_before(Run *r, const GPT2 *model, GPT2 *start, GPT2 *reference) 
     run_measure(r, &r->before, start, reference);
     if (r->resume || stop_signal) return;
     texts_log(&r->before, &r->log, 0, 0);
-    texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling,
+    texts_show(model, run_tokenizer(r), &r->prompts, r->args->samples, &r->sampling,
                "before training");
 }
 
@@ -637,7 +693,8 @@ static void run_before(Run *r, const GPT2 *model, GPT2 *start, GPT2 *reference) 
 static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
     Texts after;
     if (r->stopped) return;
-    texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling, "after training");
+    texts_show(model, run_tokenizer(r), &r->prompts, r->args->samples, &r->sampling,
+               "after training");
     run_measure(r, &after, model, reference);
     texts_log(&after, &r->log, r->step, r->epoch);
     texts_report(&r->before, &after, r->measured_to);
@@ -650,13 +707,12 @@ static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
 // Leave the model as final/, or, if the program was asked to stop, a checkpoint to go on from.
 // Releases all that the run holds; returns the program's exit code.
 static int run_end(Run *r, const GPT2 *model) {
-    const Tokenizer *tokenizer = r->tokenizer.vocab_size ? &r->tokenizer : NULL;
     if (!r->stopped) {
         char spent[32];
         printf("%s, peak memory %.0f MB\n", time_format(spent, r->spent), r->peak);
         printf("model: %s/final   metrics: %s/metrics.jsonl\n", r->args->output_dir,
                r->args->output_dir);
-        output_finish(&r->output, model, tokenizer);
+        output_finish(&r->output, model, run_tokenizer(r));
     } else if (r->preset) {
         printf("stopped at step %" PRId64 "; the default run keeps nothing\n", r->step);
         output_close(&r->output);
