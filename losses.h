@@ -181,7 +181,7 @@ static double kto_point(double *slope, double r, double z, bool desirable, doubl
 //     log_odds = log(P_c / (1 - P_c)) - log(P_r / (1 - P_r))
 //              = a_c - a_r - (log(1 - e^a_c) - log(1 - e^a_r))
 //
-// The NLL is sft_loss; which tokens it runs over stands in the program. From
+// The NLL is that of supervised fine-tuning; the program says over which tokens it runs. From
 // d/da (a - log(1 - e^a)) = 1 + P/(1 - P) = 1/(1 - P):
 //
 //     dL_OR/da_c = -sigmoid(-log_odds) / (1 - P_c),   dL_OR/da_r = +sigmoid(-log_odds) / (1 - P_r):
