@@ -50,9 +50,8 @@ static Flag flags[] = {
     RUN_FLAGS_ROWS(args.run, "pairs", "cut the prompt from the left, or the completion (TRL)"),
     FLAG_HEADING_KEPT("preferences"),
     FLAG(args, beta, 1e-9, 1e9, "weight of the odds ratio loss, the paper's lambda"),
-    FLAG_CHOICE(
-        args, nll, "completion|all",
-        "mean NLL of the chosen completions' tokens (paper), or of their prompts' too (TRL)"),
+    FLAG_CHOICE(args, nll, "completion|all",
+                "NLL of the chosen completions' tokens (paper), or of their prompts', too (TRL)"),
     FLAG_HEADING_KEPT("training"),
     RUN_FLAGS_EPOCHS(args.run, "pairs"),
     RUN_FLAGS_OPTIMIZER(args.run),
@@ -64,9 +63,9 @@ static Flag flags[] = {
 };
 
 // What is logged, under TRL's names: means over pairs; LOGIT_* (the mean logit of the vocabulary)
-// over tokens of completions, where TRL takes prompts and padding, too; ENTROPY over all tokens that
-// have a log-prob, with --nll all the prompts', too. LOG_ODDS_RATIO is -L_OR. A reward is beta a:
-// there is no reference to compare with. ACCURACY: the chosen one is the greater.
+// over tokens of completions, where TRL takes prompts and padding, too; ENTROPY over all tokens
+// that have a log-prob, with --nll all the prompts', too. LOG_ODDS_RATIO is -L_OR. A reward is
+// beta a: there is no reference to compare with. ACCURACY: the chosen one is the greater.
 // clang-format off
 enum { LOSS, NLL, LOG_ODDS_RATIO, LOG_ODDS_CHOSEN, CHOSEN, REJECTED, MARGINS, ACCURACY, LOGP_CHOSEN,
        LOGP_REJECTED, LOGIT_CHOSEN, LOGIT_REJECTED, ENTROPY, METRICS };
@@ -101,22 +100,22 @@ static void pairs_rows(Batch *b, const PieceSet *d, const int *pairs, int n) {
 }
 
 // The loss of n pairs, as a part of an update that has `total` pairs with M tokens in the NLL, and
-// its gradient with respect to log pi of every row, in rows->dsum. Both are divided by what the whole
-// update has, so it does not matter how it is split. In the NLL every token weighs the same, as in TRL
-// and the authors' code, which divide within each split; the paper's eq. 2 takes each completion's
-// mean first. Training and evaluation both come here.
+// its gradient with respect to log pi of every row, in rows->dsum. Both are divided by what the
+// whole update has, so it does not matter how it is split. In the NLL every token weighs the same,
+// as in TRL and the authors' code, which divide within each split; the paper's eq. 2 takes each
+// completion's mean first. Training and evaluation both come here.
 static double pairs_loss(Rows *rows, const Batch *b, int n, int total, int64_t M, Meter *meter) {
     double loss = 0;
     for (int i = 0; i < n; i++) {
         const int p = 3 * i, c = p + 1, j = p + 2; // rows: prompt, chosen and rejected completion
         const float T_c = (float)rows->count[c], T_j = (float)rows->count[j];
         const float a_c = rows->sum[c] / T_c, a_j = rows->sum[j] / T_j;
-        double log_odds, slope_c,
-            slope_j; // slopes of L_OR: with respect to a, and da / dsum = 1 / T
+        // beta L_OR: orpo_point gives its slopes with respect to a, and da / d log pi = 1 / T
+        double log_odds, slope_c, slope_j;
         const double l = orpo_point(&slope_c, &slope_j, &log_odds, a_c, a_j);
         rows->dsum[c] = (float)(args.beta * slope_c / total) / T_c;
         rows->dsum[j] = (float)(args.beta * slope_j / total) / T_j;
-        // the NLL: the mean of -log pi over M tokens. The prompt's sum is 0 without --nll all.
+        // NLL: the mean of -log pi over M tokens; the prompt's sum is 0 without --nll all
         const double nll = -((double)rows->sum[p] + rows->sum[c]) / (double)M;
         rows->dsum[p] = (float)(-1 / (double)M);
         rows->dsum[c] -= (float)(1 / (double)M);

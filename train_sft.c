@@ -1,9 +1,9 @@
-// train_sft.c: supervised fine-tuning (SFT) of GPT-2, or pre-training from random weights. Build it:
+// train_sft.c: supervised fine-tuning (SFT) of GPT-2, or training from random weights. Build it:
 //
 // cc -O3 -march=native -fno-math-errno -fopenmp train_sft.c -o train_sft -lopenblas -lcjson -lm
 //
-// Learns to predict each next token of texts, or of the completions of prompts. The loss is the mean
-// negative log-likelihood of the M tokens that count:
+// Learns to predict each next token of texts, or of the completions of prompts. The loss is the
+// mean negative log-likelihood of the M tokens that count:
 //
 //     loss = -1/M sum over t of log pi(token t | tokens before t)
 //
@@ -64,17 +64,17 @@ static const char shown[] = "loss perplexity"; // on the terminal
 
 // ------------------------------------------------------------------------------------------------
 
-// The gradient of the loss with respect to log pi of each token, in rows->dlogp: -1/M for those that
-// count. The mask says which these are: those of completions (--completion_only_loss) or all, never
-// a row's first. M is their number in the whole update, not in this batch: so every token weighs the
-// same, however the update is split and however long its rows are.
+// The gradient of the loss with respect to log pi of each token, in rows->dlogp: -1/M for those
+// that count. The mask says which: those of completions, or all (--completion_only_loss false), but
+// never a row's first, which nothing predicts. M is their number in the whole update, so every
+// token weighs the same, however the update is split and however long its rows are.
 static void rows_slope(Rows *rows, const Batch *b, int64_t M) {
     rows_reserve(rows, b);
     for (int t = 0; t < b->N; t++) rows->dlogp[t] = b->mask[t] ? (float)(-1.0 / (double)M) : 0;
 }
 
-// The loss of a batch, from rows->logp, as a part of an update of which M tokens count. Training and
-// evaluation both come here.
+// The loss of a batch, from rows->logp, as a part of an update of which M tokens count. Training
+// and evaluation both come here.
 static double rows_loss(const Rows *rows, const Batch *b, int64_t M, Meter *meter) {
     const HeadStats *stats = &rows->stats;
     double sum = 0;
@@ -106,18 +106,6 @@ static void evaluate(Run *run, GPT2 *model, const Dataset *data, Rows *rows) {
     run_log_eval(run, &meter, shown);
     batch_free(&batch);
     free(indices);
-}
-
-// The beginnings of the first rows, for the samples to continue: the tokens before the first one that
-// counts, or the first four of a row that is learned whole.
-static void sample_prompts(Run *run, const Dataset *data) {
-    for (int i = 0; i < data->n && i < args.run.samples; i++) {
-        const size_t at = data->start[i], n = data->start[i + 1] - at;
-        size_t prompt = 1;
-        while (prompt < n && !data->mask[at + prompt]) prompt++;
-        if (prompt == 1 || prompt == n) prompt = n < 4 ? n : 4;
-        batch_add_row(&run->prompts, data->tokens + at, NULL, (int)prompt);
-    }
 }
 
 int main(int argc, char **argv) {
@@ -160,7 +148,7 @@ int main(int argc, char **argv) {
 
     // before training
     Rows rows = {0};
-    sample_prompts(&run, eval.n ? &eval : &train);
+    run_row_prompts(&run, eval.n ? &eval : &train);
     if (eval.n && run_fresh(&run)) evaluate(&run, &model, &eval, &rows);
     run_before(&run, &model, NULL, NULL);
 
@@ -169,8 +157,8 @@ int main(int argc, char **argv) {
         int64_t M = 0;       // their tokens that count
         for (int i = 0; i < run.n; i++) M += dataset_row_mask(&train, run.examples[i]);
 
-        // Forward and backward, some rows at a time; gradients accumulate. The slope is known before
-        // log pi is, so the head goes forward and backward at once and makes the logits only once.
+        // Forward and backward, some rows at a time; gradients accumulate. The slope is known
+        // before log pi is, so the head goes forward and back at once and makes the logits once.
         double loss = 0;
         for (int first = 0, n; first < run.n; first += n) {
             n = run_split(&run, first);

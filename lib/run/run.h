@@ -651,6 +651,18 @@ static void run_prompts(Run *r, const PieceSet *d) {
     }
 }
 
+// The same for rows, for --samples only: the tokens before the first one that is learnt, or the first
+// four of a row that is learnt whole.
+static void run_row_prompts(Run *r, const Dataset *d) {
+    for (int i = 0; i < d->n && i < r->args->samples; i++) {
+        const size_t at = d->start[i], n = d->start[i + 1] - at;
+        size_t prompt = 1;
+        while (prompt < n && !d->mask[at + prompt]) prompt++;
+        if (prompt == 1 || prompt == n) prompt = n < 4 ? n : 4;
+        batch_add_row(&r->prompts, d->tokens + at, NULL, (int)prompt);
+    }
+}
+
 // Sample and measure texts of `model` against `reference`, either of which is read from the disk where
 // it is NULL: the model as training began with it, the reference as it is there.
 static void run_measure(Run *r, Texts *texts, GPT2 *model, GPT2 *reference) {
