@@ -31,7 +31,7 @@ case $? in
 esac
 
 # a CPU that multiplies bfloat16 numbers takes the same code: it compiles, and nothing more is shown
-for program in train_*.c generate.c evaluate.c; do
+for program in train_*.c generate.c evaluate.c score.c; do
     check "$program for armv8.2-a+bf16" aarch64-linux-gnu-gcc -O1 -march=armv8.2-a+bf16 \
         -fno-math-errno -fopenmp -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror \
         -I $ARM/root/usr/include -I $ARM/root/usr/include/aarch64-linux-gnu/openblas-openmp \
