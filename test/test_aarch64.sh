@@ -3,7 +3,8 @@
 # runs them: the unit tests, a few updates of training, greedy text from the model that ships. What
 # comes out is compared with this machine's. Skipped where compiler, qemu or the libraries are
 # missing. Run from the repository's root with BIN set to a build; only once, with the plain one. Emulation is
-# slow: 15 minutes on two cores, most of it the unit tests' (ONLY="losses model" runs these alone).
+# slow: about 15 minutes of CPU time, kl, model, sample and bf16 most of it; ONLY="losses common"
+# runs these unit tests alone.
 . test/helpers.sh
 [ "${BIN##*/}" = plain ] || { finish aarch64; exit; }
 ARM=build/aarch64
