@@ -146,8 +146,7 @@ static void test_product(int M, int N, int K, int from) {
                 error = fabs(got - want) / (terms + 1);
                 // rounding of a sum in float, in any order, errs by a few 2^-24 of what goes in
                 if (!(error < 1e-6)) wrong++;
-                const double off_by = error;
-                if (off_by > worst) worst = off_by; // not fmax: GCC 12 for Arm dies of it at -O3
+                if (error > worst) worst = error; // not fmax: GCC 12 for Arm dies of it at -O3
             }
         CHECK(wrong == 0, "%s, %d x %d x %d, case %d from %d: %d entries are wrong, by up to %g",
               bf16_road_name(), M, N, K, turns, from, wrong, worst);
