@@ -18,7 +18,7 @@
 //
 //     max(-A rho, -A clip(rho, 1 - c, 1 + c)) + vf_coef 1/2 max((V - G)^2, (V clipped - G)^2)
 //     r_t = -kl_coef (log pi_old(y_t) - log ref(y_t)), + score at the last token
-//     A = GAE(r, V),   G = A + V
+//     A = GAE(r, V),   G = A + V (before A is whitened)
 //
 // Where to look: `rewards_advantages` makes A and G, `minibatch_loss` is the loss and its gradient,
 // `ppo_update` makes the steps, the loop in main is the algorithm. What surrounds it is in
@@ -240,8 +240,9 @@ static void tokens_forward(TokenData *d, const Rollout *r, ActorCritic *ac, GPT2
 }
 
 // Rewards of tokens and advantages. A token's reward is minus its KL term; the last one, which is EOS
-// if the policy ended the text, has the completion's score on top. The sum over a row is what RLHF
-// maximises: score - kl_coef KL(pi || ref).
+// if the policy ended the text, has the completion's score on top. A completion that was cut counts as
+// ended there: after its last token V is 0, and its score is less by --missing_eos_penalty. The sum
+// over a row is what RLHF maximises: score - kl_coef KL(pi || ref).
 static void rewards_advantages(TokenData *d, const Rollout *r, double kl_coef) {
     const Batch *b = &r->rows;
     kl_estimate(d->kl, d->old_logp, d->ref_logp, b->mask, b->N,
@@ -267,13 +268,14 @@ static double minibatch_loss(ActorCritic *ac, const TokenData *d, double M, Mete
         const int k = ac->from[t];
         bool clipped, value_clipped;
         double slope;
-        // l = max(-A rho, -A clip(rho, 1 - c, 1 + c)), its slope with respect to log pi
+        // l = max(-A rho, -A clip(rho, 1 - c, 1 + c)); its slope with respect to log pi is -A rho,
+        // or 0 where the clipped one is the larger
         const double moved = (double)ac->logp[t] - d->old_logp[k], rho = exp(moved);
         const double policy =
             ppo_policy_point(&slope, &clipped, d->advantage[k], rho, args.cliprange);
         ac->dlogp[t] = (float)(slope / M);
         // l = 1/2 max((V - G)^2, (V clipped - G)^2), V of the state before the token, clipped to the
-        // old V -+ cliprange_value; its slope with respect to V
+        // old V -+ cliprange_value; its slope with respect to V is V - G, or 0 likewise
         const double value = ppo_value_point(&slope, &value_clipped, ac->value[t - 1],
                                              d->old_value[k], d->returns[k], args.cliprange_value);
         ac->dvalue[t - 1] = (float)(args.vf_coef * slope / M);
@@ -326,7 +328,8 @@ static void ppo_update(Run *run, ActorCritic *ac, const Rollout *r, const TokenD
         for (int first = 0; first < R; first += n) {
             const int *rows = order ? order + first : NULL;
             const double loss = minibatch_learn(ac, r, d, rows, n, one_pass && epoch == 0, meter);
-            // clip, AdamW; each model's gradient is clipped by its own norm
+            // clip (each model by its own norm), AdamW at run->lr, which the schedule sets once an
+            // update; `loss` is only looked at for being finite
             meter_add(meter, NORM, run_update(run, ac->policy, loss), 1);
             if (ac->critic != ac->policy)
                 meter_add(meter, VALUE_NORM, run_update(run, ac->critic, loss), 1);
@@ -411,8 +414,9 @@ int main(int argc, char **argv) {
     rollout_prompts(&run, &train, &eval, &policy, &options);
     rollout_schedule(&run, train.n, args.total_episodes, R);
 
-    // Go on from a checkpoint; from here on the disk is written. Prompts, samples and minibatches are
-    // functions of seed and step, so they are not in it. Nor is the reward: it can be mended.
+    // Go on from a checkpoint (weights, moments, number of the update); from here on the disk is
+    // written. Prompts, samples and minibatches are functions of seed and step, so they are not in it.
+    // Flags under a KEPT heading, data and reference must be the same; the reward may be mended.
     double kl_coef = args.kl_coef;
     uint64_t reference_hash = model_hash(&reference);
     run_keep_f64(&run, "kl_coef", &kl_coef);
@@ -432,7 +436,7 @@ int main(int argc, char **argv) {
         // rollout: completions of the next R prompts, sampled from the policy; their scores
         rollout_sample(&rollout, &run, &policy, &train, (run.step - 1) * R, R);
         char *failure = rollout_score(&rollout, run_tokenizer(&run));
-        if (failure) rollout_fail(&run, &policy, failure); // saves
+        if (failure) rollout_fail(&run, &policy, failure); // saves what the last update left, dies
         tokens_forward(&data, &rollout, &ac, &reference);
         rewards_advantages(&data, &rollout, kl_coef);
 
@@ -451,6 +455,7 @@ int main(int argc, char **argv) {
             run_print(&run, &meter, shown);
             run_print_rate(&run, (double)run.seen, "episodes");
         }
+        // kl_coef *= 1 + clip(kl / target_kl - 1, -0.2, 0.2) R / kl_horizon
         const double kl = meter_mean(&meter, KL);
         if (args.target_kl > 0)
             kl_coef = kl_control(kl_coef, kl, args.target_kl, R, args.kl_horizon);
