@@ -14,9 +14,9 @@
 // accumulate (+=) and AdamW leaves them zero; gradients of activations are overwritten (=) unless
 // the comment says otherwise. There is no dropout: alignment methods turn it off.
 //
-// Linear layers and attention tiles are OpenBLAS's sgemm (with --bf16 linear layers, and on a CPU with
-// AMX attention too, are bf16.h's); the rest is plain C that the compiler vectorises. float throughout, double where many numbers are
-// summed into one.
+// Linear layers and attention tiles are OpenBLAS's sgemm (with --bf16 linear layers, and on a CPU
+// with AMX attention too, are bf16.h's); the rest is plain C that the compiler vectorises. float
+// throughout, double where many numbers are summed into one.
 #ifndef MODEL_H
 #define MODEL_H
 
@@ -369,8 +369,8 @@ static inline float dot(const float *x, const float *y, int n) {
 // a model's.
 static bool use_bf16;
 
-// out (M, N; rows ld apart) = start + scale A B, by OpenBLAS in float or by bf16.h. A is (M, K) and B
-// (K, N), each with rows lda or ldb apart; a transposed one lies there as (K, M) or (N, K). start
+// out (M, N; rows ld apart) = start + scale A B, by OpenBLAS in float or by bf16.h. A is (M, K) and
+// B (K, N), each with rows lda or ldb apart; a transposed one lies there as (K, M) or (N, K). start
 // (M, N; rows start_ld apart) is NULL for 0, or out itself, or with start_ld 0 one row for all.
 static void product(float *out, int ld, const float *a, int lda, bool a_transposed, const float *b,
                     int ldb, bool b_transposed, int M, int N, int K, float scale,
@@ -501,14 +501,14 @@ static void layernorm_backward(float *dinp, float *dw, float *db, float *out, co
 
 // ------------------------------------------------------------------------------------------------
 // Causal self-attention, per row and head: S = Q K^T / sqrt(HS), P = softmax(S), out = P V.
-// A tile of queries at a time meets all keys to its left: the strip of scores (queries, keys) stays in
-// the cache, the keys to the right are never touched and no T x T matrix is kept. The backward pass
-// makes P again from the log-sum-exp of each query (Dao et al. 2022). A child row sees its parent's
-// keys first, then its own: the strip has both, side by side.
+// A tile of queries at a time meets all keys to its left: the strip of scores (queries, keys) stays
+// in the cache, the keys to the right are never touched and no T x T matrix is kept. The backward
+// pass makes P again from the log-sum-exp of each query (Dao et al. 2022). A child row sees its
+// parent's keys first, then its own: the strip has both, side by side.
 //
-// Products are OpenBLAS's sgemm, also with --bf16, but for the CPU that has AMX: there they are AMX's,
-// and Q, K, V, P and the gradients that meet them are rounded to bfloat16, as they are in PyTorch's
-// scaled_dot_product_attention under autocast.
+// Products are OpenBLAS's sgemm, also with --bf16, but for the CPU that has AMX: there they are
+// AMX's, and Q, K, V, P and the gradients that meet them are rounded to bfloat16, as they are in
+// PyTorch's scaled_dot_product_attention under autocast.
 
 // One row and head: where its queries, keys and values lie.
 typedef struct {
@@ -551,16 +551,17 @@ typedef struct {
 
 enum { QUERY_TILE = 64, QUERY_TILE_AMX = 128 };
 
-// Floats that a thread needs in `strips` for rows of up to T tokens: two strips of scores, then room
-// for panels (two numbers to a word). Right factors: three of (T, HS), of a row and of its parent,
-// and two of (queries, HS). A left one: (queries, T) or its transpose.
+// Floats that a thread needs in `strips` for rows of up to T tokens: two strips of scores, then
+// room for panels (two numbers to a word). Right factors: three of (T, HS), of a row and of its
+// parent, and two of (queries, HS). A left one: (queries, T) or its transpose.
 static size_t attention_room(int T, int HS) {
     const size_t keys = (size_t)round_up(T, 32) + 32, width = (size_t)round_up(HS, 32);
     const size_t strips = 2 * (size_t)QUERY_TILE_AMX * (size_t)round_up(T, 16);
     return strips + (3 * keys * width + 2 * QUERY_TILE_AMX * width + QUERY_TILE_AMX * keys) / 2;
 }
 
-// A thread begins a task: memory (attention_room) <- two strips, whose rows are ld floats, and room.
+// A thread begins a task: memory (attention_room) <- two strips, whose rows are ld floats,
+// and room.
 static Tiles tiles_begin(float *memory, int ld) {
     Tiles t = {.amx = use_bf16 && bf16_road == BF16_AMX};
     t.queries = t.amx ? QUERY_TILE_AMX : QUERY_TILE;
@@ -573,7 +574,8 @@ static void tiles_end(const Tiles *t) {
     if (t->amx) amx_end();
 }
 
-// x as the right factor of any number of products; with AMX it is packed here, once. K or N may be 0.
+// x as the right factor of any number of products; with AMX it is packed here, once. K or N
+// may be 0.
 static RightFactor right_factor(Tiles *t, const float *x, int ld, bool transposed, int K, int N) {
     RightFactor b = {x, ld, transposed, t->room, panel_words(K)};
     if (!t->amx) return b;
@@ -582,8 +584,8 @@ static RightFactor right_factor(Tiles *t, const float *x, int ld, bool transpose
     return b;
 }
 
-// c (n, m; rows ldc apart) = alpha a (n, k) B (k, m), or += it if `add`; of B the first k rows and m
-// columns. a is at a[i lda + j] or, if a_transposed, at a[j lda + i].
+// c (n, m; rows ldc apart) = alpha a (n, k) B (k, m), or += it if `add`; of B the first k rows and
+// m columns. a is at a[i lda + j] or, if a_transposed, at a[j lda + i].
 static void tile_multiply(const Tiles *t, float *c, int ldc, const float *a, int lda,
                           bool a_transposed, const RightFactor *b, int n, int m, int k, float alpha,
                           bool add) {

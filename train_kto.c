@@ -10,15 +10,17 @@
 //     z = max(0, mean of log pi(y'|x) - log ref(y'|x)),    y' the completion of another example
 //
 // (Ethayarajh et al. 2024, eq. 8; losses.h). z estimates KL(pi || ref), how far the policy has gone as
-// a whole, and gets no gradient: an example counts as a gain if its r is above it.
+// a whole, and gets no gradient. It is the point from which gains and losses count: a desirable
+// example is a gain if its r is above z, an undesirable one if it is below.
 //
 // Where to look: examples_loss is the loss and its gradient, mismatched says whose completion a
 // prompt meets for z, examples_kl makes z, and the loop in main is the algorithm. What surrounds it
 // (flags, order, log, checkpoints) is in lib/run/run.h.
 //
 // z comes from all examples of an update, not from each forward pass alone as TRL's, so it does not
-// depend on how the update is split. An update needs two examples, so if a single one is left at the
-// end of an epoch, it joins the update before.
+// depend on how the update is split. An update has per_device_train_batch_size times
+// gradient_accumulation_steps examples, the first number at a time; an epoch's last may have fewer, but
+// not one alone, which has nobody to meet: it joins the update before.
 //
 // Without arguments it trains the model in data/sft on preferences between film reviews, taken
 // apart: the chosen ones are desirable, the rejected ones are not. From about the 20th step on its
@@ -82,7 +84,8 @@ static Flag flags[] = {
 // What is logged, under TRL's names, which say "chosen" for desirable and "rejected" for undesirable
 // examples: means over the examples of a class; LOGIT_* (the mean logit of the vocabulary) and
 // ENTROPY over tokens of completions; LOSS and KL (z, in nats) over updates. A reward is beta r.
-// MARGINS is the difference of the mean rewards. A class without examples has no entries.
+// MARGINS is the difference of the mean rewards. A class without examples has no entries. The log has
+// means since its last line: meter_add(meter, k, sum, weight) adds to sum and weight of a mean.
 // clang-format off
 enum { LOSS, KL, CHOSEN, REJECTED, MARGINS, LOGP_CHOSEN, LOGP_REJECTED, LOGIT_CHOSEN,
        LOGIT_REJECTED, ENTROPY, METRICS };
@@ -146,7 +149,9 @@ static double examples_loss(Rows *rows, const Batch *b, const float *ref, const 
         const bool good = data->label[examples[i]];
         const double weight = good ? args.desirable_weight : args.undesirable_weight;
         const double r = (double)rows->sum[i] - ref[examples[i]];
-        double slope; // l'(r), and dr / d log pi is 1
+        // with s = 1 for desirable, -1 for undesirable ones, and u = s beta (r - z):
+        // l = weight sigmoid(-u), l' = -s weight beta sigmoid(u) sigmoid(-u); dr / d log pi is 1
+        double slope;
         loss += kto_point(&slope, r, z, good, args.beta, weight) / total;
         rows->dsum[i] = (float)(slope / total);
 
@@ -233,7 +238,9 @@ int main(int argc, char **argv) {
         die(EXIT_BAD_INPUT, "%s: 1 example for evaluation: KTO's KL term needs at least 2",
             args.run.eval_dataset ? args.run.eval_dataset : args.run.dataset);
 
-    // updates and their order; go on from a checkpoint; from here on the disk is written
+    // The updates and their order. run_start goes on from --resume_from_checkpoint: weights, AdamW's
+    // moments, the number of the update, the meter's sums. Flags under a KEPT heading, the data and
+    // what run_match names must be the same. From here on the disk is written.
     Meter meter = {.n = METRICS, .names = metric_names};
     run.least = 2; // examples in an epoch's last update
     run_schedule(&run, train.n);
@@ -247,7 +254,9 @@ int main(int argc, char **argv) {
         run_reference_logps(&run, &reference, reference_hash, &eval, args.run.eval_dataset);
     run_train_begin(&run, &policy);
 
-    // before training; most often the reference is the model that training starts from
+    // Before training: an evaluation, and texts that the model samples for the first prompts, with
+    // their KL to the reference (and --gold scores); after training again. `start` is the model that
+    // training starts from, most often the reference (NULL: it is read from the disk).
     Rows rows = {0};
     GPT2 *start = strcmp(run.reference_dir, args.run.model) ? NULL : &reference;
     run_prompts(&run, eval.n ? &eval : &train);
@@ -272,7 +281,8 @@ int main(int argc, char **argv) {
             rows_backward(&rows, &policy); // from rows.dsum
             run.num_tokens += batch.N;
         }
-        run_update(&run, &policy, loss); // clip, AdamW
+        // clip to max_grad_norm, AdamW at run.lr (run_next took it from the schedule), clear gradients
+        run_update(&run, &policy, loss);
         meter_add(&meter, LOSS, loss, 1);
         meter_add(&meter, KL, z, 1);
 

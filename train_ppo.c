@@ -18,7 +18,7 @@
 //
 //     max(-A rho, -A clip(rho, 1 - c, 1 + c)) + vf_coef 1/2 max((V - G)^2, (V clipped - G)^2)
 //     r_t = -kl_coef (log pi_old(y_t) - log ref(y_t)), + score at the last token
-//     A = GAE(r, V),   G = A + V
+//     A = GAE(r, V),   G = A + V (before A is whitened)
 //
 // Where to look: `rewards_advantages` makes A and G, `minibatch_loss` is the loss and its gradient,
 // `ppo_update` makes the steps, the loop in main is the algorithm. What surrounds it is in
@@ -36,12 +36,9 @@
 // --gradient_checkpointing), and sampling keeps 2 C for each of all batch_size rows.
 //
 // Elsewhere: TRL puts the score one place after EOS, counts padding in several means, makes one step
-// per epoch however many minibatches there are, and does not clip the gradient. Ziegler's code has a
-// head on the policy as critic (--shared_critic), whitened rewards (--whiten_rewards, there in each
-// minibatch), an adaptive KL coefficient (--kl_coef 0.15 --target_kl 6), TensorFlow's AdamW
-// (--adam_epsilon 1e-5 --adam_epsilon_style tensorflow) and no clipping of gradients either
-// (--max_grad_norm 0). A completion without its end has a penalty taken off its score here and in
-// TRL (--missing_eos_penalty); in Ziegler's code it has the score -1 instead.
+// per epoch however many minibatches there are, and does not clip the gradient. The settings of
+// Ziegler's code are --shared_critic --whiten_rewards --kl_coef 0.15 --target_kl 6 --max_grad_norm 0
+// --adam_epsilon 1e-5 --adam_epsilon_style tensorflow; docs/ppo.md has what still differs.
 //
 // Without arguments it trains the model in data/sft to write film reviews that please the reward
 // model in data/rm.
@@ -93,8 +90,7 @@ static Flag flags[] = {
     RUN_FLAGS_MODEL(args.run, "the policy: directory in Hugging Face format to start from"),
     RUN_FLAG_REFERENCE(args.run),
     FLAG_TEXT(args, critic_model,
-              "what the critic starts from: a reward model, or a language model, which gets a head "
-              "of zeros (none: --reward_model, or else --model)"),
+              "reward or language model to make the critic of (none: --reward_model or --model)"),
     ROLLOUT_FLAGS_REWARD(args.rollout),
     RUN_FLAGS_DATA(args.run, "JSONL with prompt or prompt_ids; other columns are left alone",
                    "prompts to show and measure before and after"),
@@ -109,8 +105,7 @@ static Flag flags[] = {
     ROLLOUT_FLAGS_SAMPLING(args.rollout),
     FLAG_SWITCH(args, shared_critic, "the critic is a head on the policy"),
     FLAG(args, kl_coef, 0, 1e9, "weight of the KL term in the reward"),
-    FLAG_CHOICE(args, kl_estimator, "k1|k3",
-                "log-ratio, or a form >= 0 that biases what is learnt (see losses.h)"),
+    FLAG_CHOICE(args, kl_estimator, "k1|k3", "log-ratio, or a biased form >= 0 (see losses.h)"),
     FLAG(args, target_kl, 0, 1e9, "adapt kl_coef to this KL, in nats a completion (0: do not)"),
     FLAG(args, kl_horizon, 1, 1e15, "episodes in which it adapts; fewer are faster"),
     FLAG(args, gamma, 0, 1, "discount of rewards"),
@@ -120,8 +115,7 @@ static Flag flags[] = {
     FLAG(args, cliprange, 1e-9, 1e9, "the ratio's gain ends at 1 -+ this"),
     FLAG(args, cliprange_value, 1e-9, 1e9, "the same for the distance of a value to the old one"),
     FLAG(args, vf_coef, 0, 1e9, "weight of the value loss"),
-    FLAG(args, max_approx_kl, 0, 1e9,
-         "no further pass once policy/approxkl of one exceeds this (0: never)"),
+    FLAG(args, max_approx_kl, 0, 1e9, "no further pass once one has approxkl above it (0: never)"),
     RUN_FLAGS_OPTIMIZER(args.run),
     FLAG_CHOICE(args, adam_epsilon_style, "pytorch|tensorflow",
                 "after or before bias correction; with 1e-5 first steps differ widely"),
@@ -133,8 +127,7 @@ static Flag flags[] = {
 
 // What is logged, one row an update, under TRL's names where it has them. Each mean over tokens runs
 // over the tokens of completions, EOS included; "mean over steps" is over all minibatches of all
-// epochs. TRL's eps, episodes a second, is on the printed line only: the log of a run is a function
-// of its flags.
+// epochs. TRL's eps is only printed, as episodes/s: the log of a run is a function of its flags.
 // clang-format off
 enum { SCORES, KL, ENTROPY, NON_SCORE, RLHF, KL_COEF, SCORES_STD, GOLD, APPROX_KL, CLIPPED,
        POLICY_ENTROPY, POLICY_LOSS, VALUE_LOSS, VALUE_CLIPPED, RATIO, RATIO_VAR, EOS_TOKENS, VALUE,
@@ -185,31 +178,24 @@ typedef struct {
 // some rows of the rollout gives, packed anew (N tokens).
 typedef struct {
     GPT2 *policy, *critic;
-    Batch rows;
     int *from;             // (N) the same token in the rollout
     float *logp, *dlogp;   // (N) log pi of the tokens chosen
     float *value, *dvalue; // (N) the critic's head at every token: V of the state that it leads to
-    HeadStats stats;       // the policy's
+    Batch rows;
+    HeadStats stats; // of the policy
 } ActorCritic;
 
-// Room for N tokens. All arrays are one block.
+// Room for N tokens. The arrays, in the order above, are one block.
 static TokenData token_data_make(size_t N) {
     float *at = mem_floats(7 * N);
     return (TokenData){at, at + N, at + 2 * N, at + 3 * N, at + 4 * N, at + 5 * N, at + 6 * N};
 }
 
-static void token_data_free(TokenData *d) { free(d->old_logp); }
-
-// Room for passes over N tokens.
+// Room for passes over N tokens, likewise.
 static ActorCritic actor_critic_make(GPT2 *policy, GPT2 *critic, size_t N) {
     float *at = mem_floats(4 * N);
-    return (ActorCritic){.policy = policy,
-                         .critic = critic,
-                         .from = mem_alloc(N, sizeof(int)),
-                         .logp = at,
-                         .dlogp = at + N,
-                         .value = at + 2 * N,
-                         .dvalue = at + 3 * N};
+    int *from = mem_alloc(N, sizeof *from);
+    return (ActorCritic){policy, critic, from, at, at + N, at + 2 * N, .dvalue = at + 3 * N};
 }
 
 static void actor_critic_free(ActorCritic *ac) {
@@ -219,7 +205,6 @@ static void actor_critic_free(ActorCritic *ac) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// Policy and critic
 
 // logp and value of the tokens of ac->rows.
 static void actor_critic_forward(ActorCritic *ac) {
@@ -236,9 +221,6 @@ static void actor_critic_backward(ActorCritic *ac) {
     gpt2_backward(ac->policy);
     if (ac->critic != ac->policy) gpt2_backward(ac->critic);
 }
-
-// ------------------------------------------------------------------------------------------------
-// What an update learns from
 
 // Log-probs of the rollout's tokens by policy and reference, and values by the critic, some rows at a
 // time.
@@ -258,22 +240,20 @@ static void tokens_forward(TokenData *d, const Rollout *r, ActorCritic *ac, GPT2
 }
 
 // Rewards of tokens and advantages. A token's reward is minus its KL term; the last one, which is EOS
-// if the policy ended the text, has the completion's score on top. The sum over a row is what RLHF
-// maximises: score - kl_coef KL(pi || ref).
+// if the policy ended the text, has the completion's score on top. A completion that was cut counts as
+// ended there: after its last token V is 0, and its score is less by --missing_eos_penalty. The sum
+// over a row is what RLHF maximises: score - kl_coef KL(pi || ref).
 static void rewards_advantages(TokenData *d, const Rollout *r, double kl_coef) {
     const Batch *b = &r->rows;
     kl_estimate(d->kl, d->old_logp, d->ref_logp, b->mask, b->N,
                 (KlEstimator)choice_index(args.kl_estimator, "k1|k3"));
     for (int t = 0; t < b->N; t++) d->reward[t] = b->mask[t] ? (float)(-kl_coef * d->kl[t]) : 0;
     for (int i = 0; i < b->R; i++) d->reward[b->row_start[i + 1] - 1] += r->score[i];
-    if (args.whiten_rewards) whiten(d->reward, b->mask, b->N, false); // the mean stays
+    if (args.whiten_rewards) whiten(d->reward, b->mask, b->N, false); // false: the mean stays
     gae(d->advantage, d->returns, d->reward, d->old_value, b->mask, b->row_start, b->R, args.gamma,
         args.lam);
     if (args.whiten_advantages) whiten(d->advantage, b->mask, b->N, true);
 }
-
-// ------------------------------------------------------------------------------------------------
-// Learning
 
 // The loss of the rows in `ac` as a part of a minibatch with M tokens, and its gradient: dlogp with
 // respect to log pi of the tokens, dvalue with respect to the critic's head. Loss and gradient are
@@ -287,12 +267,15 @@ static double minibatch_loss(ActorCritic *ac, const TokenData *d, double M, Mete
         if (!b->mask[t]) continue;
         const int k = ac->from[t];
         bool clipped, value_clipped;
-        double slope; // of l = max(-A rho, -A clip(rho)) with respect to log pi; the mean has 1/M
+        double slope;
+        // l = max(-A rho, -A clip(rho, 1 - c, 1 + c)); its slope with respect to log pi is -A rho,
+        // or 0 where the clipped one is the larger
         const double moved = (double)ac->logp[t] - d->old_logp[k], rho = exp(moved);
         const double policy =
             ppo_policy_point(&slope, &clipped, d->advantage[k], rho, args.cliprange);
         ac->dlogp[t] = (float)(slope / M);
-        // l = 1/2 max((V - G)^2, (V clipped - G)^2), V of the state before the token
+        // l = 1/2 max((V - G)^2, (V clipped - G)^2), V of the state before the token, clipped to the
+        // old V -+ cliprange_value; its slope with respect to V is V - G, or 0 likewise
         const double value = ppo_value_point(&slope, &value_clipped, ac->value[t - 1],
                                              d->old_value[k], d->returns[k], args.cliprange_value);
         ac->dvalue[t - 1] = (float)(args.vf_coef * slope / M);
@@ -305,15 +288,15 @@ static double minibatch_loss(ActorCritic *ac, const TokenData *d, double M, Mete
         meter_add(meter, VALUE_CLIPPED, value_clipped / M, 1 / M);
         meter_add(meter, APPROX_KL, moved * moved / 2 / M, 1 / M);
         meter_add(meter, RATIO, rho / M, 1 / M);
-        meter_add(meter, RATIO_VAR, (rho - 1) * (rho - 1) / M, 1 / M); // of 1: see update_measure
+        meter_add(meter, RATIO_VAR, (rho - 1) * (rho - 1) / M, 1 / M); // minus 1: update_measure
     }
     meter_add(meter, POLICY_ENTROPY, ac->stats.entropy, (double)ac->stats.count);
     return loss;
 }
 
-// Loss and gradients of a minibatch, n of the rollout's rows (NULL: all in order), which go through
-// the networks B at a time. With `passed` they have just done so in this order, in one pass: then
-// there is no forward pass to make.
+// Loss and gradients of a minibatch: n of the rollout's `rows` (NULL: all, in order), B of which go
+// through the networks in a pass. `passed`: they have just done that, all in one pass, so only the way
+// back is to be made.
 static double minibatch_learn(ActorCritic *ac, const Rollout *r, const TokenData *d,
                               const int *rows, int n, bool passed, Meter *meter) {
     const int B = args.run.per_device_train_batch_size;
@@ -328,25 +311,25 @@ static double minibatch_learn(ActorCritic *ac, const Rollout *r, const TokenData
     return loss;
 }
 
-// Learn from a rollout: in each epoch its rows, in a new order, are split into minibatches, and each
-// of these is one step of policy and critic. A pass that takes the whole rollout was made by
-// tokens_forward with the same weights, so the first epoch goes on from it. Stops after an epoch that
-// went further than --max_approx_kl.
+// Learn from a rollout: in each epoch its rows, in a new order (~seed: another than that of prompts),
+// are split into minibatches, and each of these is one step of policy and critic. A pass that takes
+// the whole rollout was made by tokens_forward with the same weights, so the first epoch goes on from
+// it. Stops after an epoch that went further than --max_approx_kl.
 static void ppo_update(Run *run, ActorCritic *ac, const Rollout *r, const TokenData *d,
                        Meter *meter) {
     const int R = r->rows.R, n = R / args.num_mini_batches;
     const bool one_pass = n == R && R <= args.run.per_device_train_batch_size;
     int *order = one_pass ? NULL : mem_alloc((size_t)R, sizeof *order);
     for (int epoch = 0; epoch < args.num_ppo_epochs; epoch++) {
-        const double moved = meter->sum[APPROX_KL];
+        const double moved = meter->sum[APPROX_KL]; // means of minibatches, added up
         if (order)
             rng_permutation(order, R, ~(uint64_t)args.run.seed,
                             (uint64_t)((run->step - 1) * args.num_ppo_epochs + epoch));
         for (int first = 0; first < R; first += n) {
             const int *rows = order ? order + first : NULL;
-            const bool passed = one_pass && epoch == 0;
-            const double loss = minibatch_learn(ac, r, d, rows, n, passed, meter);
-            // clip, AdamW; each model's gradient is clipped by its own norm
+            const double loss = minibatch_learn(ac, r, d, rows, n, one_pass && epoch == 0, meter);
+            // clip (each model by its own norm), AdamW at run->lr, which the schedule sets once an
+            // update; `loss` is only looked at for being finite
             meter_add(meter, NORM, run_update(run, ac->policy, loss), 1);
             if (ac->critic != ac->policy)
                 meter_add(meter, VALUE_NORM, run_update(run, ac->critic, loss), 1);
@@ -410,13 +393,12 @@ int main(int argc, char **argv) {
     if (!critic_dir) critic_dir = args.run.model;
     rollout_policy(&run, &policy, args.shared_critic);
     run_reference(&run, &reference, &policy);
-    printf("reference: %s\n", run.reference_dir);
     if (!args.shared_critic) model_load_scored(critic, NULL, critic_dir, "zero", 0);
     if (critic->config.vocab_size < policy.config.vocab_size)
         die(EXIT_BAD_INPUT, "%s: the critic's vocabulary has %d tokens, the policy's %d",
             critic_dir, critic->config.vocab_size, policy.config.vocab_size);
-    if (args.shared_critic) printf("critic: a head on the policy\n");
-    else printf("critic: %s, %.2fM parameters\n", critic_dir, gpt2_count_params(critic) * 1e-6);
+    printf("critic: %s, ", args.shared_critic ? "a head on the policy" : critic_dir);
+    run_describe(critic);
     Rollout rollout;
     rollout_open(&rollout, &run, &args.rollout, &policy, R);
     policy.temperature = reference.temperature = (float)args.rollout.temperature;
@@ -432,9 +414,9 @@ int main(int argc, char **argv) {
     rollout_prompts(&run, &train, &eval, &policy, &options);
     rollout_schedule(&run, train.n, args.total_episodes, R);
 
-    // Go on from a checkpoint; from here on the disk is written. Prompts, samples and minibatches of an
-    // update are functions of seed and step, so a checkpoint has nothing of these. The reward may be
-    // another one in the run that goes on: a program that has failed can be mended.
+    // Go on from a checkpoint (weights, moments, number of the update); from here on the disk is
+    // written. Prompts, samples and minibatches are functions of seed and step, so they are not in it.
+    // Flags under a KEPT heading, data and reference must be the same; the reward may be mended.
     double kl_coef = args.kl_coef;
     uint64_t reference_hash = model_hash(&reference);
     run_keep_f64(&run, "kl_coef", &kl_coef);
@@ -446,24 +428,19 @@ int main(int argc, char **argv) {
     run.sampling.temperature = args.rollout.temperature;
     run_prompts(&run, eval.n ? &eval : &train);
     run_before(&run, &policy, &reference, &reference);
-
     Meter meter = {.n = METRICS, .names = metric_names};
     const size_t T = (size_t)(options.max_length + args.response_length); // the longest row
     TokenData data = token_data_make((size_t)R * T);
     ActorCritic ac = actor_critic_make(&policy, critic, (size_t)B * T);
-    double rollout_seconds = 0;
     while (run_next(&run)) {
         // rollout: completions of the next R prompts, sampled from the policy; their scores
-        const double began = seconds_now();
         rollout_sample(&rollout, &run, &policy, &train, (run.step - 1) * R, R);
         char *failure = rollout_score(&rollout, run_tokenizer(&run));
-        if (failure) rollout_fail(&run, &policy, failure); // saves
+        if (failure) rollout_fail(&run, &policy, failure); // saves what the last update left, dies
         tokens_forward(&data, &rollout, &ac, &reference);
         rewards_advantages(&data, &rollout, kl_coef);
-        rollout_seconds += seconds_now() - began;
 
-        // learn
-        ppo_update(&run, &ac, &rollout, &data, &meter);
+        ppo_update(&run, &ac, &rollout, &data, &meter); // learn
 
         // log; then adapt the KL coefficient (Ziegler et al. 2019)
         update_measure(&meter, &rollout, &data, kl_coef, run_tokenizer(&run));
@@ -475,22 +452,19 @@ int main(int argc, char **argv) {
         run.seen += R;
         run.epoch = (double)(run.step * R) / train.n;
         if (run_due(&run, args.run.logging_steps)) {
-            progress_clear();
-            printf("step %5" PRId64 "/%" PRId64 "  ", run.step, run.total);
-            meter_print(&meter, "", shown);
+            run_print(&run, &meter, shown);
             run_print_rate(&run, (double)run.seen, "episodes");
         }
+        // kl_coef *= 1 + clip(kl / target_kl - 1, -0.2, 0.2) R / kl_horizon
+        const double kl = meter_mean(&meter, KL);
         if (args.target_kl > 0)
-            kl_coef =
-                kl_control(kl_coef, meter_mean(&meter, KL), args.target_kl, R, args.kl_horizon);
+            kl_coef = kl_control(kl_coef, kl, args.target_kl, R, args.kl_horizon);
         meter_clear(&meter);
         rollout_show(&rollout, &run, data.kl);
         run_save(&run, &policy);
     }
-    rollout_free(&rollout);
+    rollout_end(&rollout);
     run_after(&run, &policy, &reference);
-    char rolled[32];
-    if (!run.stopped) printf("rollouts took %s\n", time_format(rolled, rollout_seconds));
     const int code = run_end(&run, &policy);
 
     gpt2_free(&policy);
@@ -498,7 +472,7 @@ int main(int argc, char **argv) {
     gpt2_free(&own_critic);
     prompts_free(&train);
     prompts_free(&eval);
-    token_data_free(&data);
+    free(data.old_logp); // the block
     actor_critic_free(&ac);
     return code;
 }

@@ -95,7 +95,7 @@ def run_ours(train, work, rows, form, updates):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             text += line
-            if line.startswith("update") and "episodes/s" in line:
+            if line.startswith("step") and "episodes/s" in line:
                 times.append(time.monotonic())
     if process.returncode:
         sys.exit(f"{train}: exit code {process.returncode}")

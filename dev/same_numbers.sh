@@ -33,6 +33,13 @@ for p in $programs; do
     (cd "$work/old" && $build "$p.c" -o "$p" -lopenblas -lcjson -lm) || exit 2
 done
 
+# a reward program: a number from the length of the row
+cat >"$work/reward" <<'END'
+#!/bin/sh
+while read -r row; do echo $((${#row} % 7 - 3)); done
+END
+chmod +x "$work/reward"
+
 # settings: PROGRAM FLAGS; what all have is in `common`
 common="--logging_steps 2 --save_steps 4 --learning_rate 0.001"
 rows="--max_steps 7 --eval_steps 3 --per_device_train_batch_size 6 --per_device_eval_batch_size 16
@@ -75,6 +82,8 @@ train_rm $rows $pairs --model data/rm --shuffle_dataset false --truncation_mode 
 train_rm $rows $pairs --center_rewards_coefficient 0.01 --gradient_accumulation_steps 2 --share_prompt false --score_init zero
 train_ppo --model data/sft --reward_model data/rm --dataset data/prefs_eval.jsonl --total_episodes 112 --batch_size 16 --num_ppo_epochs 2 --num_mini_batches 2 --per_device_train_batch_size 5 --response_length 20 --eval_prompts 16 --gold
 train_ppo --model data/sft --reward_model data/rm --dataset data/prefs_eval.jsonl --total_episodes 112 --batch_size 16 --shared_critic --whiten_rewards --target_kl 2 --per_device_train_batch_size 16 --response_length 20 --kl_estimator k3 --max_approx_kl 0.01
+train_ppo --model data/sft --dataset data/prefs_eval.jsonl --total_episodes 112 --batch_size 16 --response_length 20 --reward_command $work/reward --critic_model data/rm --num_mini_batches 4 --per_device_train_batch_size 16 --missing_eos_penalty 0.5 --whiten_advantages false --gradient_checkpointing --adam_epsilon 1e-5 --adam_epsilon_style tensorflow
+train_ppo --model data/sft --dataset data/prefs_eval.jsonl --total_episodes 112 --batch_size 16 --response_length 20 --reward_model data/rm --ref_model data/sft --num_ppo_epochs 3 --num_mini_batches 2 --per_device_train_batch_size 3 --max_approx_kl 0.001 --gamma 0.98 --lam 0.9 --cliprange 0.05 --bf16 --eval_dataset data/prefs_eval.jsonl --eval_prompts 16
 train_spin $rows $pairs --max_train_samples 40 --num_iterations 2 --max_new_tokens 20 --eval_prompts 16 --gold
 train_spin $rows $pairs --max_train_samples 40 --num_iterations 2 --max_new_tokens 20 --eval_prompts 8 --mix_previous false --share_prompt false --gradient_accumulation_steps 2 --beta 1
 train_spin $rows $pairs --max_train_samples 30 --num_iterations 3 --max_steps 3 --max_new_tokens 20 --eval_prompts 8 --generation_batch_size 7 --shuffle_dataset false --temperature 0.9 --top_p 0.95

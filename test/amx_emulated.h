@@ -1,12 +1,12 @@
-// amx_emulated.h: the instructions of AMX in plain C, so that amx.h runs on every CPU. To be included
-// before every other header of align.c. What a CPU would refuse with a fault, and what the manual
-// leaves undefined, aborts here. Tiles are read and written as ordinary memory, so that
+// amx_emulated.h: the instructions of AMX in plain C, so that amx.h runs on every CPU. To be
+// included before every other header of align.c. What a CPU would refuse with a fault, and what the
+// manual leaves undefined, aborts here. Tiles are read and written as ordinary memory, so that
 // AddressSanitizer sees all of it.
 //
 // Source: Intel's Software Developer's Manual, volume 2, TDPBF16PS: per output, the products of the
-// even numbers of the pairs and those of the odd ones are summed apart, both from 0 and in the order
-// of k; then the two sums are added, and that to the output. Every step rounds to the nearest,
-// ties to even, and takes subnormal numbers for 0, whatever the process has set.
+// even numbers of the pairs and those of the odd ones are summed apart, both from 0 and in the
+// order of k; then the two sums are added, and that to the output. Every step rounds to the
+// nearest, ties to even, and takes subnormal numbers for 0, whatever the process has set.
 #ifndef AMX_EMULATED_H
 #define AMX_EMULATED_H
 #define AMX_EMULATED
@@ -30,8 +30,8 @@ typedef struct {
     uint8_t rows[16];
 } AmxConfig;
 
-// What a thread has: palette 0 is "not configured". A tile that was neither loaded nor written since
-// then holds zeros in hardware; to read it is a mistake all the same.
+// What a thread has: palette 0 is "not configured". A tile that was neither loaded nor written
+// since then holds zeros in hardware; to read it is a mistake all the same.
 static _Thread_local AmxConfig amx_config;
 static _Thread_local float amx_tile[8][16][16];
 static _Thread_local bool amx_written[8];

@@ -1,5 +1,5 @@
-// avx512_emulated.h: the two instructions of AVX512-BF16 that panels.h and bf16.h use, for a CPU that
-// has AVX-512 without them. To be included before every other header of align.c. Numbers as in
+// avx512_emulated.h: the two instructions of AVX512-BF16 that panels.h and bf16.h use, for a CPU
+// that has AVX-512 without them. To be included before every other header of align.c. Numbers as in
 // Intel's manual: they round to the nearest, ties to even, and take subnormal numbers for 0.
 #ifndef AVX512_EMULATED_H
 #define AVX512_EMULATED_H

@@ -3,7 +3,8 @@
 # runs them: the unit tests, a few updates of training, greedy text from the model that ships. What
 # comes out is compared with this machine's. Skipped where compiler, qemu or the libraries are
 # missing. Run from the repository's root with BIN set to a build; only once, with the plain one. Emulation is
-# slow: 15 minutes on two cores, most of it the unit tests' (ONLY="losses model" runs these alone).
+# slow: about 15 minutes of CPU time, kl, model, sample and bf16 most of it; ONLY="losses common"
+# runs these unit tests alone.
 . test/helpers.sh
 [ "${BIN##*/}" = plain ] || { finish aarch64; exit; }
 ARM=build/aarch64
@@ -31,7 +32,7 @@ case $? in
 esac
 
 # a CPU that multiplies bfloat16 numbers takes the same code: it compiles, and nothing more is shown
-for program in train_*.c generate.c evaluate.c; do
+for program in train_*.c generate.c evaluate.c score.c; do
     check "$program for armv8.2-a+bf16" aarch64-linux-gnu-gcc -O1 -march=armv8.2-a+bf16 \
         -fno-math-errno -fopenmp -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror \
         -I $ARM/root/usr/include -I $ARM/root/usr/include/aarch64-linux-gnu/openblas-openmp \

@@ -7,7 +7,7 @@
 
 for cc in gcc clang; do
     command -v $cc >/dev/null || { skip "$cc is not installed"; continue; }
-    for program in train_*.c generate.c evaluate.c report.c test/test_model.c test/test_bf16.c; do
+    for program in train_*.c generate.c evaluate.c score.c report.c test/test_model.c test/test_bf16.c; do
         check "$cc $program" $cc -std=gnu11 -O1 -fno-math-errno -fopenmp -Wall -Wextra -Wshadow \
             -Wno-unused-function -Werror -DALIGN_ACCELERATE -Itest/accelerate -fsyntax-only \
             "$program"

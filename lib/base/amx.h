@@ -1,9 +1,9 @@
 // amx.h: products of panels (panels.h) by Intel's AMX: Xeons since Sapphire Rapids.
 //
-// AMX has eight registers of 16 rows of 64 bytes, called tiles, and one instruction, TDPBF16PS, which
-// adds the product of two tiles of bfloat16 pairs to a tile of 16 x 16 float sums: 16,384 flops in 16
-// cycles, 16 times what float FMA does. Loads are the bottleneck, so a block of the output is 2 x 2
-// tiles, and every tile of a factor that is loaded is used twice:
+// AMX has eight registers of 16 rows of 64 bytes, called tiles, and one instruction, TDPBF16PS,
+// which adds the product of two tiles of bfloat16 pairs to a tile of 16 x 16 float sums: 16,384
+// flops in 16 cycles, 16 times what float FMA does. Loads are the bottleneck, so a block of the
+// output is 2 x 2 tiles, and every tile of a factor that is loaded is used twice:
 //
 //                    b: tile 6   tile 7       a step of K: 4 loads of 1 KB, then 4 products. (The
 //                  +---------------------     loads come first because some machines load and
@@ -55,10 +55,10 @@ static void amx_end(void) { _tile_release(); }
 // ------------------------------------------------------------------------------------------------
 // A block
 
-// out (32, 32; rows ld apart) = start (32, 32; rows start_ld apart) + the product of panels a and b.
-// start is NULL for 0; it may be out itself, and start_ld 0 gives every row the same. Without `both`
-// only the upper 16 rows. On the way to the cache meanwhile: `next`, the block of the output that
-// comes next, or, if it is NULL, what follows b, which then comes from memory.
+// out (32, 32; rows ld apart) = start (32, 32; rows start_ld apart) + the product of panels a and
+// b. start is NULL for 0; it may be out itself, and start_ld 0 gives every row the same. Without
+// `both` only the upper 16 rows. On the way to the cache meanwhile: `next`, the block of the output
+// that comes next, or, if it is NULL, what follows b, which then comes from memory.
 ALWAYS_INLINE void amx_block(float *out, size_t ld, const float *start, size_t start_ld,
                              const uint32_t *a, const uint32_t *b, int steps, const float *next,
                              const bool both) {
@@ -130,12 +130,12 @@ NEVER_INLINE void amx_block_edge(float *out, size_t ld, const float *start, size
     }
 }
 
-// out (M, N; rows ld apart) = start + alpha A B on the calling thread, between amx_begin and amx_end.
-// A: panels of M rows over K. B: panels of N columns, b_panel words apart, of which the first K
-// numbers count. So to multiply with some columns of a larger matrix, begin with a later panel, out
-// and start moved by 32 columns a panel. start (M, N; rows start_ld apart): NULL for 0, out itself
-// to add to it, or with start_ld 0 one row for all, a bias. from_memory: B is larger than the caches
-// and is read once, for at most 32 rows.
+// out (M, N; rows ld apart) = start + alpha A B on the calling thread, between amx_begin and
+// amx_end. A: panels of M rows over K. B: panels of N columns, b_panel words apart, of which the
+// first K numbers count. So to multiply with some columns of a larger matrix, begin with a later
+// panel, out and start moved by 32 columns a panel. start (M, N; rows start_ld apart): NULL for 0,
+// out itself to add to it, or with start_ld 0 one row for all, a bias. from_memory: B is larger
+// than the caches and is read once, for at most 32 rows.
 static void amx_multiply(float *out, int ld, const float *start, int start_ld, const uint32_t *a,
                          const uint32_t *b, size_t b_panel, int M, int N, int K, float alpha,
                          bool from_memory) {
@@ -168,9 +168,9 @@ static void amx_multiply(float *out, int ld, const float *start, int start_ld, c
 //   n0   columns of B, at most AMX_N, each thread its own: packed into its second-level cache
 //   m    32 rows of A
 //   n    32 columns of B, innermost: so the output is written, and read again for the next k0,
-//        2 KB along each of 32 rows, which the CPU fetches ahead of time by itself. With m innermost
-//        each block touches 32 rows of the output that are far apart, and waiting for them costs as
-//        much as multiplying.
+//        2 KB along each of 32 rows, which the CPU fetches ahead of time by itself. With m
+//        innermost each block touches 32 rows of the output that are far apart, and waiting for
+//        them costs as much as multiplying.
 static void amx_product(float *out, int ld, const float *a, int lda, bool a_transposed,
                         const float *b, int ldb, bool b_transposed, int M, int N, int K,
                         float alpha, const float *start, int start_ld) {

@@ -3,8 +3,8 @@
 //
 // A bfloat16 is the upper half of a float: the same range, 8 bits of precision instead of 24. A
 // product out (M, N) = A (M, K) B (K, N) sums over k, and the instructions multiply two neighbours
-// along K at a time. Such a pair is 32 bits, the even k in the lower half. 16 x 16 pairs make a tile
-// of 1 KB, the size of a register of Intel's AMX:
+// along K at a time. Such a pair is 32 bits, the even k in the lower half. 16 x 16 pairs make a
+// tile of 1 KB, the size of a register of Intel's AMX:
 //
 //     of the left factor A                     of the right factor B
 //              pair 0       ..  pair 15                 column 0          ..  column 15
@@ -12,8 +12,8 @@
 //     ..                                       ..
 //     row 15   A[15][0,1]   ..  A[15][30,31]   pair 15  B[30,31][0]       ..  B[30,31][15]
 //
-// A panel holds 32 lines (rows of A or columns of B) and runs along K in steps of 32. Panels lie one
-// after the other:
+// A panel holds 32 lines (rows of A or columns of B) and runs along K in steps of 32. Panels lie
+// one after the other:
 //
 //     uint32_t panels[lines / 32][K / 32 steps][2 tiles of 16 lines][16][16]
 //
@@ -189,7 +189,8 @@ static void tile_pack_edge(uint32_t *to, const float *x, size_t ld, bool along, 
 // memory.)
 static int panel_group(bool along) { return along ? PANEL_LINES : 4 * PANEL_LINES; }
 
-// panels (lines / 32, K / 32, 2, 16, 16) <- x, on the calling thread. Rows of x are ld floats apart.
+// panels (lines / 32, K / 32, 2, 16, 16) <- x, on the calling thread. Rows of x are ld floats
+// apart.
 static void panels_pack_group(uint32_t *panels, const float *x, int ld, bool along, Side side,
                               int lines, int K) {
     const int padded = (lines + PANEL_LINES - 1) / PANEL_LINES * PANEL_LINES;

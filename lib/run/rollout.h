@@ -65,6 +65,7 @@ typedef struct {
     Batch rows;     // (R) prompts with their completions; the mask is 1 on tokens of completions
     Finish *finish; // (R) what ended each completion
     float *score;   // (R)
+    double seconds; // that sampling and scoring have taken
 } Rollout;
 
 // ------------------------------------------------------------------------------------------------
@@ -96,6 +97,7 @@ static void rollout_policy(Run *r, GPT2 *model, bool head) {
     tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
     printf("policy: %s, ", r->model_dir);
     run_describe(model);
+    printf("reference: %s\n", r->reference_dir);
 }
 
 // Room for R completions, and what scores them: a model, or a program that is started here. Dies if
@@ -126,7 +128,11 @@ static void rollout_open(Rollout *r, const Run *run, const RolloutArgs *a, const
     gold_create(r->gold);
 }
 
-static void rollout_free(Rollout *r) {
+// After the last update: end a reward program, say how long sampling and scoring took, and release what
+// the rollout holds.
+static void rollout_end(Rollout *r) {
+    char took[32];
+    printf("sampling and scoring took %s\n", time_format(took, r->seconds));
     reward_close(&r->reward);
     if (r->gold) gold_free(r->gold);
     sampler_free(&r->sampler);
@@ -175,6 +181,7 @@ static void rollout_schedule(Run *r, int n, int64_t episodes, int R) {
 // itself, apart from those of the texts before and after training.
 static void rollout_sample(Rollout *r, Run *run, const GPT2 *policy, const PromptSet *d,
                            int64_t first, int R) {
+    const double began = seconds_now();
     batch_clear(&r->prompts);
     for (int64_t episode = first; episode < first + R; episode++) {
         const int k = run_order(run, episode / d->n)[episode % d->n];
@@ -184,12 +191,15 @@ static void rollout_sample(Rollout *r, Run *run, const GPT2 *policy, const Promp
     progress_show("step %" PRId64 "/%" PRId64 "  sampling", run->step, run->total);
     sample_batch(&r->sampler, policy, &run->sampling, &r->prompts, (1ull << 40) + (uint64_t)first,
                  &r->rows, r->finish);
+    r->seconds += seconds_now() - began;
 }
 
 // The score of each completion as a whole, less --missing_eos_penalty where the policy did not end it.
 // t: NULL for bare token ids. Returns NULL, or what went wrong with the reward: see rollout_fail.
 static char *rollout_score(Rollout *r, const Tokenizer *t) {
+    const double began = seconds_now();
     char *failure = reward_score(&r->reward, r->score, &r->rows, t);
+    r->seconds += seconds_now() - began;
     for (int i = 0; i < r->rows.R && !failure; i++)
         if (r->finish[i] != FINISH_EOS) r->score[i] -= (float)r->args->missing_eos_penalty;
     return failure;

@@ -587,7 +587,14 @@ static void run_log_place(Run *r) {
     log_number(&r->log, "epoch", r->epoch);
 }
 
-// The end of a printed line: how many `unit`s a second this run has done, `seen` in all, and the time
+// A printed line begins: the step, and the means that `shown` names (see meter_print).
+static void run_print(const Run *r, const Meter *meter, const char *shown) {
+    progress_clear();
+    printf("step %5" PRId64 "/%" PRId64 "  ", r->step, r->total);
+    meter_print(meter, "", shown);
+}
+
+// It ends: how many `unit`s a second this run has done, `seen` in all, and the time
 // left.
 static void run_print_rate(const Run *r, double seen, const char *unit) {
     const double seconds = seconds_now() - r->began, steps = (double)(r->step - r->first_step);
@@ -609,9 +616,7 @@ static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
     log_number(&r->log, "learning_rate", r->lr);
     log_number(&r->log, "num_tokens", (double)r->num_tokens);
     log_write(&r->log);
-    progress_clear();
-    printf("step %5" PRId64 "/%" PRId64 "  ", r->step, r->total);
-    meter_print(meter, "", shown);
+    run_print(r, meter, shown);
     printf("norm %6.3f  lr %.2e  ", r->norm, r->lr);
     run_print_rate(r, (double)seen, unit);
     meter_clear(meter);

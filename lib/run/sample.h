@@ -504,9 +504,12 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
         }                                                                                          \
         switch (rows) {                                                                            \
             CASE(1, IN_PAIRS)                                                                      \
-            CASE(2, IN_PAIRS) CASE(3, IN_PAIRS) CASE(4, IN_PAIRS) CASE(5, IN_PAIRS)                \
-                CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS) CASE(9, IN_PAIRS)            \
-                    CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)                       \
+            CASE(2, IN_PAIRS)                                                                      \
+            CASE(3, IN_PAIRS)                                                                      \
+            CASE(4, IN_PAIRS)                                                                      \
+            CASE(5, IN_PAIRS)                                                                      \
+            CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS) CASE(9, IN_PAIRS)                \
+                CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)                           \
         }                                                                                          \
     }
 #define CASE(n, IN_PAIRS)                                                                          \
@@ -883,8 +886,7 @@ static size_t packed_offset(const GPT2Config *c, int l, PackedMatrix matrix) {
     return offset + (size_t)l * layer;
 }
 
-// Round and pack the model's weights, if s has not packed just these. One read of the weights, so
-// about the time of one token.
+// Round and pack the model's weights, if s has not packed just these. Takes as long as four tokens.
 static void sampler_pack(Sampler *s, const GPT2 *model) {
     const GPT2Config *c = &model->config;
     const int C = c->n_embd, I_ = c->n_inner;
