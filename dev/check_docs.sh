@@ -53,19 +53,19 @@ function room(file) {
 # ---- sources: words, strings, flags, included headers, the whole text -----------------------------
 function read_source(   i, n, part, name) {
     name = $0
-    if (match(name, /FLAG[A-Z_]*\(args(\.run)?, [a-z_0-9]+/)) {
+    if (match(name, /FLAG[A-Z_]*\(args(\.[a-z]+)?, [a-z_0-9]+/)) {
         part = substr(name, RSTART, RLENGTH)
         sub(/.*, /, "", part)
         flag[FILENAME, part] = any_flag[part] = 1
     }
-    # groups of flags: RUN_FLAGS_X(r, ..) is defined in one place and listed in tables of programs
-    if (match(name, /^#define RUN_FLAGS?_[A-Z]+/)) group = substr(name, RSTART + 8, RLENGTH - 8)
+    # groups of flags: RUN_FLAGS_X(r, ..), ROLLOUT_FLAGS_X(r) are defined in one place and listed in tables of programs
+    if (match(name, /^#define (RUN|ROLLOUT)_FLAGS?_[A-Z]+/)) group = substr(name, RSTART + 8, RLENGTH - 8)
     if (match(name, /(^| )FLAG[A-Z_]*\(r, [a-z_0-9]+/)) {
         part = substr(name, RSTART, RLENGTH)
         sub(/.*, /, "", part)
         in_group[group, part] = any_flag[part] = 1
     }
-    if (match(name, /^ *RUN_FLAGS?_[A-Z]+\(/)) {
+    if (match(name, /^ *(RUN|ROLLOUT)_FLAGS?_[A-Z]+\(/)) {
         part = substr(name, RSTART, RLENGTH - 1)
         sub(/^ */, "", part)
         groups[FILENAME] = groups[FILENAME] " " part

@@ -1,5 +1,5 @@
 // rollout.h: completions that the policy writes while it learns, with their scores. It is what methods
-// that learn from their own samples have in common; what they learn from it stands in the programs.
+// that learn from their own samples have in common; what they learn from it is in the programs.
 //
 //     rollout_begin      flags;  rollout_policy: the model, which may be one of bare token ids
 //     rollout_open       what gives the scores
