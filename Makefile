@@ -3,7 +3,8 @@
 #
 #   make            the programs, in this folder
 #   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
-#   make test-long  what takes longer: all kernels, an AVX2 build (TEST_MINUTES=N: stop then)
+#   make test-long  what takes longer: all kernels, an AVX2 build, threads, Arm (TEST_MINUTES=N: stop then)
+#   make aarch64    programs and unit tests for 64-bit Arm, run by qemu (test/test_aarch64.sh)
 #   make demo       the whole pipeline and a report: out/demo (four minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
 #   make sft_model  data/sft again, the model that ships (about a minute)
@@ -20,10 +21,10 @@ WARN = -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -Werror
 SANITIZE = -O1 -g1 -march=native -fno-math-errno -fopenmp -fsanitize=address,undefined -fno-sanitize-recover=all
 LIBS = -lopenblas -lcjson -lm
 SEED = 1
-PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate report
-TOOLS = reviews gold prefs ppo_frontier
-TESTS = losses exact common machine bf16 tokenizer dataset model checkpoint sample reviews stats kl reward distance ppo
-SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_report.sh
+PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate score report
+TOOLS = reviews gold prefs ppo_frontier bench
+TESTS = losses exact common machine bf16 amx tokenizer dataset model checkpoint sample sample_amx reviews stats kl reward distance ppo
+SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_accelerate.sh test/test_report.sh test/test_bench.sh
 HEADERS = $(wildcard *.h lib/*/*.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
@@ -32,7 +33,7 @@ $(PROGRAMS): %: %.c $(HEADERS)
 	$(CC) $(CFLAGS) $< -o $@ $(LIBS)
 
 # What takes longer than `make test` may, on the plain build.
-LONG_SCRIPTS = test/test_all_kernels.sh
+LONG_SCRIPTS = test/test_threads.sh test/test_all_kernels.sh test/test_aarch64.sh test/test_threads.sh test/test_aarch64.sh
 
 # Builds of everything for the tests: build/plain, build/asan, build/clang; and one without AVX-512.
 BUILT = $(PROGRAMS) $(TOOLS) $(TESTS:%=test_%)
@@ -46,6 +47,8 @@ build/$(1)/%: data/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(
 build/$(1)/%: test/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/repro/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+build/$(1)/test_amx: test/test_bf16.c
+build/$(1)/test_sample_amx: test/test_sample.c
 $(1): $$(BUILT:%=build/$(1)/%)
 endef
 $(foreach b,plain asan clang avx2,$(eval $(call builds,$(b))))
@@ -56,11 +59,11 @@ test: plain asan $(if $(shell command -v clang),clang)
 test-long: plain $(if $(filter x86_64,$(shell uname -m)),build/avx2/gold $(TESTS:%=build/avx2/test_%))
 	@sh test/run.sh $(addprefix avx2:,$(TESTS)) $(addprefix plain:,$(LONG_SCRIPTS))
 
+aarch64: build/plain/train_sft build/plain/generate
+	@BIN=build/plain sh test/test_aarch64.sh
+
 bench: build/plain/bench build/plain/bench_decode
 	sh dev/bench.sh
-
-build/plain/bench: dev/bench.c $(HEADERS)
-	@mkdir -p $(@D) && $(plain) -DPROFILE $< -o $@ $(LIBS)
 
 demo: $(PROGRAMS) build/plain/prefs build/plain/reward_frontier
 	@sh dev/demo.sh --seed $(SEED)
@@ -80,4 +83,4 @@ prefs: build/plain/prefs
 clean:
 	rm -rf build $(PROGRAMS)
 
-.PHONY: all plain asan clang test test-long demo bench sft_model rm_model data prefs clean
+.PHONY: all plain asan clang test test-long aarch64 demo bench sft_model rm_model data prefs clean

@@ -1,10 +1,9 @@
-// losses.h: every objective as a function of numbers that a model gives, log-probabilities, scores
-// or values, with its gradient. Nothing here knows models, tokens or files.
+// losses.h: every objective, l, as a function of the one or two numbers that it is about: a pair's
+// log-ratios, an example's, a token's, with its slope l'. What goes in, where the slope goes and what
+// a mean is divided by is in the program of the method. Nothing here knows models, tokens or files.
 //
-// Outputs come first, then inputs, then sizes and constants. float at the border, double inside,
-// and means are taken inside, so a gradient is final as it comes out. Where a batch is worked on in
-// splits, each call gets the size of the whole batch: losses and gradients of the splits add up.
-// What is not a number stays not a number: no loss turns NaN into something that looks well.
+// Outputs come first, then inputs, then constants; all is double. What is not a number stays not a
+// number: no loss turns NaN into something that looks well.
 //
 //   functions     sigmoid, its log, log(1 - e^x), at any argument
 //   SFT           Radford et al. 2018
@@ -57,19 +56,6 @@ static double clamp(double x, double low, double high) {
 // SFTTrainer divides by the same number; taking the mean in each split first would favour tokens
 // that share their split with few others.)
 
-// dlogp (N): the gradient. It does not depend on logp, so it is there before the forward pass.
-static void sft_loss_backward(float *dlogp, const unsigned char *mask, int N, long M) {
-    for (int t = 0; t < N; t++) dlogp[t] = mask[t] ? (float)(-1.0 / (double)M) : 0.0f;
-}
-
-// This split's part of the loss: the parts of all splits add up to the mean. logp, mask (N).
-static double sft_loss_forward(const float *logp, const unsigned char *mask, int N, long M) {
-    double sum = 0;
-    for (int t = 0; t < N; t++)
-        if (mask[t]) sum -= logp[t];
-    return sum / (double)M;
-}
-
 // ------------------------------------------------------------------------------------------------
 // DPO and its relatives: a pair of completions of one prompt, one chosen and one rejected. They all
 // are a mean over the pairs of some l(h), where
@@ -107,14 +93,6 @@ static double sft_loss_forward(const float *logp, const unsigned char *mask, int
 
 typedef enum { DPO_SIGMOID, DPO_HINGE, DPO_IPO, DPO_IPO_SUM, DPO_ROBUST } DpoLoss;
 
-// What the papers plot. loss is this split's part of the mean; the others are sums over its pairs.
-typedef struct {
-    double loss;
-    double chosen, rejected; // implicit rewards, beta * r, whatever the loss (as TRL)
-    double margin;           // their difference
-    int correct;             // pairs whose chosen reward is the larger one; a tie is none
-} PairStats;
-
 // l(h) and *slope = l'(h) of one pair.
 static double dpo_point(double *slope, double h, DpoLoss type, double beta, double e) {
     const double x = beta * h, gap = h - 0.5 / beta; // gap: IPO's distance from its goal
@@ -134,34 +112,6 @@ static double dpo_point(double *slope, double h, DpoLoss type, double beta, doub
     }
 }
 
-// dchosen, drejected (B): gradients with respect to the sums chosen, rejected (B); ref_chosen,
-// ref_rejected (B) are the reference's sums. Lengths (B) in tokens, read by DPO_IPO only, and taken
-// as 1 where 0. total: pairs of the whole batch. beta > 0 (IPO's tau); label_smoothing in
-// [0, 1/2), read by DPO_SIGMOID and DPO_ROBUST only.
-static PairStats dpo_loss(float *dchosen, float *drejected, const float *chosen,
-                          const float *rejected, const float *ref_chosen, const float *ref_rejected,
-                          const int *chosen_length, const int *rejected_length, int B, int total,
-                          DpoLoss type, double beta, double label_smoothing) {
-    PairStats stats = {0};
-    for (int i = 0; i < B; i++) {
-        const double r_chosen = (double)chosen[i] - ref_chosen[i];
-        const double r_rejected = (double)rejected[i] - ref_rejected[i];
-        double T_chosen = 1, T_rejected = 1; // what the log-ratios are divided by
-        if (type == DPO_IPO && chosen_length[i] > 1) T_chosen = chosen_length[i];
-        if (type == DPO_IPO && rejected_length[i] > 1) T_rejected = rejected_length[i];
-        const double h = r_chosen / T_chosen - r_rejected / T_rejected;
-        double slope;
-        stats.loss += dpo_point(&slope, h, type, beta, label_smoothing) / total;
-        dchosen[i] = (float)(slope / T_chosen / total);
-        drejected[i] = (float)(-slope / T_rejected / total);
-        stats.chosen += beta * r_chosen;
-        stats.rejected += beta * r_rejected;
-        stats.margin += beta * (r_chosen - r_rejected);
-        stats.correct += r_chosen > r_rejected;
-    }
-    return stats;
-}
-
 // ------------------------------------------------------------------------------------------------
 // SPIN (Chen et al. 2024, eq. 4.7, logistic loss): the policy learns to tell the data's completion
 // y of a prompt from the completion y' that its own last version, old, generates for it:
@@ -179,15 +129,6 @@ static PairStats dpo_loss(float *dchosen, float *drejected, const float *chosen,
 // iteration stops far from its minimum. At old = data the loss is log 2, its expected gradient 0.
 //
 // Elsewhere: the authors' code calls lambda beta.
-
-// dreal, dgenerated (B): gradients with respect to the sums real, generated (B); old_real,
-// old_generated (B) are the last player's. total: pairs of the whole batch. lambda > 0.
-static PairStats spin_loss(float *dreal, float *dgenerated, const float *real,
-                           const float *generated, const float *old_real,
-                           const float *old_generated, int B, int total, double lambda) {
-    return dpo_loss(dreal, dgenerated, real, generated, old_real, old_generated, NULL, NULL, B,
-                    total, DPO_SIGMOID, lambda, 0);
-}
 
 // ------------------------------------------------------------------------------------------------
 // KTO (Ethayarajh et al. 2024, eq. 8): single completions, each called desirable or undesirable,
@@ -215,13 +156,6 @@ static PairStats spin_loss(float *dreal, float *dgenerated, const float *real,
 
 typedef enum { KTO_KTO, KTO_APO_ZERO_UNPAIRED } KtoLoss;
 
-// loss is this split's part of the mean; chosen and rejected are sums of beta * r over its
-// desirable and undesirable examples, n_chosen and n_rejected count them.
-typedef struct {
-    double loss, chosen, rejected;
-    int n_chosen, n_rejected;
-} KtoStats;
-
 // z in nats from the log-probs of n mismatched pairs under the policy and the reference.
 static double kto_kl(const float *logp, const float *ref, int n) {
     double sum = 0;
@@ -236,25 +170,6 @@ static double kto_point(double *slope, double r, double z, bool desirable, doubl
     const double s = desirable ? 1 : -1, u = s * beta * (r - z);
     *slope = -s * weight * beta * (sigmoid(u) * sigmoid(-u));
     return weight * sigmoid(-u);
-}
-
-// dlogp (B): the gradient with respect to the sums logp (B); ref (B); desirable (B): 1 or 0. total:
-// examples of the whole batch. beta > 0, weights >= 0.
-static KtoStats kto_loss(float *dlogp, const float *logp, const float *ref,
-                         const unsigned char *desirable, int B, int total, double kl, KtoLoss type,
-                         double beta, double desirable_weight, double undesirable_weight) {
-    KtoStats stats = {0};
-    const double z = type == KTO_APO_ZERO_UNPAIRED ? 0 : kl;
-    for (int i = 0; i < B; i++) {
-        const double r = (double)logp[i] - ref[i];
-        const double s = desirable[i] ? 1 : -1, u = s * beta * (r - z);
-        const double weight = desirable[i] ? desirable_weight : undesirable_weight;
-        stats.loss += weight * sigmoid(-u) / total;
-        dlogp[i] = (float)(-s * weight * beta * (sigmoid(u) * sigmoid(-u)) / total);
-        if (desirable[i]) stats.chosen += beta * r, stats.n_chosen++;
-        else stats.rejected += beta * r, stats.n_rejected++;
-    }
-    return stats;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -294,42 +209,6 @@ static double orpo_point(double *dchosen, double *drejected, double *log_odds, d
     return -log_sigmoid(*log_odds);
 }
 
-// loss = beta * odds_ratio_loss, this split's parts of means; the others are sums over its pairs,
-// by TRL's definitions.
-typedef struct {
-    double loss, odds_ratio_loss; // with and without beta; the NLL is not in them
-    double log_odds_ratio;        // log sigmoid(log_odds)
-    double log_odds_chosen;       // log_odds
-    double chosen, rejected;      // beta * mean log-prob
-    double margin;                // their difference
-    int correct;                  // pairs whose chosen mean is the larger one; a tie is none
-} OrpoStats;
-
-// dchosen, drejected (B): gradients of the loss without NLL with respect to the means chosen_mean,
-// rejected_mean (B). total: pairs of the whole batch. beta >= 0; 0 leaves the NLL alone.
-static OrpoStats orpo_loss(float *dchosen, float *drejected, const float *chosen_mean,
-                           const float *rejected_mean, int B, int total, double beta) {
-    OrpoStats stats = {0};
-    for (int i = 0; i < B; i++) {
-        const double top = -0x1p-24;
-        const double a_chosen = chosen_mean[i] > top ? top : chosen_mean[i];
-        const double a_rejected = rejected_mean[i] > top ? top : rejected_mean[i];
-        const double log_odds = a_chosen - a_rejected - (log1mexp(a_chosen) - log1mexp(a_rejected));
-        const double push = beta * sigmoid(-log_odds) / total;
-        dchosen[i] = (float)(push / expm1(a_chosen)); // expm1(a) = -(1 - P)
-        drejected[i] = (float)(-push / expm1(a_rejected));
-        stats.odds_ratio_loss -= log_sigmoid(log_odds) / total;
-        stats.log_odds_ratio += log_sigmoid(log_odds);
-        stats.log_odds_chosen += log_odds;
-        stats.chosen += beta * chosen_mean[i];
-        stats.rejected += beta * rejected_mean[i];
-        stats.margin += beta * ((double)chosen_mean[i] - rejected_mean[i]);
-        stats.correct += chosen_mean[i] > rejected_mean[i];
-    }
-    stats.loss = beta * stats.odds_ratio_loss;
-    return stats;
-}
-
 // ------------------------------------------------------------------------------------------------
 // Reward model: people prefer j with the Bradley-Terry probability sigmoid(R_c - R_j) (Stiennon et
 // al. 2020, section 3.4; Ziegler et al. 2019, eq. 1, with two completions in place of four). R is
@@ -352,39 +231,6 @@ static double reward_point(double *dchosen, double *drejected, double chosen, do
     *dchosen = -sigmoid(-d) + 2 * center * sum;
     *drejected = sigmoid(-d) + 2 * center * sum;
     return -log_sigmoid(d) + center * sum * sum;
-}
-
-// loss is this split's part of the mean; chosen, rejected and margin (of scores, R_c - R_j) are
-// sums over its pairs; min and max run over both sides' scores (INFINITY, -INFINITY if B is 0).
-typedef struct {
-    double loss, chosen, rejected, margin;
-    int correct; // pairs whose chosen score is the larger one; a tie is none
-    float min, max;
-} RewardStats;
-
-// dchosen, drejected (B): gradients with respect to the scores chosen, rejected (B). margin (B) or
-// NULL, which is 0 everywhere. total: pairs of the whole batch. center >= 0.
-static RewardStats reward_loss(float *dchosen, float *drejected, const float *chosen,
-                               const float *rejected, const float *margin, int B, int total,
-                               double center) {
-    RewardStats stats = {.min = INFINITY, .max = -INFINITY};
-    for (int i = 0; i < B; i++) {
-        const double sum = (double)chosen[i] + rejected[i];
-        const double d = (double)chosen[i] - rejected[i] - (margin ? margin[i] : 0);
-        stats.loss += (-log_sigmoid(d) + center * sum * sum) / total;
-        dchosen[i] = (float)((-sigmoid(-d) + 2 * center * sum) / total);
-        drejected[i] = (float)((sigmoid(-d) + 2 * center * sum) / total);
-        stats.chosen += chosen[i];
-        stats.rejected += rejected[i];
-        stats.margin += (double)chosen[i] - rejected[i];
-        stats.correct += chosen[i] > rejected[i];
-        for (int side = 0; side < 2; side++) {
-            const float score = side ? rejected[i] : chosen[i];
-            if (score < stats.min || isnan(score)) stats.min = score; // NaN, once there, stays
-            if (score > stats.max || isnan(score)) stats.max = score;
-        }
-    }
-    return stats;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -510,14 +356,6 @@ static void whiten(float *x, const unsigned char *mask, int N, bool shift_mean) 
 // Elsewhere: as TRL's and Ziegler's code token for token, but TRL's mean of the value's loss has
 // one position more per row (see GAE above), and its means of approx_kl and ratio count padding.
 
-// Each is this split's part of a mean over masked tokens. loss = policy_loss + vf_coef value_loss.
-typedef struct {
-    double policy_loss, value_loss;
-    double clip_fraction, value_clip_fraction; // tokens whose clipped loss is the larger one
-    double approx_kl;                          // of (log pi - log pi_old)^2 / 2
-    double ratio, ratio_squared;               // of rho and rho^2; their variance by difference
-} PpoStats;
-
 // The larger of a loss and its clipped form, NaN if either is. *slope: in, the gradient of the
 // first; out, that of the larger one. inside: the argument is in the clip range.
 static double clipped_max(double *slope, bool *clipped_larger, double plain, double clipped,
@@ -545,45 +383,6 @@ static double ppo_value_point(double *slope, bool *clipped, double value, double
     const double gap_near = gap - too_far;
     *slope = gap;
     return clipped_max(slope, clipped, gap * gap / 2, gap_near * gap_near / 2, too_far == 0);
-}
-
-// dlogp, dvalue (N): gradients with respect to logp and value (N), 0 where mask is 0. old_logp,
-// old_value, advantage, returns (N) are of the rollout. total_tokens: masked tokens of the whole
-// minibatch. cliprange, cliprange_value > 0, INFINITY for no clipping.
-static PpoStats ppo_loss(float *dlogp, float *dvalue, const float *logp, const float *old_logp,
-                         const float *advantage, const float *value, const float *old_value,
-                         const float *returns, const unsigned char *mask, int N, long total_tokens,
-                         double cliprange, double cliprange_value, double vf_coef) {
-    PpoStats stats = {0};
-    const double total = (double)total_tokens;
-    for (int t = 0; t < N; t++) {
-        dlogp[t] = dvalue[t] = 0;
-        if (!mask[t]) continue;
-        const double A = advantage[t], difference = (double)logp[t] - old_logp[t];
-        const double rho = exp(difference);
-        const double near = clamp(rho, 1 - cliprange, 1 + cliprange);
-        bool clipped;
-        double slope = -A * rho;
-        stats.policy_loss +=
-            clipped_max(&slope, &clipped, -A * rho, -A * near, near == rho) / total;
-        stats.clip_fraction += clipped / total;
-        dlogp[t] = (float)(slope / total);
-
-        const double V = value[t], gap = V - returns[t], move = V - old_value[t];
-        const double too_far = move - clamp(move, -cliprange_value, cliprange_value);
-        const double gap_near = gap - too_far;
-        slope = gap;
-        stats.value_loss +=
-            clipped_max(&slope, &clipped, gap * gap / 2, gap_near * gap_near / 2, too_far == 0) /
-            total;
-        stats.value_clip_fraction += clipped / total;
-        dvalue[t] = (float)(vf_coef * slope / total);
-
-        stats.approx_kl += difference * difference / 2 / total;
-        stats.ratio += rho / total;
-        stats.ratio_squared += rho * rho / total;
-    }
-    return stats;
 }
 
 #endif

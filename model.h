@@ -14,9 +14,9 @@
 // accumulate (+=) and AdamW leaves them zero; gradients of activations are overwritten (=) unless
 // the comment says otherwise. There is no dropout: alignment methods turn it off.
 //
-// Linear layers and attention tiles are OpenBLAS's sgemm (linear layers with --bf16: bf16.h); the
-// rest is plain C that the compiler vectorises. float throughout, double where many numbers are
-// summed into one.
+// Linear layers and attention tiles are OpenBLAS's sgemm (with --bf16 linear layers, and on a CPU
+// with AMX attention too, are bf16.h's); the rest is plain C that the compiler vectorises. float
+// throughout, double where many numbers are summed into one.
 #ifndef MODEL_H
 #define MODEL_H
 
@@ -136,7 +136,7 @@ typedef struct {
     float *dnorm;            // (N, C)
     float *dqkv;             // (N, 3C)
     float *dfc;              // (N, I)
-    float *strips;           // (threads, 2, QUERY_TILE, T) attention scores
+    float *strips;           // (threads, attention_room) attention scores
     float *logits;           // (HEAD_CHUNK, VP), NULL until a head needs them
     bool logits_held;        // they are those of all masked tokens of the batch
     float *hidden, *dhidden; // (HEAD_CHUNK, C) rows gathered for a head
@@ -154,6 +154,7 @@ typedef struct {
     size_t n_floats; // length of params: the tensors and the gaps between them
     float *params, *grads, *adam_m, *adam_v; // the last three are NULL until gpt2_train_begin
     Weights w;                               // pointers into params
+    uint64_t weights_stamp;                  // no other weights in this process have this number
     int64_t adam_step;                       // AdamW updates made
     float temperature; // the language-model head divides logits by it; 1 unless a program sets it
     bool recompute;    // keep only the residual stream and run each layer again in the backward
@@ -162,10 +163,18 @@ typedef struct {
     const Batch *batch; // what gpt2_forward saw last
 } GPT2;
 
-enum { QUERY_TILE = 64, HEAD_CHUNK = 512 };
+enum { HEAD_CHUNK = 1024 };
 
 // A vocabulary row of logits is padded to whole cache lines.
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+// Whoever has written params calls this: the weights get a new number, by which a sampler that keeps
+// a packed copy of them (sample.h) sees that it is old. The functions of this file call it
+// themselves. A number is never given twice, so no two models can be taken for each other.
+static void weights_changed(GPT2 *model) {
+    static uint64_t last;
+    model->weights_stamp = ++last;
+}
 
 // Number of weights, gaps not counted: 124,439,808 for GPT-2 small.
 static size_t gpt2_count_params(const GPT2 *model) {
@@ -178,15 +187,6 @@ static size_t gpt2_count_params(const GPT2 *model) {
 static bool gpt2_same_shape(const GPT2 *a, const GPT2 *b) {
     return a->config.n_embd == b->config.n_embd && a->config.n_head == b->config.n_head &&
            a->config.n_layer == b->config.n_layer && a->n_floats == b->n_floats;
-}
-
-// to = share * from + (1 - share) * to, weight by weight: a reference that follows a policy
-// (Gorbatovski et al. 2024, soft update).
-static void gpt2_mix(GPT2 *to, const GPT2 *from, double share) {
-    const float alpha = (float)share;
-#pragma omp parallel for simd
-    for (size_t i = 0; i < from->n_floats; i++)
-        to->params[i] = alpha * from->params[i] + (1 - alpha) * to->params[i];
 }
 
 // Append one line of the table. A tensor of no rows (score.weight of a model without the score
@@ -235,6 +235,7 @@ static void gpt2_create(GPT2 *model, GPT2Config config) {
 #undef ADD
 #undef ADD_LAYER
     model->params = mem_floats(model->n_floats);
+    weights_changed(model);
     weights_place(&model->w, model->params, model);
     // Measured (dev/bench.c): up to 256 channels whole rows per thread are faster, above that
     // threaded products are as fast and need no second copy of the gradients.
@@ -264,6 +265,23 @@ static void gpt2_init_random(GPT2 *model, uint64_t seed) {
             p[k] = (float)(sd * rng_normal(&r));
         }
     }
+    weights_changed(model);
+}
+
+// The weights of `to` become those of `from`, a model of the same shape.
+static void gpt2_copy_weights(GPT2 *to, const GPT2 *from) {
+    memcpy(to->params, from->params, from->n_floats * sizeof(float));
+    weights_changed(to);
+}
+
+// to = share * from + (1 - share) * to, weight by weight: a reference that follows a policy
+// (Gorbatovski et al. 2024, soft update).
+static void gpt2_mix(GPT2 *to, const GPT2 *from, double share) {
+    const float alpha = (float)share;
+#pragma omp parallel for simd
+    for (size_t i = 0; i < from->n_floats; i++)
+        to->params[i] = alpha * from->params[i] + (1 - alpha) * to->params[i];
+    weights_changed(to);
 }
 
 // Allocate gradients and AdamW's moments: a model without them is forward only and keeps no
@@ -351,34 +369,40 @@ static inline float dot(const float *x, const float *y, int n) {
 // a model's.
 static bool use_bf16;
 
-// out (M, N; rows ld apart) = scale A B, or += it if `add`, by OpenBLAS in float or by bf16.h. A is
-// (M, K) and B (K, N), each with rows lda or ldb apart; a transposed one lies there as (K, M)
-// or (N, K).
+// out (M, N; rows ld apart) = start + scale A B, by OpenBLAS in float or by bf16.h. A is (M, K) and
+// B (K, N), each with rows lda or ldb apart; a transposed one lies there as (K, M) or (N, K). start
+// (M, N; rows start_ld apart) is NULL for 0, or out itself, or with start_ld 0 one row for all.
 static void product(float *out, int ld, const float *a, int lda, bool a_transposed, const float *b,
-                    int ldb, bool b_transposed, int M, int N, int K, float scale, bool add) {
-    if (use_bf16)
-        bf16_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, scale, add);
-    else
-        cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
-                    b_transposed ? CblasTrans : CblasNoTrans, M, N, K, scale, a, lda, b, ldb,
-                    add ? 1.0f : 0.0f, out, ld);
+                    int ldb, bool b_transposed, int M, int N, int K, float scale,
+                    const float *start, int start_ld) {
+    if (use_bf16) {
+        bf16_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, scale, start,
+                     start_ld);
+        return;
+    }
+    lay_down(out, ld, start, start_ld, M, N);
+    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+                b_transposed ? CblasTrans : CblasNoTrans, M, N, K, scale, a, lda, b, ldb,
+                start ? 1.0f : 0.0f, out, ld);
 }
 
 // out (N, OC) = residual (N, OC) + bias (OC) + inp (N, C) W (C, OC). residual and bias may be NULL.
-// The sum is laid down first and the product added to it, which costs no more than its own clearing
-// of the output. residual may be out itself.
+// The product starts from them: from one as it is, from their sum once that is laid down in out.
+// residual may be out itself.
 static void matmul_forward(float *out, const float *inp, const float *weight, const float *bias,
                            const float *residual, int N, int C, int OC) {
+    const float *start = residual ? residual : bias;
+    int start_ld = residual ? OC : 0;
+    if (residual && bias) {
 #pragma omp parallel for
-    for (int t = 0; t < N; t++) {
-        float *o = out + (size_t)t * OC;
-        const float *r = residual ? residual + (size_t)t * OC : NULL;
-        if (r && bias)
+        for (int t = 0; t < N; t++) {
+            float *o = out + (size_t)t * OC;
+            const float *r = residual + (size_t)t * OC;
             for (int i = 0; i < OC; i++) o[i] = r[i] + bias[i];
-        else if (bias) memcpy(o, bias, (size_t)OC * sizeof(float));
-        else if (r && r != o) memcpy(o, r, (size_t)OC * sizeof(float));
+        }
+        start = out;
     }
-    product(out, OC, inp, C, false, weight, OC, false, N, OC, C, 1.0f, bias || residual);
+    product(out, OC, inp, C, false, weight, OC, false, N, OC, C, 1.0f, start, start_ld);
 }
 
 // dinp (N, C) = dout (N, OC) W^T;   dW (C, OC) += inp^T dout;   dbias (OC) += column sums of dout.
@@ -386,9 +410,9 @@ static void matmul_forward(float *out, const float *inp, const float *weight, co
 // between the two, when dinp is what it is recomputed with).
 static void matmul_backward(float *dinp, float *dweight, float *dbias, const float *dout,
                             const float *inp, const float *weight, int N, int C, int OC) {
-    if (dinp) product(dinp, C, dout, OC, false, weight, OC, true, N, C, OC, 1.0f, false);
+    if (dinp) product(dinp, C, dout, OC, false, weight, OC, true, N, C, OC, 1.0f, NULL, 0);
     if (!dweight) return;
-    product(dweight, OC, inp, C, true, dout, OC, false, C, OC, N, 1.0f, true);
+    product(dweight, OC, inp, C, true, dout, OC, false, C, OC, N, 1.0f, dweight, OC);
     // Threads split the columns, so the order of the sum does not depend on their number.
     const int block = 64;
 #pragma omp parallel for
@@ -405,14 +429,14 @@ static void matmul_backward(float *dinp, float *dweight, float *dbias, const flo
 // (C, V), where the scale is 1 / temperature.
 static void matmul_tied_forward(float *logits, const float *h, const float *wte, float scale, int N,
                                 int C, int V, int VP) {
-    product(logits, VP, h, C, false, wte, C, true, N, V, C, scale, false);
+    product(logits, VP, h, C, false, wte, C, true, N, V, C, scale, NULL, 0);
 }
 
 // dh (N, C) = scale dlogits wte;   dwte (V, C) += scale dlogits^T h.
 static void matmul_tied_backward(float *dh, float *dwte, const float *dlogits, const float *h,
                                  const float *wte, float scale, int N, int C, int V, int VP) {
-    product(dh, C, dlogits, VP, false, wte, C, false, N, C, V, scale, false);
-    product(dwte, C, dlogits, VP, true, h, C, false, V, C, N, scale, true);
+    product(dh, C, dlogits, VP, false, wte, C, false, N, C, V, scale, NULL, 0);
+    product(dwte, C, dlogits, VP, true, h, C, false, V, C, N, scale, dwte, C);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -477,10 +501,14 @@ static void layernorm_backward(float *dinp, float *dw, float *db, float *out, co
 
 // ------------------------------------------------------------------------------------------------
 // Causal self-attention, per row and head: S = Q K^T / sqrt(HS), P = softmax(S), out = P V.
-// 64 queries at a time meet all keys to their left: the strip of scores (64, keys) stays in the
-// cache, the keys to the right are never touched and no T x T matrix is kept. The backward pass
-// makes P again from the log-sum-exp of each query (Dao et al. 2022). A child row sees its parent's
-// keys first, then its own: the strip has both, side by side.
+// A tile of queries at a time meets all keys to its left: the strip of scores (queries, keys) stays
+// in the cache, the keys to the right are never touched and no T x T matrix is kept. The backward
+// pass makes P again from the log-sum-exp of each query (Dao et al. 2022). A child row sees its
+// parent's keys first, then its own: the strip has both, side by side.
+//
+// Products are OpenBLAS's sgemm, also with --bf16, but for the CPU that has AMX: there they are
+// AMX's, and Q, K, V, P and the gradients that meet them are rounded to bfloat16, as they are in
+// PyTorch's scaled_dot_product_attention under autocast.
 
 // One row and head: where its queries, keys and values lie.
 typedef struct {
@@ -504,24 +532,72 @@ static Heads attention_locate(const Batch *b, int first_row, int r, int h, int C
     return a;
 }
 
-// Products of tiles, sgemm with most of its words left out. T after a matrix: transposed.
-// c (n, m) = alpha a (n, k) b^T (k, m) + beta c
-static void tile_nt(float *c, const float *a, const float *b, int n, int m, int k, float alpha,
-                    float beta, int lda, int ldb, int ldc) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, m, k, alpha, a, lda, b, ldb, beta, c,
-                ldc);
+// What a thread multiplies with: sgemm, or AMX and memory to pack into.
+typedef struct {
+    bool amx;
+    int queries;    // in a tile: with AMX the factors that are packed anew for each should be rarer
+    uint32_t *room; // the rest of the thread's memory; what is packed stays at its beginning
+} Tiles;
+
+// The right factor B (K, N) of products: as it lies, at x[k ld + n] or, transposed, at x[n ld + k];
+// and with AMX packed.
+typedef struct {
+    const float *x;
+    int ld;
+    bool transposed;
+    const uint32_t *panels;
+    size_t panel_words;
+} RightFactor;
+
+enum { QUERY_TILE = 64, QUERY_TILE_AMX = 128 };
+
+// Floats that a thread needs in `strips` for rows of up to T tokens: two strips of scores, then
+// room for panels (two numbers to a word). Right factors: three of (T, HS), of a row and of its
+// parent, and two of (queries, HS). A left one: (queries, T) or its transpose.
+static size_t attention_room(int T, int HS) {
+    const size_t keys = (size_t)round_up(T, 32) + 32, width = (size_t)round_up(HS, 32);
+    const size_t strips = 2 * (size_t)QUERY_TILE_AMX * (size_t)round_up(T, 16);
+    return strips + (3 * keys * width + 2 * QUERY_TILE_AMX * width + QUERY_TILE_AMX * keys) / 2;
 }
-// c (n, m) = a (n, k) b (k, m) + beta c
-static void tile_nn(float *c, const float *a, const float *b, int n, int m, int k, float beta,
-                    int lda, int ldb, int ldc) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, m, k, 1.0f, a, lda, b, ldb, beta, c,
-                ldc);
+
+// A thread begins a task: memory (attention_room) <- two strips, whose rows are ld floats,
+// and room.
+static Tiles tiles_begin(float *memory, int ld) {
+    Tiles t = {.amx = use_bf16 && bf16_road == BF16_AMX};
+    t.queries = t.amx ? QUERY_TILE_AMX : QUERY_TILE;
+    t.room = (uint32_t *)(memory + (size_t)2 * QUERY_TILE_AMX * ld);
+    if (t.amx) amx_begin();
+    return t;
 }
-// c (n, m) = a^T (n, k) b (k, m) + beta c
-static void tile_tn(float *c, const float *a, const float *b, int n, int m, int k, float beta,
-                    int lda, int ldb, int ldc) {
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, m, k, 1.0f, a, lda, b, ldb, beta, c,
-                ldc);
+
+static void tiles_end(const Tiles *t) {
+    if (t->amx) amx_end();
+}
+
+// x as the right factor of any number of products; with AMX it is packed here, once. K or N
+// may be 0.
+static RightFactor right_factor(Tiles *t, const float *x, int ld, bool transposed, int K, int N) {
+    RightFactor b = {x, ld, transposed, t->room, panel_words(K)};
+    if (!t->amx) return b;
+    panels_pack_group(t->room, x, ld, transposed, RIGHT_FACTOR, N, K);
+    t->room += panels_words(N, K);
+    return b;
+}
+
+// c (n, m; rows ldc apart) = alpha a (n, k) B (k, m), or += it if `add`; of B the first k rows and
+// m columns. a is at a[i lda + j] or, if a_transposed, at a[j lda + i].
+static void tile_multiply(const Tiles *t, float *c, int ldc, const float *a, int lda,
+                          bool a_transposed, const RightFactor *b, int n, int m, int k, float alpha,
+                          bool add) {
+    if (t->amx) {
+        panels_pack_group(t->room, a, lda, !a_transposed, LEFT_FACTOR, n, k);
+        amx_multiply(c, ldc, add ? c : NULL, ldc, t->room, b->panels, b->panel_words, n, m, k,
+                     alpha, false);
+        return;
+    }
+    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+                b->transposed ? CblasTrans : CblasNoTrans, n, m, k, alpha, a, lda, b->x, b->ld,
+                add ? 1.0f : 0.0f, c, ldc);
 }
 
 // out (N, C), lse (N, NH) from qkv (N, 3C), for rows [row_begin, row_end) of the batch.
@@ -535,13 +611,20 @@ static void attention_forward(float *out, float *lse, const float *qkv, float *s
         const float *q = qkv + a.own, *k = q + C, *v = k + C;
         const float *pk = qkv + a.parent + C, *pv = pk + C; // the parent's
         const float scale = 1.0f / sqrtf((float)HS);
-        float *S = strips + (size_t)omp_get_thread_num() * 2 * QUERY_TILE * ld;
-        for (int q0 = 0; q0 < a.T; q0 += QUERY_TILE) {
-            const int n = a.T - q0 < QUERY_TILE ? a.T - q0 : QUERY_TILE, keys = q0 + n;
+        float *S = strips + (size_t)omp_get_thread_num() * attention_room(max_T, HS);
+        Tiles tiles = tiles_begin(S, ld);
+        const RightFactor K_T = right_factor(&tiles, k, st, true, HS, a.T);
+        const RightFactor V = right_factor(&tiles, v, st, false, a.T, HS);
+        const RightFactor parent_K_T = right_factor(&tiles, pk, st, true, HS, before);
+        const RightFactor parent_V = right_factor(&tiles, pv, st, false, before, HS);
+        for (int q0 = 0; q0 < a.T; q0 += tiles.queries) {
+            const int n = a.T - q0 < tiles.queries ? a.T - q0 : tiles.queries, keys = q0 + n;
             const float *qt = q + (size_t)q0 * st;
             float *o = out + (a.token + q0) * C + h * HS;
-            if (before) tile_nt(S, qt, pk, n, before, HS, scale, 0, st, st, ld);
-            tile_nt(S + before, qt, k, n, keys, HS, scale, 0, st, st, ld);
+            if (before)
+                tile_multiply(&tiles, S, ld, qt, st, false, &parent_K_T, n, before, HS, scale,
+                              false);
+            tile_multiply(&tiles, S + before, ld, qt, st, false, &K_T, n, keys, HS, scale, false);
             for (int i = 0; i < n; i++) {
                 float *s = S + (size_t)i * ld, sum = 0;
                 const int seen = before + q0 + i + 1;
@@ -552,9 +635,11 @@ static void attention_forward(float *out, float *lse, const float *qkv, float *s
                 for (int j = seen; j < before + keys; j++) s[j] = 0.0f; // the future
                 lse[(a.token + q0 + i) * NH + h] = max + logf(sum);
             }
-            tile_nn(o, S + before, v, n, HS, keys, 0, ld, st, C);
-            if (before) tile_nn(o, S, pv, n, HS, before, 1, ld, st, C);
+            tile_multiply(&tiles, o, C, S + before, ld, false, &V, n, HS, keys, 1, false);
+            if (before)
+                tile_multiply(&tiles, o, C, S, ld, false, &parent_V, n, HS, before, 1, true);
         }
+        tiles_end(&tiles);
     }
 }
 
@@ -562,8 +647,8 @@ static void attention_forward(float *out, float *lse, const float *qkv, float *s
 //   P = exp(S - lse)      dV += P^T dout      dP = dout V^T
 //   dS = scale * P * (dP - sum_j P dP)        dQ = dS K        dK += dS^T Q
 // and sum_j P dP = dout . out. Query tiles go from right to left: the first covers all of the row's
-// keys and writes dK and dV (beta 0), the others add. A parent and its children are one task, so
-// that no two threads add to the same dK and dV; the parent comes first and writes them.
+// keys and writes dK and dV, the others add. A parent and its children are one task, so that no two
+// threads add to the same dK and dV; the parent comes first and writes them.
 static void attention_backward(float *dqkv, const float *dout, const float *qkv, const float *out,
                                const float *lse, float *strips, int max_T, const Batch *b,
                                int row_begin, int row_end, int C, int NH) {
@@ -580,36 +665,52 @@ static void attention_backward(float *dqkv, const float *dout, const float *qkv,
             float *dq = dqkv + a.own, *dk = dq + C, *dv = dk + C;
             float *dpk = dqkv + a.parent + C, *dpv = dpk + C;
             const float scale = 1.0f / sqrtf((float)HS);
-            float *P = strips + (size_t)omp_get_thread_num() * 2 * QUERY_TILE * ld;
-            float *dP = P + (size_t)QUERY_TILE * ld;
-            int q0 = (a.T - 1) / QUERY_TILE * QUERY_TILE;
-            for (float beta = 0.0f; q0 >= 0; q0 -= QUERY_TILE, beta = 1.0f) {
-                const int n = a.T - q0 < QUERY_TILE ? a.T - q0 : QUERY_TILE, keys = q0 + n;
+            float *P = strips + (size_t)omp_get_thread_num() * attention_room(max_T, HS);
+            Tiles tiles = tiles_begin(P, ld);
+            const RightFactor K = right_factor(&tiles, k, st, false, a.T, HS);
+            const RightFactor K_T = right_factor(&tiles, k, st, true, HS, a.T);
+            const RightFactor V_T = right_factor(&tiles, v, st, true, HS, a.T);
+            const RightFactor parent_K = right_factor(&tiles, pk, st, false, before, HS);
+            const RightFactor parent_K_T = right_factor(&tiles, pk, st, true, HS, before);
+            const RightFactor parent_V_T = right_factor(&tiles, pv, st, true, HS, before);
+            const int last = (a.T - 1) / tiles.queries * tiles.queries;
+            for (int q0 = last; q0 >= 0; q0 -= tiles.queries) {
+                const int n = a.T - q0 < tiles.queries ? a.T - q0 : tiles.queries, keys = q0 + n;
+                const bool add = q0 < last;
                 const float *o = out + (a.token + q0) * C + h * HS;
                 const float *d = dout + (a.token + q0) * C + h * HS, *qt = q + (size_t)q0 * st;
-                if (before) tile_nt(P, qt, pk, n, before, HS, scale, 0, st, st, ld);
-                tile_nt(P + before, qt, k, n, keys, HS, scale, 0, st, st, ld);
-                if (before) tile_nt(dP, d, pv, n, before, HS, 1, 0, C, st, ld);
-                tile_nt(dP + before, d, v, n, keys, HS, 1, 0, C, st, ld);
+                float *dqt = dq + (size_t)q0 * st;
+                Tiles t = tiles; // a copy: the next query tile gets the same room again
+                float *dP = P + (size_t)tiles.queries * ld;
+                const RightFactor Q = right_factor(&t, qt, st, false, n, HS);
+                const RightFactor D = right_factor(&t, d, C, false, n, HS);
+                tile_multiply(&t, P + before, ld, qt, st, false, &K_T, n, keys, HS, scale, false);
+                tile_multiply(&t, dP + before, ld, d, C, false, &V_T, n, keys, HS, 1, false);
+                if (before) {
+                    tile_multiply(&t, P, ld, qt, st, false, &parent_K_T, n, before, HS, scale,
+                                  false);
+                    tile_multiply(&t, dP, ld, d, C, false, &parent_V_T, n, before, HS, 1, false);
+                }
                 for (int i = 0; i < n; i++) {
                     float *p = P + (size_t)i * ld, *dp = dP + (size_t)i * ld;
                     const float l = lse[(a.token + q0 + i) * NH + h];
-                    const float D = dot(o + (size_t)i * C, d + (size_t)i * C, HS);
+                    const float sum = dot(o + (size_t)i * C, d + (size_t)i * C, HS);
                     const int seen = before + q0 + i + 1;
                     for (int j = 0; j < seen; j++) {
                         p[j] = exp_poly(p[j] - l);
-                        dp[j] = scale * p[j] * (dp[j] - D);
+                        dp[j] = scale * p[j] * (dp[j] - sum);
                     }
                     for (int j = seen; j < before + keys; j++) p[j] = dp[j] = 0.0f;
                 }
-                tile_tn(dv, P + before, d, keys, HS, n, beta, ld, C, st);
-                tile_nn(dq + (size_t)q0 * st, dP + before, k, n, HS, keys, 0, ld, st, st);
-                tile_tn(dk, dP + before, qt, keys, HS, n, beta, ld, st, st);
+                tile_multiply(&t, dv, st, P + before, ld, true, &D, keys, HS, n, 1, add);
+                tile_multiply(&t, dqt, st, dP + before, ld, false, &K, n, HS, keys, 1, false);
+                tile_multiply(&t, dk, st, dP + before, ld, true, &Q, keys, HS, n, 1, add);
                 if (!before) continue;
-                tile_tn(dpv, P, d, before, HS, n, 1, ld, C, st);
-                tile_nn(dq + (size_t)q0 * st, dP, pk, n, HS, before, 1, ld, st, st);
-                tile_tn(dpk, dP, qt, before, HS, n, 1, ld, st, st);
+                tile_multiply(&t, dpv, st, P, ld, true, &D, before, HS, n, 1, true);
+                tile_multiply(&t, dqt, st, dP, ld, false, &parent_K, n, HS, before, 1, true);
+                tile_multiply(&t, dpk, st, dP, ld, true, &Q, before, HS, n, 1, true);
             }
+            tiles_end(&tiles);
         } while (++r < row_end && b->parent[r] == root);
     }
 }
@@ -699,7 +800,7 @@ static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
     const size_t C = (size_t)model->config.n_embd, I = (size_t)model->config.n_inner;
     const size_t L = (size_t)model->config.n_layer, NH = (size_t)model->config.n_head;
     const size_t threads = model->n_shards > 1 ? 1 : (size_t)omp_get_max_threads();
-    const size_t strip = threads * 2 * QUERY_TILE * (size_t)round_up(s->max_T, 16);
+    const size_t strip = threads * attention_room(s->max_T, (int)(C / NH));
     const struct {
         float **field;
         size_t size;
@@ -1219,6 +1320,7 @@ static void adamw_step(GPT2 *model, const AdamW *opt, double lr, float clip) {
             grad[k] = 0.0f;
         }
     }
+    weights_changed(model);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -1229,15 +1331,18 @@ static void adamw_step(GPT2 *model, const AdamW *opt, double lr, float clip) {
 // about what makes everything slow: bfloat16 on a CPU that cannot multiply it, a kernel older than
 // the CPU, and an OpenBLAS with threads of its own.
 static void products_begin_on(FILE *out, bool bf16) {
+    if (bf16) bf16_begin(); // before there are threads
     omp_set_dynamic(0);
     flush_subnormals();
     kernel_choose();
     blas_set_threads(omp_get_max_threads());
-    fprintf(out, "%s %s, %d threads%s\n", blas_name, blas_kernel(), omp_get_max_threads(),
-            bf16 ? ", products in bfloat16" : "");
+    fprintf(out, "%s %s, %d threads", blas_name, blas_kernel(), omp_get_max_threads());
+    if (bf16) fprintf(out, ", products in bfloat16 (%s)", bf16_road_name());
+    fprintf(out, "\n");
     use_bf16 = bf16;
-    if (bf16 && !bf16_in_hardware)
-        warn("--bf16: this program was built for a CPU without AVX512-BF16; float is faster");
+    if (bf16 && !bf16_in_hardware())
+        warn("--bf16: this CPU (or the one that the program was built for) multiplies bfloat16 no "
+             "faster than float; only sampling gains");
     if (!blas_is_openmp())
         warn("this OpenBLAS is not the OpenMP build (Debian: libopenblas-openmp-dev); its threads "
              "and ours get in each other's way");

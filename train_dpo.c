@@ -13,7 +13,12 @@
 // no reward model is trained, and nothing is sampled.
 //
 // Where to look: pairs_loss is the loss and its gradient, the loop in main is the algorithm. What
-// surrounds it (flags, order, log, checkpoints) is in lib/run/run.h.
+// surrounds it (flags, order, log, checkpoints) is in lib/run/run.h. An update takes
+// per_device_train_batch_size times gradient_accumulation_steps pairs, the first number at a time.
+//
+// log pi(y|x) is the sum over y's tokens, its end-of-text token too: those have mask 1 in the batch.
+// The prompt's tokens are only read. They have no term in the loss, and no logits are made for them;
+// with share_prompt they go through the model once for both completions.
 //
 // Without arguments it trains the model in data/sft on preferences between film reviews.
 #include "losses.h"               // defines: dpo_point, l(h) and its slope
@@ -74,9 +79,11 @@ static Flag flags[] = {
     RUN_FLAGS_MEASURE(args.run),
 };
 
-// What is logged, under TRL's names: means over pairs; LOGIT_* (the mean logit of the vocabulary),
-// ENTROPY and TOKEN_ACCURACY (the chosen token was the arg max) over tokens of completions. A reward
-// is beta r, whatever the loss; ACCURACY: the chosen one is the greater.
+// What is logged, under TRL's names, each a mean since the last line of the log. LOSS and NLL are means
+// over updates; rewards (beta r, whatever the loss), ACCURACY (the chosen reward is the greater) and
+// LOGP_* over pairs; LOGIT_* (the mean logit of the vocabulary) and ENTROPY (nats, both completions)
+// over tokens of completions; TOKEN_ACCURACY is the share of the chosen completions' tokens that were
+// the arg max. meter_add(meter, k, sum, weight): sum / weight is logged, nothing where weight is 0.
 // clang-format off
 enum { LOSS, CHOSEN, REJECTED, MARGINS, ACCURACY, LOGP_CHOSEN, LOGP_REJECTED, LOGIT_CHOSEN,
        LOGIT_REJECTED, ENTROPY, TOKEN_ACCURACY, NLL, METRICS };
@@ -89,7 +96,8 @@ static const char shown[] = "loss rewards/margins rewards/accuracies"; // on the
 
 // ------------------------------------------------------------------------------------------------
 
-// Tokens of pair i's chosen completion. All are predicted: no prompt is empty.
+// Tokens of pair i's chosen completion. (Pieces 3i, 3i + 1, 3i + 2 are prompt, chosen, rejected.) All
+// of them are predicted, since no prompt is empty, and none is empty, since it ends in EOS.
 static int64_t pair_chosen_tokens(const PieceSet *d, int i) {
     return (int64_t)(d->start[3 * (size_t)i + 2] - d->start[3 * (size_t)i + 1]);
 }
@@ -110,7 +118,9 @@ static double pairs_loss(Rows *rows, const Batch *b, float (*ref)[2], int n, int
         const double T_c = type == DPO_IPO && rows->count[c] > 1 ? rows->count[c] : 1;
         const double T_j = type == DPO_IPO && rows->count[j] > 1 ? rows->count[j] : 1;
         const double h = r_c / T_c - r_j / T_j;
-        double slope; // l'(h), and dh / d log pi is 1 / T for the chosen one, -1 / T for the other
+        // DPO: l = -log sigmoid(beta h), l' = -beta sigmoid(-beta h); the others are in losses.h.
+        // dh / d log pi is 1 / T for the chosen completion, -1 / T for the rejected one.
+        double slope;
         const double l = dpo_point(&slope, h, type, args.beta, args.label_smoothing);
         rows->dsum[c] = (float)(slope / T_c / total);
         rows->dsum[j] = (float)(-slope / T_j / total);
@@ -197,7 +207,7 @@ int main(int argc, char **argv) {
     // policy, frozen reference, pairs
     GPT2 policy, reference;
     run_model(&run, &policy);
-    run_reference(&run, &reference, &policy);
+    run_reference(&run, &reference, &policy); // --ref_model, or --model as it is on the disk
     if (args.sync_ref_model && !gpt2_same_shape(&policy, &reference))
         die(EXIT_BAD_INPUT, "%s: --sync_ref_model needs a reference of the model's shape",
             run.reference_dir);
@@ -206,7 +216,9 @@ int main(int argc, char **argv) {
     const DataOptions options = run_data_options(&run, run_context(&policy, &reference));
     run_pieces(&run, &train, &eval, PAIRS, &options);
 
-    // updates and their order; go on from a checkpoint; from here on the disk is written
+    // The updates and their order. run_start goes on from --resume_from_checkpoint: weights, AdamW's
+    // moments, the number of the update, the meter's sums. Flags under a KEPT heading, the data and
+    // what run_match names must be the same. From here on the disk is written.
     Meter meter = {.n = METRICS, .names = metric_names};
     run_schedule(&run, train.n);
     run_match(&run, "reference", &reference_hash, "--ref_model, or --model without it");
@@ -248,7 +260,8 @@ int main(int argc, char **argv) {
             rows_backward(&rows, &policy); // from rows.dsum
             for (int i = 0; i < n; i++) run.num_tokens += pair_tokens(&train, pairs[i]);
         }
-        run_update(&run, &policy, loss); // clip, AdamW
+        // clip to max_grad_norm, AdamW at run.lr (run_next took it from the schedule), clear gradients
+        run_update(&run, &policy, loss);
         meter_add(&meter, LOSS, loss, 1);
         meter_add(&meter, NLL, 0, args.sft_weight > 0);
         if (args.sync_ref_model && run.step % args.ref_model_sync_steps == 0)

@@ -336,7 +336,7 @@ int main(int argc, char **argv) {
     played_keep(&played, &run);
     run_restore(&run, &player, &meter);
     played_load(&played, &run, &train, args.mix_previous);
-    run_write(&run);
+    run_write(&run, &player);
     played_copy(&played, &run);
     run_train_begin(&run, &player);
 
@@ -389,7 +389,7 @@ int main(int argc, char **argv) {
         if (run.done < run.part) break; // asked to stop
 
         // the player becomes the opponent; AdamW begins anew
-        memcpy(opponent.params, player.params, player.n_floats * sizeof(float));
+        gpt2_copy_weights(&opponent, &player);
         memset(player.adam_m, 0, player.n_floats * sizeof(float));
         memset(player.adam_v, 0, player.n_floats * sizeof(float));
         player.adam_step = 0;

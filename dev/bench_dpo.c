@@ -13,7 +13,7 @@
 // reference's are others, and the learning rate is 0, so that each step sees the same model.
 #include "../lib/base/common.h"
 #include "../lib/base/flags.h"
-#include "../losses.h"
+#include "../test/batches.h"
 #include "../lib/base/tokenizer.h"
 #include "../lib/data/dataset.h"
 #include "../lib/data/preferences.h"

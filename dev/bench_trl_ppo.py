@@ -1,7 +1,7 @@
-"""Time PPO at 124M: TRL's PPOTrainer against train_ppo, on the same weights, prompts and settings.
+"""Time PPO at 124M: TRL's PPOTrainer against train_ppo, on the same weights, prompts and settings, in short runs in turn.
 
     pip install --no-deps --target OLD trl==1.12.0      (the last release with PPOTrainer)
-    PYTHONPATH=OLD python dev/bench_trl_ppo.py [--train ./train_ppo] [--updates 2] [--only REGEX]
+    PYTHONPATH=OLD python dev/bench_trl_ppo.py [--train ./train_ppo] [--rounds 2] [--updates 2] [--only REGEX]
 
 64 prompts of 32 tokens, 24 tokens generated for each at temperature 0.7, 4 PPO epochs of one minibatch, AdamW; random
 GPT-2 small weights for policy, reference, reward model and critic, four models in both. No completion ends early: no
@@ -9,35 +9,38 @@ model has an end-of-text token. Ours runs with 8 rows in a pass (less memory) an
 epoch goes on from the rollout's pass; and with a head on the policy as critic (Ziegler et al. 2019), another algorithm
 with half the work, which TRL does not have. TRL runs in bf16 autocast with gradient checkpointing, which are its defaults,
 and without (faster), in fp32 and in bf16. It works with large tensors that glibc gives back to the system after
-each use, so it also runs with MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ set high ("malloc keeps").
-Each contestant is a process of its own. On a CPU without AVX512-BF16, bfloat16 is slow in both. episodes/s is that of
-the updates after the first; memory is the process's peak. The exit code only says that all ran.
+each use, so it also runs with glibc told to keep them ("kept").
+
+A contestant's run takes too much memory for two at a time to be sure of their room, so whole runs alternate: a round is
+a run of each, a process of its own. Times are those of all updates but each run's first, over all rounds. Memory is the
+process's peak. The exit code only says that all ran.
 """
 import argparse
 import json
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import bench_turns
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPTS, LENGTH, RESPONSE, EPOCHS = 64, 32, 24, 4
-KEEP = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
-CONTESTANTS = [  # whose, rows a pass, form, environment
-    ("train_ppo", 8, "bf16", {}), ("train_ppo", 64, "bf16", {}), ("train_ppo", 8, "fp32", {}),
-    ("train_ppo", 64, "fp32", {}), ("train_ppo", 64, "fp32 shared critic", {}),
-    ("train_ppo", 64, "bf16 shared critic", {}), ("TRL", 64, "bf16 checkpointing", {}),
-    ("TRL", 64, "fp32", {}), ("TRL", 8, "fp32", {}), ("TRL", 64, "fp32", KEEP), ("TRL", 8, "fp32", KEEP),
-    ("TRL", 64, "bf16", KEEP)]
+CONTESTANTS = [  # whose, rows a pass, form; the others' times are given as multiples of the first two's
+    ("train_ppo", 64, "fp32"), ("train_ppo", 64, "bf16"), ("train_ppo", 8, "fp32"), ("train_ppo", 8, "bf16"),
+    ("train_ppo", 64, "fp32 shared critic"), ("train_ppo", 64, "bf16 shared critic"), ("TRL", 64, "bf16 checkpointing"),
+    ("TRL", 64, "fp32"), ("TRL", 8, "fp32"), ("TRL", 64, "fp32 kept"), ("TRL", 8, "fp32 kept"), ("TRL", 64, "bf16 kept"),
+    ("TRL", 8, "bf16 kept")]
 
 
 def run_trl(work, rows, form, updates):
-    """In this process: print episodes per second and the peak of memory."""
+    """In this process: print the seconds of each update but the first, then the peak of memory."""
     import resource
     import tokenizers
     import torch
@@ -75,13 +78,12 @@ def run_trl(work, rows, form, updates):
                              reward_model=reward, value_model=load(score, "reward"), train_dataset=data,
                              callbacks=[Clock()])
     trainer.train()
-    rate = PROMPTS * (len(times) - 1) / (times[-1] - times[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024e-3
-    print(f"RESULT {rate:.4f} {peak:.0f}")
+    print("RESULT " + " ".join(f"{b - a:.4f}" for a, b in zip(times, times[1:])) + f" {peak:.0f}")
 
 
 def run_ours(train, work, rows, form, updates):
-    """episodes/s from the times at which the lines of the updates come."""
+    """Seconds of each update but the first, from the times at which the lines of the updates come; the peak of memory."""
     command = ["stdbuf", "-oL", train, "--model", f"{work}/policy", "--reward_model", f"{work}/reward", "--dataset",
                f"{work}/prompts.jsonl", "--output_dir", f"{work}/ours", "--overwrite_output_dir", "true",
                "--total_episodes", str(PROMPTS * updates), "--batch_size", str(PROMPTS), "--num_ppo_epochs",
@@ -93,18 +95,19 @@ def run_ours(train, work, rows, form, updates):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             text += line
-            if line.startswith("update") and "episodes/s" in line:
+            if line.startswith("step") and "episodes/s" in line:
                 times.append(time.monotonic())
     if process.returncode:
         sys.exit(f"{train}: exit code {process.returncode}")
     peak = float(text.split("peak memory ")[1].split()[0])
-    return PROMPTS * (len(times) - 1) / (times[-1] - times[0]), peak
+    return [b - a for a, b in zip(times, times[1:])], peak
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", default="./train_ppo")
-    parser.add_argument("--updates", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--updates", type=int, default=2, help="of each run; the first is not timed")
     parser.add_argument("--only", default="", help="contestants whose name matches this regular expression")
     parser.add_argument("--size", default="gpt2", help="as in make_gpt2.py")
     parser.add_argument("--vocab", type=int, default=50257)
@@ -112,8 +115,7 @@ def main():
     args = parser.parse_args()
     if args.trl:
         return run_trl(args.trl[0], int(args.trl[1]), args.trl[2], args.updates)
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        os.environ.pop(name, None)
+    bench_turns.clean_environment()
     with tempfile.TemporaryDirectory() as work:
         import make_gpt2
         vocab = args.vocab
@@ -124,21 +126,31 @@ def main():
         with open(f"{work}/prompts.jsonl", "w") as f:
             for _ in range(PROMPTS):
                 f.write(json.dumps({"prompt_ids": [draw.randrange(vocab) for _ in range(LENGTH)]}) + "\n")
-        print(f"{'contestant':44} episodes/s  peak MB", flush=True)
-        for whose, rows, form, environment in CONTESTANTS:
-            name = f"{whose} {form}, {rows} rows a pass" + (", malloc keeps" if environment else "")
-            if not re.search(args.only, name):
-                continue
-            if whose == "train_ppo":
-                rate, peak = run_ours(args.train, work, rows, form, args.updates)
-            else:
-                result = subprocess.run([sys.executable, os.path.abspath(__file__), "--updates", str(args.updates),
-                                         "--trl", work, str(rows), form], stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
-                if "RESULT" not in result.stdout:
-                    sys.exit(result.stderr[-3000:])
-                rate, peak = map(float, result.stdout.split("RESULT")[1].split())
-            print(f"{name:44} {rate:10.3f}  {peak:7.0f}", flush=True)
+        chosen = [(f"{whose} {form}, {rows} rows a pass", whose, rows, form) for whose, rows, form in CONTESTANTS]
+        chosen = [c for c in chosen if re.search(args.only, c[0])]
+        times, peaks, watch = {c[0]: [] for c in chosen}, {}, bench_turns.Watch()
+        for turn in range(args.rounds):
+            for name, whose, rows, form in chosen:
+                if whose == "train_ppo":
+                    seconds, peaks[name] = run_ours(args.train, work, rows, form, args.updates)
+                else:
+                    environment = {**os.environ, **(bench_turns.KEPT if "kept" in form else {})}
+                    result = subprocess.run([sys.executable, os.path.abspath(__file__), "--updates", str(args.updates),
+                                             "--trl", work, str(rows), form], stdout=subprocess.PIPE,
+                                            stderr=subprocess.PIPE, text=True, env=environment)
+                    if "RESULT" not in result.stdout:
+                        sys.exit(result.stderr[-3000:])
+                    *seconds, peaks[name] = map(float, result.stdout.split("RESULT")[1].split())
+                times[name] += seconds
+                print(f"round {turn + 1}, {name}: " + " ".join(f"{s:.2f}" for s in seconds), file=sys.stderr, flush=True)
+        print("| contestant | episodes/s, best | median | peak memory |" +
+              "".join(f" time / {c[0]}: best, median |" for c in chosen[:2]))
+        print("|---|---:|---:|---:|" + "---:|" * len(chosen[:2]))
+        best, median = ({name: f(times[name]) for name in times} for f in (min, statistics.median))
+        for name in times:
+            print(f"| {name} | {PROMPTS / best[name]:.3f} | {PROMPTS / median[name]:.3f} | {peaks[name] * 1e-3:.1f} GB |" +
+                  "".join(f" {best[name] / best[c[0]]:.2f}, {median[name] / median[c[0]]:.2f} |" for c in chosen[:2]))
+        print("\n".join(watch.warnings()))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
 # looked up. Checked are
 #
 #     flags      a --flag is in a table of flags of some program; behind `./PROGRAM` in a command,
-#                and in the first column of a table in docs/X.md, it is one of that program
+#                and in the first column of a table in docs/X.md, it is one of that program.
+#                README.md and docs/speed.md may also name flags of tools in dev/
 #     metrics    names in the first column of tables headed `name` or `column`, and words like
 #                `rewards/chosen`: the page's program, or a header that it includes, has the string
 #                and the other way round: docs/X.md or docs/README.md has all that train_X.c logs
@@ -75,6 +76,12 @@ function read_source(   i, n, part, name) {
         gsub(/-/, "_", part)
         tool_flag[part] = 1
     }
+    if (FILENAME ~ /\.sh$/ && match(name, /^ *--[a-z_-]+\)/)) {
+        part = substr(name, RSTART, RLENGTH - 1)
+        sub(/ *--/, "", part)
+        gsub(/-/, "_", part)
+        tool_flag[part] = 1
+    }
     if (FILENAME ~ /^train_/ && match(name, /(^ +[{]|log_number\([^,]*, )"[a-z_\/]+"[,)]/)) {
         part = substr(name, RSTART, RLENGTH)
         sub(/^[^"]*"/, "", part)
@@ -130,7 +137,7 @@ function check_flags(s, file,   name, before) {
         if (file) {
             if (!known_here(file, name)) fail("--" name ": " file " has no such flag")
         } else if (!(name in any_flag) && name != "config" && name != "help" &&
-                   !(FILENAME !~ /docs\// && (name in tool_flag || name in foreign)))
+                   !((FILENAME !~ /docs\// || FILENAME ~ /speed\.md$/) && (name in tool_flag || name in foreign)))
             fail("--" name ": no program has this flag")
     }
 }
@@ -261,7 +268,8 @@ function check_logged(   key, part) {
         sub(/^train_/, "docs/", page)
         sub(/c$/, "md", page)
         looked()
-        if (page in read_page && !((page, part[2]) in told || ("docs/README.md", part[2]) in told))
+        if (page in read_page && !((page, part[2]) in told || (page, "eval_" part[2]) in told ||
+                                    ("docs/README.md", part[2]) in told))
             fail(part[2] ": " part[1] " logs it, and it is not explained")
     }
 }

@@ -1,5 +1,5 @@
 """Step TRL's RewardTrainer beside train_rm on the same tiny model, rows and order, and compare what they log; then
-score rows of HH-RLHF, padded, with transformers and with `train_rm --score`.
+score rows of HH-RLHF, padded, with transformers and with `score`.
 
     make build/plain/split_prompts
     python dev/compare_trl_rm.py --data SHARED [--program FILE] [--case NAME ...]
@@ -215,10 +215,10 @@ def scores_theirs(model, tokenizer, texts, pad_with_eos=False):
 
 
 def scores_ours(program, directory, rows, work):
-    """Scores by --score, chosen and rejected of each row in turn."""
+    """Scores by `score`, chosen and rejected of each row in turn."""
     out = os.path.join(work, "scores.txt")
-    run([program, "--model", directory, "--score", write_rows(os.path.join(work, "score.jsonl"), rows), "--output", out,
-         "--overwrite_output"])
+    run([program, "--model", directory, "--dataset", write_rows(os.path.join(work, "score.jsonl"), rows),
+         "--output", out, "--overwrite_output"])
     with open(out) as f:
         return [float(x) for line in f for x in line.split()]
 
@@ -243,6 +243,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("ALIGN_TEST_DATA"))
     parser.add_argument("--program", default=os.path.join(HERE, "..", "train_rm"))
+    parser.add_argument("--score", default=os.path.join(HERE, "..", "score"), help="the program that scores a file")
     parser.add_argument("--split", default=os.path.join(HERE, "..", "build", "plain", "split_prompts"))
     parser.add_argument("--case", choices=CASES, nargs="+", help="only these")
     args = parser.parse_args()
@@ -273,7 +274,7 @@ def main():
         model_dir = os.path.join(made_dir, "final")
         print(f"model: tiny, {sum(p.numel() for p in load_scored(model_dir)[0].parameters()):,} parameters, dropout 0")
         for title, directory in (("start", model_dir), ("start, normalised", os.path.join(made_dir + "2", "final"))):
-            if not compare_scores(title, args.program, directory, rows, work):
+            if not compare_scores(title, args.score, directory, rows, work):
                 failed.append(title)
         for name, (has_margin, accumulation, options) in CASES.items():
             if args.case and name not in args.case:
@@ -291,7 +292,7 @@ def main():
                             for (n, a), b in zip(load_scored(final)[0].named_parameters(), trained.parameters())
                             if not n.endswith(("c_attn.bias", "ln_f.bias")))
                 print(f"trained weights at most {apart:.1e} apart")
-                if not compare_scores("trained", args.program, final, rows, here):
+                if not compare_scores("trained", args.score, final, rows, here):
                     wrong.append("scores of the trained model")
                 print(f"{name}: {'FAILED' if wrong else 'ok'}")
                 for line in wrong:

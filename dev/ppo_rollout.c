@@ -41,93 +41,67 @@ static void rows_load(Batch *rows, const char *path, int vocab_size) {
     lines_close(&reader), tokens_free(&ids);
 }
 
+static const char *rollout_file;
+
+// Those that train_ppo has, too, are its own variables.
+static Flag given[] = {
+    FLAG_TEXT(args.run, model, "the policy"),
+    FLAG_TEXT(args.run, ref_model, "the reference, if not --model"),
+    FLAG_TEXT(args.rollout, reward_model, "the reward model"),
+    FLAG_TEXT(args, critic_model, "the critic"),
+    {"rollout", FLAG_STRING, &rollout_file, 0, 0, NULL, "JSONL with prompt_ids, completion_ids", 0},
+    FLAG(args.rollout, temperature, 0.01, 100, "see train_ppo for this and the others"),
+    FLAG(args, kl_coef, 0, 1e9, ""),
+    FLAG_CHOICE(args, kl_estimator, "k1|k3", ""),
+    FLAG(args, gamma, 0, 1, ""),
+    FLAG(args, lam, 0, 1, ""),
+    FLAG(args.rollout, missing_eos_penalty, 0, 1e9, ""),
+    FLAG(args, cliprange, 1e-9, 1e9, ""),
+    FLAG(args, cliprange_value, 1e-9, 1e9, ""),
+    FLAG(args, vf_coef, 0, 1e9, ""),
+    FLAG_SWITCH(args, whiten_rewards, ""),
+};
+
 int main(int argc, char **argv) {
-    struct {
-        const char *model, *ref_model, *reward_model, *critic_model, *rollout, *kl_estimator;
-        double temperature, kl_coef, gamma, lam, missing_eos_penalty, cliprange, cliprange_value;
-        double vf_coef;
-        bool whiten_rewards;
-    } args = {
-        .kl_estimator = "k1",
-        .temperature = 0.7,
-        .kl_coef = 0.05,
-        .gamma = 1,
-        .lam = 0.95,
-        .cliprange = 0.2,
-        .cliprange_value = 0.2,
-        .vf_coef = 0.1,
-    };
-    Flag flags[] = {
-        FLAG_TEXT(args, model, "the policy"),
-        FLAG_TEXT(args, ref_model, "the reference, if not --model"),
-        FLAG_TEXT(args, reward_model, "the reward model"),
-        FLAG_TEXT(args, critic_model, "the critic"),
-        FLAG_TEXT(args, rollout, "JSONL with prompt_ids and completion_ids"),
-        FLAG(args, temperature, 0.01, 100, "see train_ppo for this and the others"),
-        FLAG(args, kl_coef, 0, 1e9, ""),
-        FLAG_CHOICE(args, kl_estimator, "k1|k3", ""),
-        FLAG(args, gamma, 0, 1, ""),
-        FLAG(args, lam, 0, 1, ""),
-        FLAG(args, missing_eos_penalty, 0, 1e9, ""),
-        FLAG(args, cliprange, 1e-9, 1e9, ""),
-        FLAG(args, cliprange_value, 1e-9, 1e9, ""),
-        FLAG(args, vf_coef, 0, 1e9, ""),
-        FLAG_SWITCH(args, whiten_rewards, ""),
-    };
-    flags_parse(argc, argv, flags, COUNT(flags), "train_ppo's numbers of a given rollout", NULL);
-    if (!args.model || !args.reward_model || !args.critic_model || !args.rollout)
+    flags_parse(argc, argv, given, COUNT(given), "train_ppo's numbers of a given rollout", NULL);
+    if (!args.run.model || !args.rollout.reward_model || !args.critic_model || !rollout_file)
         die(EXIT_USAGE, "--model, --reward_model, --critic_model and --rollout are needed");
-    GPT2 policy, ref, critic;
-    Reward reward;
-    Batch read = {0};
-    model_load(&policy, args.model);
-    model_load(&ref, args.ref_model ? args.ref_model : args.model);
+    GPT2 policy, reference, critic;
+    Rollout rollout = {.args = &args.rollout};
+    model_load(&policy, args.run.model);
+    model_load(&reference, args.run.ref_model ? args.run.ref_model : args.run.model);
     model_load_scored(&critic, NULL, args.critic_model, "zero", 0);
-    policy.temperature = ref.temperature = (float)args.temperature;
-    gpt2_train_begin(&policy, false), gpt2_train_begin(&critic, false);
-    rows_load(&read, args.rollout, policy.config.vocab_size);
-    const int R = read.R;
-    reward_open_model(&reward, args.reward_model, NULL, R);
-    Rollout rollout;
-    Work work;
-    rollout_alloc(&rollout, R, read.N), work_alloc(&work, R, read.N); // room to spare
+    policy.temperature = reference.temperature = (float)args.rollout.temperature;
+    gpt2_train_begin(&policy, false);
+    gpt2_train_begin(&critic, false);
+    const Batch *rows = &rollout.rows;
+    rows_load(&rollout.rows, rollout_file, policy.config.vocab_size);
+    const int R = args.run.per_device_train_batch_size = rows->R;
+    reward_open_model(&rollout.reward, args.rollout.reward_model, NULL, R);
+    rollout.score = mem_floats((size_t)R);
+    rollout.finish = mem_alloc((size_t)R, sizeof *rollout.finish);
     for (int i = 0; i < R; i++) {
-        const bool ended = read.tokens[read.row_start[i + 1] - 1] == policy.config.eos_token_id;
-        batch_copy_row(&rollout.rows, &read, i);
+        const bool ended = rows->tokens[rows->row_start[i + 1] - 1] == policy.config.eos_token_id;
         rollout.finish[i] = ended ? FINISH_EOS : FINISH_LENGTH;
     }
 
-    // one update, as in train_ppo's main
-    const Batch *rows = &rollout.rows;
-    char *failure = reward_score(&reward, rollout.score, rows, NULL);
+    // one update, as in train_ppo's main, up to its first step
+    TokenData data = token_data_make((size_t)rows->N);
+    ActorCritic ac = actor_critic_make(&policy, &critic, (size_t)rows->N);
+    Meter meter = {.n = METRICS, .names = metric_names};
+    char *failure = rollout_score(&rollout, NULL);
     if (failure) die(EXIT_BAD_INPUT, "%s", failure);
-    for (int i = 0; i < R; i++)
-        if (rollout.finish[i] != FINISH_EOS) rollout.score[i] -= (float)args.missing_eos_penalty;
-    rollout_forward(&rollout, &work, &policy, &critic, &ref, R);
-    kl_estimate(rollout.kl, rollout.logp, rollout.ref_logp, rows->mask, rows->N,
-                strcmp(args.kl_estimator, "k1") ? KL_K3 : KL_K1);
-    rollout_reward(&rollout, args.kl_coef);
-    if (args.whiten_rewards) whiten(rollout.reward, rows->mask, rows->N, false);
-    gae(rollout.advantage, rollout.returns, rollout.reward, rollout.value, rows->mask,
-        rows->row_start, R, args.gamma, args.lam);
-    whiten(rollout.advantage, rows->mask, rows->N, true);
-    int *all = mem_alloc((size_t)R, sizeof *all);
-    for (int i = 0; i < R; i++) all[i] = i;
-    work_take(&work, &rollout, all, R);
-    actor_critic_forward(&work, &policy, &critic);
-    const PpoStats stats =
-        ppo_loss(work.dlogp, work.dvalue, work.logp, work.old_logp, work.advantage, work.value,
-                 work.old_value, work.returns, work.rows.mask, work.rows.N, batch_count_mask(rows),
-                 args.cliprange, args.cliprange_value, args.vf_coef);
-    actor_critic_backward(&work, &policy, &critic);
+    tokens_forward(&data, &rollout, &ac, &reference);
+    rewards_advantages(&data, &rollout, args.kl_coef);
+    minibatch_learn(&ac, &rollout, &data, NULL, R, true, &meter);
 
     const struct {
         const char *name;
         const float *x;
-    } arrays[] = {{"logp", rollout.logp},      {"ref_logp", rollout.ref_logp},
-                  {"value", rollout.value},    {"kl", rollout.kl},
-                  {"reward", rollout.reward},  {"advantage", rollout.advantage},
-                  {"returns", rollout.returns}};
+    } arrays[] = {{"logp", data.old_logp},   {"ref_logp", data.ref_logp},
+                  {"value", data.old_value}, {"kl", data.kl},
+                  {"reward", data.reward},   {"advantage", data.advantage},
+                  {"returns", data.returns}};
     for (int i = 0; i < R; i++) {
         Text line = {0};
         text_print(&line, "{\"score\": %.9g", (double)rollout.score[i]);
@@ -139,10 +113,14 @@ int main(int argc, char **argv) {
     printf(
         "{\"policy_loss\": %.9g, \"value_loss\": %.9g, \"ratio\": %.9g, \"clip_fraction\": %.9g, "
         "\"grad_norm\": %.9g, \"critic_grad_norm\": %.9g}\n",
-        stats.policy_loss, stats.value_loss, stats.ratio, stats.clip_fraction, grad_norm(&policy),
-        grad_norm(&critic));
-    rollout_free(&rollout), work_free(&work), batch_free(&read), free(all);
-    gpt2_free(&policy), gpt2_free(&ref), gpt2_free(&critic), reward_close(&reward);
-    flags_free(flags, COUNT(flags));
+        meter_mean(&meter, POLICY_LOSS), meter_mean(&meter, VALUE_LOSS), meter_mean(&meter, RATIO),
+        meter_mean(&meter, CLIPPED), grad_norm(&policy), grad_norm(&critic));
+    rollout_end(&rollout);
+    free(data.old_logp);
+    actor_critic_free(&ac);
+    gpt2_free(&policy);
+    gpt2_free(&reference);
+    gpt2_free(&critic);
+    flags_free(given, COUNT(given));
     return 0;
 }

@@ -4,7 +4,7 @@
 #ifndef BANDIT_H
 #define BANDIT_H
 
-#include "../losses.h"
+#include "batches.h"
 
 enum { MAX_ARMS = 8, MAX_PAIRS = 64 };
 

@@ -104,7 +104,7 @@ metrics="$metrics rewards/margins rewards/accuracies logps/chosen logps/rejected
 metrics="$metrics logits/chosen logits/rejected entropy"
 evals=$(echo " $metrics" | sed 's/ / eval_/g')
 cat >"$T/x" <<END
-step epoch grad_norm learning_rate $metrics num_tokens 
+step epoch $metrics grad_norm learning_rate num_tokens 
 step epoch samples/kl samples/kl_error samples/gold samples/gold_error 
 step epoch$evals 
 END
@@ -173,7 +173,7 @@ metrics="loss kl rewards/chosen rewards/rejected rewards/margins logps/chosen lo
 metrics="$metrics logits/chosen logits/rejected entropy"
 evals=$(echo " $metrics" | sed 's/ / eval_/g')
 cat >"$T/x" <<END
-step epoch grad_norm learning_rate $metrics num_tokens 
+step epoch $metrics grad_norm learning_rate num_tokens 
 step epoch samples/kl samples/kl_error samples/gold samples/gold_error 
 step epoch$evals 
 END

@@ -1,7 +1,8 @@
 // Tests of losses.h: values by hand, goldens that PyTorch made in float64 (dev/golden_losses.py),
 // gradients against central differences, and arguments at the end of the world.
 #include "test.h"
-#include "../losses.h"
+#include "batches.h"
+#include "../model.h"
 
 // A float carries 24 bits: what is exact inside is rounded once at the border.
 #define ULP 6e-8

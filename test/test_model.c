@@ -3,6 +3,7 @@
 // itself for what must not matter: threads, packing, splitting, recomputation.
 #include "test.h"
 #include "../model.h"
+#include "../lib/run/run.h"
 #include "../lib/base/tokenizer.h"
 #include "../lib/files/pretrained.h"
 
@@ -188,7 +189,7 @@ static void test_attention(void) {
     Batch b = {0};
     for (int k = 0; k < R; k++) batch_add_child(&b, parents[k], zeros, NULL, lengths[k]);
     CHECK(b.N == N && batch_row_length(&b, 7) == T, "the batch is laid out");
-    float *strips = mem_floats((size_t)omp_get_max_threads() * 2 * QUERY_TILE * round_up(T, 16));
+    float *strips = mem_floats((size_t)omp_get_max_threads() * attention_room(T, HS));
     Rng rng = rng_make(4, 1);
     fill(qkv, N * 3 * C, &rng), fill(r, N * C, &rng);
     attention_forward(out, lse, qkv, strips, T, &b, 0, R, C, NH);
@@ -617,7 +618,7 @@ static void test_wide(void) {
         CHECK(m.n_shards == 1, "one shard above 256 channels");
         gpt2_init_random(&m, 5);
         gpt2_train_begin(&m, false);
-        Batch b = odd_batch(12); // more than HEAD_CHUNK tokens: the head works in chunks
+        Batch b = odd_batch(26); // more than HEAD_CHUNK tokens: the head works in chunks
         float *logp = mem_floats((size_t)b.N), *dlogp = mem_floats((size_t)b.N);
         CHECK(batch_count_mask(&b) > HEAD_CHUNK, "several chunks");
         double loss = run_step(&m, &b, logp, dlogp, true);
@@ -642,7 +643,7 @@ static void test_wide(void) {
 
 // The head's backward pass takes the logits of the forward pass if all of them are there.
 static void test_held_logits(int channels) {
-    for (int rows = 3; rows <= 12; rows += 9) { // fewer than HEAD_CHUNK tokens, and more
+    for (int rows = 3; rows <= 26; rows += 23) { // fewer than HEAD_CHUNK tokens, and more
         GPT2 m;
         Batch b = odd_batch(rows);
         gpt2_create(&m, odd_config(channels));

@@ -106,10 +106,12 @@ enum { ROWS = 13, PROMPT = 5, RESPONSE = 9, EOS = 3 };
 
 typedef struct {
     GPT2 policy, own, ref;
-    GPT2 *critic;
     Rollout rollout;
-    Work work;
+    TokenData data;
+    ActorCritic ac;
 } Setting;
+
+enum { TOKENS = ROWS * (PROMPT + RESPONSE) }; // at most
 
 static void make_model(GPT2 *m, uint64_t seed, bool score) {
     const GPT2Config c = {.vocab_size = 11,
@@ -137,12 +139,13 @@ static void setting_make(Setting *s, bool shared, int B) {
         .temperature = 0.7, .top_p = 1, .seed = 5, .max_new_tokens = RESPONSE, .eos_id = EOS};
     *s = (Setting){0};
     make_model(&s->policy, 1, shared), make_model(&s->ref, 2, false);
-    s->critic = &s->policy;
-    if (!shared) make_model(s->critic = &s->own, 3, true);
+    if (!shared) make_model(&s->own, 3, true);
     gpt2_train_begin(&s->policy, false);
-    if (!shared) gpt2_train_begin(s->critic, false);
-    rollout_alloc(&s->rollout, ROWS, PROMPT + RESPONSE);
-    work_alloc(&s->work, ROWS, PROMPT + RESPONSE);
+    if (!shared) gpt2_train_begin(&s->own, false);
+    s->data = token_data_make(TOKENS);
+    s->ac = actor_critic_make(&s->policy, shared ? &s->policy : &s->own, TOKENS);
+    s->rollout.score = mem_floats(ROWS);
+    s->rollout.finish = mem_alloc(ROWS, sizeof *s->rollout.finish);
     for (int i = 0; i < ROWS; i++) {
         Rng rng = rng_make(9, (uint64_t)i);
         int tokens[PROMPT];
@@ -151,50 +154,33 @@ static void setting_make(Setting *s, bool shared, int B) {
         s->rollout.score[i] = (float)rng_normal(&rng);
     }
     sample_batch(&sampler, &s->policy, &o, &prompts, 0, &s->rollout.rows, s->rollout.finish);
-    rollout_forward(&s->rollout, &s->work, &s->policy, s->critic, &s->ref, B);
+    args.run.per_device_train_batch_size = B;
+    tokens_forward(&s->data, &s->rollout, &s->ac, &s->ref);
     batch_free(&prompts), sampler_free(&sampler);
 }
 
 static void setting_free(Setting *s) {
     gpt2_free(&s->policy), gpt2_free(&s->ref), gpt2_free(&s->own);
-    rollout_free(&s->rollout), work_free(&s->work);
+    batch_free(&s->rollout.rows), free(s->rollout.score), free(s->rollout.finish);
+    free(s->data.old_logp), actor_critic_free(&s->ac);
 }
 
-// Rewards and advantages, as in main().
-static void rollout_finish(Rollout *r) {
-    const Batch *b = &r->rows;
-    kl_estimate(r->kl, r->logp, r->ref_logp, b->mask, b->N, KL_K1);
-    rollout_reward(r, 0.1);
-    whiten(r->reward, b->mask, b->N, false);
-    gae(r->advantage, r->returns, r->reward, r->value, b->mask, b->row_start, b->R, 0.99, 0.95);
-    whiten(r->advantage, b->mask, b->N, true);
+// Rewards and advantages, whitened or not.
+static void setting_rewards(Setting *s, bool whitened) {
+    args.whiten_rewards = args.whiten_advantages = whitened;
+    args.gamma = 0.99;
+    args.lam = 0.95;
+    rewards_advantages(&s->data, &s->rollout, 0.1);
 }
 
-// Forward pass and loss of `rows` (n) in passes of B; with `learn` the way back, too.
-static PpoStats minibatch(Setting *s, const int *rows, int n, int B, double range, bool learn) {
-    Work *w = &s->work;
-    PpoStats sum = {0};
-    long tokens = 0;
-    for (int i = 0; i < n; i++) {
-        const Batch *b = &s->rollout.rows;
-        for (int t = b->row_start[rows[i]]; t < b->row_start[rows[i] + 1]; t++)
-            tokens += b->mask[t];
-    }
-    for (int i = 0; i < n; i += B) {
-        work_take(w, &s->rollout, rows + i, n - i < B ? n - i : B);
-        actor_critic_forward(w, &s->policy, s->critic);
-        PpoStats part =
-            ppo_loss(w->dlogp, w->dvalue, w->logp, w->old_logp, w->advantage, w->value,
-                     w->old_value, w->returns, w->rows.mask, w->rows.N, tokens, range, range, 0.5);
-        if (learn) actor_critic_backward(w, &s->policy, s->critic);
-        ppo_add(&sum, &part);
-    }
-    return sum;
-}
-
-static double whole_loss(Setting *s, const int *rows, int n, double range) {
-    const PpoStats stats = minibatch(s, rows, n, n, range, false);
-    return stats.policy_loss + 0.5 * stats.value_loss;
+// Loss of `rows` (n) in passes of B, and its gradients, which are added to the models'. The meter gets
+// what the pass has measured.
+static double minibatch(Setting *s, const int *rows, int n, int B, double range, Meter *meter) {
+    *meter = (Meter){.n = METRICS, .names = metric_names};
+    args.run.per_device_train_batch_size = B;
+    args.cliprange = args.cliprange_value = range;
+    args.vf_coef = 0.5;
+    return minibatch_learn(&s->ac, &s->rollout, &s->data, rows, n, false, meter);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -206,6 +192,7 @@ static void test_rollout(bool shared) {
     setting_make(&s, shared, 5);
     const Batch *b = &s.rollout.rows;
     int ended = 0, full = 0, order[ROWS];
+    Meter m;
     for (int i = 0; i < b->R; i++) {
         int inside = 0, length = 0;
         const int end = b->row_start[i + 1];
@@ -219,48 +206,46 @@ static void test_rollout(bool shared) {
     }
     CHECK(ended > 2 && full > 0, "%d rows ended, %d are full: both should be tested", ended, full);
 
-    rollout_finish(&s.rollout);
-    kl_estimate(s.rollout.kl, s.rollout.logp, s.rollout.ref_logp, b->mask, b->N, KL_K1);
-    rollout_reward(&s.rollout, 0.1);
+    setting_rewards(&s, false);
     for (int i = 0; i < b->R; i++) {
         double sum = 0, kl = 0;
         const int last = b->row_start[i + 1] - 1;
         for (int t = b->row_start[i]; t <= last; t++) {
-            sum += s.rollout.reward[t], kl += s.rollout.kl[t];
-            CHECK(b->mask[t] || s.rollout.reward[t] == 0, "reward of a prompt's token");
+            sum += s.data.reward[t], kl += s.data.kl[t];
+            CHECK(b->mask[t] || s.data.reward[t] == 0, "reward of a prompt's token");
         }
         CHECK_NEAR(sum, s.rollout.score[i] - 0.1 * kl, 1e-5, 1e-5, "row %d: sum of rewards", i);
-        CHECK_NEAR(s.rollout.reward[last], s.rollout.score[i] - 0.1 * s.rollout.kl[last], 1e-5,
-                   1e-6, "row %d: the score is on the last token", i);
+        CHECK_NEAR(s.data.reward[last], s.rollout.score[i] - 0.1 * s.data.kl[last], 1e-5, 1e-6,
+                   "row %d: the score is on the last token", i);
     }
-    rollout_finish(&s.rollout);
+    setting_rewards(&s, true);
 
     // a value is what the head says at the token before
-    work_take(&s.work, &s.rollout, (int[]){4}, 1);
-    gpt2_forward(s.critic, &s.work.rows);
-    value_head_forward(s.critic, s.work.head);
-    for (int t = 1; t < s.work.rows.N; t++)
-        if (s.work.rows.mask[t])
-            CHECK_NEAR(s.work.head[t - 1], s.work.old_value[t], 1e-5, 1e-6, "value of token %d", t);
+    rollout_pack(&s.ac.rows, s.ac.from, &s.rollout, (int[]){4}, 0, 1);
+    gpt2_forward(s.ac.critic, &s.ac.rows);
+    value_head_forward(s.ac.critic, s.ac.value);
+    for (int t = 1; t < s.ac.rows.N; t++)
+        if (s.ac.rows.mask[t])
+            CHECK_NEAR(s.ac.value[t - 1], s.data.old_value[s.ac.from[t]], 1e-5, 1e-6,
+                       "value of token %d", t);
 
     rng_permutation(order, ROWS, 1, 1);
     for (int B = 1; B <= ROWS; B += 4) {
-        const PpoStats stats = minibatch(&s, order, 8, B, 0.2, false);
-        CHECK_NEAR(stats.ratio, 1, 0, 1e-5, "passes of %d: first ratio", B);
-        CHECK_NEAR(stats.ratio_squared, 1, 0, 2e-5, "passes of %d: first ratio", B);
-        CHECK(stats.clip_fraction == 0 && stats.value_clip_fraction == 0 && stats.approx_kl < 1e-10,
-              "passes of %d: clip fraction %g, approximate KL %g", B, stats.clip_fraction,
-              stats.approx_kl);
-        for (int t = 0; t < s.work.rows.N; t++)
-            CHECK(fabs(exp((double)s.work.logp[t] * s.work.rows.mask[t] -
-                           s.work.old_logp[t] * s.work.rows.mask[t]) -
-                       1) < 1e-5,
+        minibatch(&s, order, 8, B, 0.2, &m);
+        CHECK_NEAR(m.sum[RATIO], 1, 0, 1e-5, "passes of %d: first ratio", B);
+        CHECK_NEAR(m.weight[RATIO], 1, 0, 1e-12, "passes of %d: the minibatch weighs 1", B);
+        CHECK_NEAR(m.sum[RATIO_VAR], 0, 0, 1e-10, "passes of %d: first ratio", B);
+        CHECK(m.sum[CLIPPED] == 0 && m.sum[VALUE_CLIPPED] == 0 && m.sum[APPROX_KL] < 1e-10,
+              "passes of %d: clip fraction %g, approximate KL %g", B, m.sum[CLIPPED],
+              m.sum[APPROX_KL]);
+        for (int t = 0; t < s.ac.rows.N; t++)
+            CHECK(!s.ac.rows.mask[t] ||
+                      fabs(exp((double)s.ac.logp[t] - s.data.old_logp[s.ac.from[t]]) - 1) < 1e-5,
                   "token %d: ratio", t);
     }
     // and in the passes of the rollout it is 1 to the bit
-    const int own[ROWS] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
-    const PpoStats stats = minibatch(&s, own, ROWS, 5, 0.2, false);
-    CHECK(stats.approx_kl == 0, "the same passes: approximate KL %g", stats.approx_kl);
+    minibatch(&s, NULL, ROWS, 5, 0.2, &m);
+    CHECK(m.sum[APPROX_KL] == 0, "the same passes: approximate KL %g", m.sum[APPROX_KL]);
     setting_free(&s);
 }
 
@@ -280,6 +265,9 @@ static void check_gradient(Setting *s, GPT2 *m, const int *rows, int n, double r
                            const char *name) {
     double worst = 0, largest = 0;
     const char *where = "";
+    Meter ignored;
+    float *grads = mem_floats(m->n_floats); // the passes below add to m->grads
+    memcpy(grads, m->grads, m->n_floats * sizeof *grads);
     for (int i = 0; i < m->n_tensors; i++) {
         const Tensor *t = &m->tensors[i];
         const double h = 1e-3;
@@ -291,10 +279,10 @@ static void check_gradient(Setting *s, GPT2 *m, const int *rows, int n, double r
             slope = size = 0;
             for (size_t k = 0; k < t->size; k++) {
                 const double d = rng_normal(&rng);
-                slope += d * m->grads[t->offset + k], size += d * d;
+                slope += d * grads[t->offset + k], size += d * d;
                 p[k] = (float)(saved[k] + (sign ? -h : h) * d);
             }
-            side[sign] = whole_loss(s, rows, n, range);
+            side[sign] = minibatch(s, rows, n, n, range, &ignored);
             memcpy(p, saved, t->size * sizeof *p);
         }
         const double error = fabs((side[0] - side[1]) / (2 * h) - slope);
@@ -302,27 +290,33 @@ static void check_gradient(Setting *s, GPT2 *m, const int *rows, int n, double r
         if (fabs(slope) > largest) largest = fabs(slope);
         free(saved);
     }
+    free(grads);
     CHECK(worst < 5e-3 * largest && largest > 1e-2, "%s: gradient off by %g of %g at %s", name,
           worst, largest, where);
 }
 
 static void test_gradient(bool shared) {
     Setting s;
+    Meter m;
     const int rows[] = {3, 0, 7, 11, 4, 9};
     setting_make(&s, shared, ROWS);
-    rollout_finish(&s.rollout);
+    setting_rewards(&s, true);
     perturb(&s.policy, 0.02, 21);
-    if (!shared) perturb(s.critic, 0.02, 22);
+    if (!shared) perturb(&s.own, 0.02, 22);
     for (int wide = 0; wide < 2; wide++) {
-        const double range = wide ? 10 : 0.1;
-        const PpoStats stats = minibatch(&s, rows, COUNT(rows), 2, range, true); // three passes
-        CHECK(wide ? stats.clip_fraction == 0
-                   : stats.clip_fraction > 0.02 && stats.value_clip_fraction > 0.02,
-              "clipped: %g and %g", stats.clip_fraction, stats.value_clip_fraction);
-        check_gradient(&s, &s.policy, rows, COUNT(rows), range, shared ? "shared" : "policy");
-        if (!shared) check_gradient(&s, s.critic, rows, COUNT(rows), range, "critic");
-        memset(s.policy.grads, 0, s.policy.n_floats * sizeof(float));
-        if (!shared) memset(s.critic->grads, 0, s.critic->n_floats * sizeof(float));
+        GPT2 *const models[] = {&s.policy, &s.own};
+        for (int i = 0; i < 2 - shared; i++) {
+            for (int k = 0; k < 2 - shared; k++)
+                memset(models[k]->grads, 0, models[k]->n_floats * sizeof(float));
+            const double range = wide ? 10 : 0.1;
+            minibatch(&s, rows, COUNT(rows), 2, range, &m); // three passes
+            CHECK(wide ? m.sum[CLIPPED] == 0 : m.sum[CLIPPED] > 0.02 && m.sum[VALUE_CLIPPED] > 0.02,
+                  "clipped: %g and %g", m.sum[CLIPPED], m.sum[VALUE_CLIPPED]);
+            check_gradient(&s, models[i], rows, COUNT(rows), range,
+                           shared ? "shared"
+                           : i    ? "critic"
+                                  : "policy");
+        }
     }
     setting_free(&s);
 }
@@ -333,45 +327,48 @@ static void test_poison(bool shared) {
     Setting s;
     const int rows[] = {3, 0, 7, 11, 4, 9};
     float *clean = NULL;
-    PpoStats stats[2];
+    double loss[2];
+    Meter stats[2];
     for (int poisoned = 0; poisoned < 2; poisoned++) {
         setting_make(&s, shared, ROWS);
-        Rollout *r = &s.rollout;
-        Work *w = &s.work;
-        float *of_rollout[] = {r->logp,   r->ref_logp,  r->value,  r->kl,
-                               r->reward, r->advantage, r->returns};
-        float *of_work[] = {w->logp,     w->dlogp,     w->value,     w->dvalue,  w->head,
-                            w->old_logp, w->old_value, w->advantage, w->returns, w->dhead};
+        const Batch *b = &s.rollout.rows;
+        TokenData *d = &s.data;
+        float *of_rollout[] = {d->old_logp, d->ref_logp,  d->old_value, d->kl,
+                               d->reward,   d->advantage, d->returns};
+        float *of_pass[] = {s.ac.logp, s.ac.dlogp, s.ac.value, s.ac.dvalue};
         for (int k = 0; k < COUNT(of_rollout) && poisoned; k++)
-            for (int t = 0; t < ROWS * (PROMPT + RESPONSE); t++)
-                if (t >= r->rows.N || !r->rows.mask[t]) of_rollout[k][t] = NAN;
-        for (int k = 0; k < COUNT(of_work) && poisoned; k++)
-            for (int t = 0; t < ROWS * (PROMPT + RESPONSE); t++) of_work[k][t] = NAN;
-        rollout_finish(r);
+            for (int t = 0; t < TOKENS; t++)
+                if (t >= b->N || !b->mask[t]) of_rollout[k][t] = NAN;
+        for (int k = 0; k < COUNT(of_pass) && poisoned; k++)
+            for (int t = 0; t < TOKENS; t++) of_pass[k][t] = NAN;
+        setting_rewards(&s, true);
         perturb(&s.policy, 0.02, 21);
-        stats[poisoned] = minibatch(&s, rows, COUNT(rows), 4, 0.1, true);
+        loss[poisoned] = minibatch(&s, rows, COUNT(rows), 4, 0.1, &stats[poisoned]);
         const size_t n = s.policy.n_floats, bytes = n * sizeof(float);
         if (!poisoned) memcpy(clean = mem_floats(n), s.policy.grads, bytes);
         else CHECK(!memcmp(clean, s.policy.grads, bytes), "shared %d: poisoned gradient", shared);
         double ignored;
-        CHECK(isfinite(masked_mean(r->kl, NULL, &r->rows, &ignored)) &&
-                  isfinite(masked_mean(r->returns, r->value, &r->rows, &ignored)),
+        CHECK(isfinite(masked_mean(d->kl, NULL, b->mask, b->N, &ignored)) &&
+                  isfinite(masked_mean(d->returns, d->old_value, b->mask, b->N, &ignored)),
               "shared %d: poisoned means", shared);
         setting_free(&s);
     }
-    CHECK(!memcmp(&stats[0], &stats[1], sizeof *stats) && isfinite(stats[1].policy_loss),
+    CHECK(!memcmp(&stats[0], &stats[1], sizeof *stats) && isfinite(stats[1].sum[POLICY_LOSS]) &&
+              loss[0] == loss[1],
           "shared %d: poisoned statistics", shared);
     free(clean);
 }
 
 static void test_masked_mean(void) {
     const float x[] = {9, 1, 2, NAN, 6}, y[] = {9, 0, 1, 1, 2};
-    Batch b = {.N = 5, .mask = (unsigned char[]){0, 1, 1, 0, 1}};
+    const unsigned char mask[] = {0, 1, 1, 0, 1};
     double variance;
-    CHECK_NEAR(masked_mean(x, NULL, &b, &variance), 3, 1e-12, 0, "mean");
+    CHECK_NEAR(masked_mean(x, NULL, mask, 5, &variance), 3, 1e-12, 0, "mean");
     CHECK_NEAR(variance, 14.0 / 3, 1e-12, 0, "variance");
-    CHECK_NEAR(masked_mean(x, y, &b, &variance), 2, 1e-12, 0, "mean of a difference");
+    CHECK_NEAR(masked_mean(x, y, mask, 5, &variance), 2, 1e-12, 0, "mean of a difference");
     CHECK_NEAR(variance, 2, 1e-12, 0, "variance of a difference");
+    CHECK_NEAR(masked_mean(x, NULL, NULL, 3, &variance), 4, 1e-12, 0, "mean of all");
+    CHECK_NEAR(variance, 38.0 / 3, 1e-12, 0, "variance of all");
 }
 
 int main(void) {

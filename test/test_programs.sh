@@ -86,7 +86,7 @@ check "the log has a line for each row and names the results" \
            grep -q 'model: $A/final' '$T/log' && grep -q '60 rows' '$T/log'"
 check "rows of metrics.jsonl have TRL's keys" awk '
     BEGIN {
-        train = "step epoch loss perplexity grad_norm learning_rate entropy mean_token_accuracy " \
+        train = "step epoch loss perplexity entropy mean_token_accuracy grad_norm learning_rate " \
                 "num_tokens "
         eval = "step epoch eval_loss eval_perplexity eval_entropy eval_mean_token_accuracy "
     }
@@ -106,8 +106,8 @@ check "values of metrics.jsonl are sane" awk -F'[:,}]' '
     function abs(x) { return x < 0 ? -x : x }
     /"loss"/ {
         rows++
-        step = $2; epoch = $4; loss = $6; perplexity = $8; norm = $10; rate = $12; entropy = $14
-        accuracy = $16; tokens = $18
+        step = $2; epoch = $4; loss = $6; perplexity = $8; entropy = $10; accuracy = $12
+        norm = $14; rate = $16; tokens = $18
         if (abs(epoch - step / 15) > 1e-6) bad = bad " epoch"
         if (abs(perplexity - exp(loss)) > 1e-6 * perplexity) bad = bad " perplexity"
         if (!(loss > 2 && loss < 8) || (rows > 1 && loss >= before)) bad = bad " loss"
@@ -265,14 +265,15 @@ mistaken_run 2 "out: already has "
 mistaken_run 2 "--overwrite_output_dir" --max_steps 3
 mistaken_run 2 "--overwrite_output_dir would delete" --overwrite_output_dir \
     --resume_from_checkpoint latest
-mistaken_run 3 "cannot resume: seed was 42, is now 7; see --seed" --seed 7 \
+mistaken_run 3 "cannot resume: --seed was 42, is now 7" --seed 7 \
     --resume_from_checkpoint latest
-mistaken_run 3 "see --max_steps" --max_steps 30 --resume_from_checkpoint latest
-mistaken_run 3 "see --per_device_train_batch_size" --per_device_train_batch_size 5 \
+mistaken_run 3 "--max_steps was 20, is now 30" --max_steps 30 --resume_from_checkpoint latest
+mistaken_run 3 "--per_device_train_batch_size was 4, is now 5" --per_device_train_batch_size 5 \
     --resume_from_checkpoint latest
 mistaken_run 3 "see --dataset" --dataset "$T/eval.jsonl" --resume_from_checkpoint latest
-mistaken_run 3 "see --learning_rate" --learning_rate 0.001 --resume_from_checkpoint latest
-mistaken_run 3 "see the flags under" --bf16 --resume_from_checkpoint latest
+mistaken_run 3 "--learning_rate was 0.003, is now 0.001" --learning_rate 0.001 \
+    --resume_from_checkpoint latest
+mistaken_run 3 "--bf16 was false, is now true" --bf16 --resume_from_checkpoint latest
 mistaken_run 3 "no such directory" --resume_from_checkpoint "$OUT/checkpoint-9"
 mistaken_run 3 "final: cannot resume: no trainer/manifest.json" \
     --resume_from_checkpoint "$OUT/final"
@@ -454,7 +455,7 @@ echo '{"a": 0' >"$T/bad/vocab.json"
 mistaken_model 3 "vocab.json:"
 bad_model
 edit "$T/bad/vocab.json" "s/}\$/, \"zzzz\": $vocab}/"
-mistaken_model 3 "the tokenizer has $((vocab + 1)) tokens, the model's vocabulary only $vocab"
+mistaken_model 3 "the tokenizer has $((vocab + 1)) tokens, the model's vocab_size is $vocab"
 bad_model
 edit "$T/bad/merges.txt" '5s/$/ x/'
 mistaken_model 3 "merges.txt:5: expected two tokens"

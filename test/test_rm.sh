@@ -1,8 +1,9 @@
 #!/bin/sh
-# Tests of train_rm as a user runs it, on a few pairs and a model of one layer from train_sft: logs,
-# equal ways to the same numbers, margins, the padding token, normalised scores, scores of a file,
-# resuming, and the mistakes that only this program knows (test_programs.sh has those of all). Run
-# from the repository's root with BIN set to a build (build/plain, build/asan, build/clang).
+# Tests of train_rm and score as a user runs them, on a few pairs and a model of one layer from
+# train_sft: logs, equal ways to the same numbers, margins, the padding token, normalised scores,
+# scores of a file, resuming, and the mistakes that only these programs know (test_programs.sh has
+# those of all). Run from the repository's root with BIN set to a build (build/plain, build/asan,
+# build/clang).
 . test/helpers.sh
 export OMP_NUM_THREADS=2
 
@@ -11,6 +12,7 @@ M=$T/model
 TINY="--model $M --dataset $T/train.jsonl --per_device_train_batch_size 4 --learning_rate 0.003
       --logging_steps 1 --save_steps 0 --max_steps 5"
 rm_() { timeout 120 "$BIN/train_rm" "$@"; }
+score_() { timeout 120 "$BIN/score" "$@"; }
 run() {
     to=$1
     shift
@@ -141,9 +143,9 @@ near_all "one thread and two" thread one 1e-5
 
 # ---- scores of a file ----------------------------------------------------------------------------
 
-score() { rm_ --model "$T/$1/final" --score "$2" --per_device_eval_batch_size "${3:-7}"; }
-check "scores of pairs" sh -c "timeout 120 '$BIN/train_rm' --model '$T/long/final' \
-    --score '$T/eval.jsonl' >'$T/pairs' 2>'$T/log' && test \"\$(wc -l <'$T/pairs')\" -eq 40"
+score() { score_ --model "$T/$1/final" --dataset "$2" --batch_size "${3:-7}"; }
+check "scores of pairs" sh -c "timeout 120 '$BIN/score' --model '$T/long/final' \
+    --dataset '$T/eval.jsonl' >'$T/pairs' 2>'$T/log' && test \"\$(wc -l <'$T/pairs')\" -eq 40"
 check "the report" grep -q \
     "^$T/eval.jsonl: 80 scores, mean .*, standard deviation .*, accuracy 0\\." "$T/log"
 sed 's/\(.*\)"chosen": \(.*\), "rejected": \(.*\)}/\1"completion": \2}\n\1"completion": \3}/' \
@@ -151,7 +153,7 @@ sed 's/\(.*\)"chosen": \(.*\), "rejected": \(.*\)}/\1"completion": \2}\n\1"compl
 score long "$T/single.jsonl" >"$T/x" 2>"$T/log"
 tr '\t' '\n' <"$T/pairs" >"$T/y"
 check "of completions the same" columns "$T/x" "$T/y" 1e-5
-check "to a file" rm_ --model "$T/long/final" --score "$T/eval.jsonl" --output "$T/scores"
+check "to a file" score_ --model "$T/long/final" --dataset "$T/eval.jsonl" --output "$T/scores"
 same "as to standard output" "$T/scores" "$T/pairs"
 printf '%s\n' '{"prompt": "I", "completion": " loved it."}' '{"prompt": "I", "completion": " "}' \
     '{"messages": [{"role": "user", "content": "Good?"}, {"role": "assistant", "content": "No."}]}' \
@@ -164,10 +166,10 @@ check "rows that have no score" awk -F '\t' '
 check "are counted" grep -q '2 scores, .*; 2 of 4 records skipped' "$T/log"
 check "and named" grep -q '^warning: .*mixed.jsonl:2: "completion" is empty: skipped' "$T/log"
 
-# What a run says of its last evaluation is what --score says of the model.
+# What a run says of its last evaluation is what score says of the model.
 check "a run with evaluation" run "$T/eval" --eval_dataset "$T/eval.jsonl" --max_steps 8
 values eval_accuracy "$T/eval/metrics.jsonl" | tail -n 1 >"$T/y"
-score eval "$T/eval.jsonl" 2>&1 >"$T/z" | sed 's/.*accuracy \([0-9.]*\).*/\1/' >"$T/x"
+score eval "$T/eval.jsonl" 2>&1 >"$T/z" | sed -n 's/.*accuracy \([0-9.]*\).*/\1/p' >"$T/x"
 check "its accuracy" columns "$T/x" "$T/y" 1e-6
 values eval_mean_reward "$T/eval/metrics.jsonl" | tail -n 1 >"$T/y"
 awk '{ sum += $1 + $2 } END { print sum / 2 / NR }' "$T/z" >"$T/x"
@@ -221,26 +223,26 @@ while read -r words flags; do
         --center_rewards_coefficient 0.01 $flags \
         --resume_from_checkpoint "$T/straight/checkpoint-8" >"$T/log" 2>&1
     check "resuming with $flags is refused" test $? -eq 3
-    check "resuming with $flags: $words" grep -q "^error: .*cannot resume: .*see .*$words" "$T/log"
+    check "resuming with $flags: $words" grep -q "^error: .*cannot resume: .*$words" "$T/log"
 done <<END
---center_rewards_coefficient --center_rewards_coefficient 0
---seed --seed 1
---dataset --dataset $T/train.jsonl
---learning_rate --learning_rate 0.1
+--center_rewards_coefficient.was.0.01,.is.now.0 --center_rewards_coefficient 0
+--seed.was.42,.is.now.1 --seed 1
+see.*--dataset --dataset $T/train.jsonl
+--learning_rate.was.0.003,.is.now.0.1 --learning_rate 0.1
 END
 refuse "nothing was made there" test -e "$OUT"
 
 # ---- the model that ships ------------------------------------------------------------------------
 
 best=$("$BIN/prefs" --check data/prefs_eval.jsonl | awk '$1 == "best" { print $2 / 100 }')
-rm_ --model data/rm --score data/prefs_eval.jsonl >"$T/x" 2>"$T/log"
-accuracy=$(sed 's/.*accuracy \([0-9.]*\).*/\1/' "$T/log")
+score_ --model data/rm --dataset data/prefs_eval.jsonl >"$T/x" 2>"$T/log"
+accuracy=$(sed -n 's/.*accuracy \([0-9.]*\).*/\1/p' "$T/log")
 check "data/rm has 80 % of the accuracy that the labels allow" \
     awk "BEGIN { print $accuracy, $best; exit !($accuracy > 0.8 * $best) }"
 check "it has at most 4 MB" test "$(cat data/rm/* | wc -c)" -le 4000000
 timeout 120 "$BIN/generate" --model data/sft --dataset data/prefs_eval.jsonl --max_samples 400 \
     --top_k 0 --max_new_tokens 60 --output "$T/samples.jsonl" >"$T/log" 2>&1
-rm_ --model data/rm --score "$T/samples.jsonl" 2>"$T/log" | awk '
+score_ --model data/rm --dataset "$T/samples.jsonl" 2>"$T/log" | awk '
     { sum += $1; squares += $1 * $1 }
     END { mean = sum / NR
           print "samples of data/sft: mean", mean, "variance", squares / NR - mean * mean, NR }' \
@@ -262,8 +264,14 @@ mistake 3 "is a reward model, expected a language model" --model "$T/a/final" --
 mistake 2 "unknown flag --beta" --beta 1
 mistake 2 "--model is needed" --model ""
 mistake 2 "--dataset is needed" --dataset ""
-mistake 2 "--output needs --score" --output "$OUT"
-mistake 2 "--score is without --dataset" --score "$T/eval.jsonl"
+mistake 2 "--output: it is a flag of ./score" --output "$OUT"
+mistake 2 "--score: ./score --dataset FILE --model DIR scores a file" --score "$T/eval.jsonl"
+fails 2 "--score: ./score --dataset FILE" rm_ --score
+fails 2 "--overwrite_output: it is a flag of ./score" rm_ --overwrite_output
+sed 's/^{/{"score": null, "output": null, "overwrite_output": false,/' "$T/a/run.json" >"$T/old.json"
+check "a run.json from when it had them" rm_ --config "$T/old.json" --output_dir "$T/old" --max_steps 1
+sed 's/^{/{"score": "x",/' "$T/a/run.json" >"$T/old.json"
+fails 2 "old.json: --score: ./score --dataset FILE" rm_ --config "$T/old.json" --output_dir "$OUT"
 data() { # data WORDS TEXT: a data set with this text (printf)
     printf "$2" >"$T/data.jsonl"
     mistake 3 "$1" --dataset "$T/data.jsonl"
@@ -281,20 +289,22 @@ data "all 1 records were skipped" '{"prompt": "a", "chosen": "b", "rejected": "b
 scoring() { # scoring CODE WORDS FLAG...
     want=$1 words=$2
     shift 2
-    fails "$want" "$words" rm_ --output "$OUT" "$@"
+    fails "$want" "$words" score_ --output "$OUT" "$@"
 }
-scoring 3 "is a language model without a score" --score "$T/eval.jsonl" --model "$M"
-scoring 3 "missing.jsonl: no such file" --score "$T/missing.jsonl" --model "$T/a/final"
-scoring 2 "--model is needed" --score "$T/eval.jsonl"
+scoring 3 "is a language model without a score" --dataset "$T/eval.jsonl" --model "$M"
+scoring 3 "missing.jsonl: no such file" --dataset "$T/missing.jsonl" --model "$T/a/final"
+scoring 2 "--model is needed" --dataset "$T/eval.jsonl"
+scoring 2 "--dataset is needed" --model "$T/a/final"
+scoring 2 "--batch_size 0: " --batch_size 0
 printf '{"prompt": "a"}\n' >"$T/data.jsonl"
-scoring 3 'data.jsonl:1: missing "completion"' --score "$T/data.jsonl" --model "$T/a/final"
+scoring 3 'data.jsonl:1: missing "completion"' --dataset "$T/data.jsonl" --model "$T/a/final"
 : >"$T/data.jsonl"
-scoring 3 "contains no records" --score "$T/data.jsonl" --model "$T/a/final"
-refuse "no temporary file is left" sh -c "ls '$OUT'.tmp-* 2>/dev/null"
-fails 2 "already there; see --overwrite_output" rm_ --score "$T/eval.jsonl" --model "$T/a/final" \
+scoring 3 "contains no records" --dataset "$T/data.jsonl" --model "$T/a/final"
+refuse "no temporary file is left" sh -c "ls '$T'/.tmp-* 2>/dev/null"
+fails 2 "already there; see --overwrite_output" score_ --dataset "$T/eval.jsonl" --model "$T/a/final" \
     --output "$T/scores"
-fails 2 "is a directory" rm_ --score "$T/eval.jsonl" --model "$T/a/final" --output "$T"
-check "--overwrite_output" rm_ --score "$T/eval.jsonl" --model "$T/long/final" \
+fails 2 "is a directory" score_ --dataset "$T/eval.jsonl" --model "$T/a/final" --output "$T"
+check "--overwrite_output" score_ --dataset "$T/eval.jsonl" --model "$T/long/final" \
     --output "$T/scores" --overwrite_output
 same "as before" "$T/scores" "$T/pairs"
 

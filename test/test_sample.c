@@ -1,4 +1,4 @@
-// test_sample.c: the few-row products against plain loops, the choice of a token against a direct
+// test_sample.c: the few-row products, float and bfloat16, against plain loops, the choice of a token against a direct
 // implementation of transformers' rules, decoding with the cache against the full forward pass, and
 // everything that ends a row.
 #include "test.h"
@@ -9,6 +9,8 @@
 
 // Sums of up to 600 products in another order: a few units in the last place of values around 1.
 static const double SUM_TOLERANCE = 2e-5;
+// Log-probabilities by decoding and by the forward pass, in nats.
+static const double FLOAT_TOLERANCE = 5e-5;
 
 static void fill(float *x, size_t n, uint64_t seed) {
     Rng r = rng_make(seed, RNG_DATA);
@@ -85,6 +87,96 @@ static void test_head(int C, int V) {
                   sizes[i], worst);
         }
     free(h), free(wte), free(logits), free(turned);
+}
+
+// The float that a product in bfloat16 takes for x.
+static float rounded(float x) {
+    const uint32_t bits = bf16_round(x) << 16;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+// packed_linear on this road: rounded factors, and sums within a few units in the last place of them
+// in double. W is (K, N), or the head's (N, K), where it is packed `along`.
+static void test_packed(Bf16Road road, const char *name, int K, int N, bool along) {
+    enum { ROWS = 40, LD = 700 };
+    float *x = mem_floats(ROWS * LD), *w = mem_floats((size_t)K * N), *bias = mem_floats(N);
+    float *out = mem_floats(ROWS * LD), *first = mem_floats(ROWS * LD);
+    uint32_t *panels = (uint32_t *)(void *)mem_floats(panels_words(N, K));
+    uint32_t *rows = (uint32_t *)(void *)mem_floats(rounded_words(ROWS, K));
+    fill(x, ROWS * LD, 1), fill(w, (size_t)K * N, 2), fill(bias, N, 3);
+    bf16_road = road;
+    panels_pack(panels, w, along ? K : N, along, RIGHT_FACTOR, N, K);
+    double *product = mem_alloc(ROWS * (size_t)N, sizeof *product);
+    for (int m = 0; m < ROWS; m++)
+        for (int k = 0; k < K; k++)
+            for (int j = 0; j < N; j++)
+                product[m * N + j] += (double)rounded(x[m * LD + k]) *
+                                      rounded(along ? w[(size_t)j * K + k] : w[(size_t)k * N + j]);
+    const int sizes[] = {1, 2, 3, 4, 7, 8, 12, 13, 16, 17, 25, 32, 33, 40};
+    for (int i = 0; i < COUNT(sizes); i++)
+        for (int end = THEN_NOTHING; end <= ADD_TO_OUT; end++) {
+            const int M = sizes[i];
+            const bool biased = end != THEN_NOTHING || M % 2;
+            for (int threads = 1; threads <= 2; threads++) {
+                omp_set_num_threads(threads);
+                fill(out, ROWS * LD, 4);
+                memset(rows, 0xFF, rounded_words(ROWS, K) * 4); // what was there does not matter
+#pragma omp parallel
+                {
+                    round_rows(rows, x, LD, M, K);
+                    packed_linear(out, LD, rows, panels, biased ? bias : NULL, M, K, N,
+                                  (LinearEnd)end);
+                }
+                if (threads == 1) memcpy(first, out, ROWS * LD * sizeof(float));
+            }
+            const bool same = !memcmp(first, out, ROWS * LD * sizeof(float));
+            double worst = 0;
+            bool outside = false;
+            fill(first, ROWS * LD, 4);
+            for (int m = 0; m < ROWS; m++)
+                for (int j = 0; j < LD; j++) {
+                    float was = first[m * LD + j], got = out[m * LD + j];
+                    if (m >= M || j >= N) {
+                        outside |= got != was;
+                        continue;
+                    }
+                    double s = (biased ? bias[j] : 0.0) + (end == ADD_TO_OUT ? was : 0.0) +
+                               product[m * N + j];
+                    double u = 0.7978845608028654 * (s + 0.044715 * s * s * s);
+                    if (end == THEN_GELU) s = 0.5 * s * (1 + tanh(u));
+                    worst = fmax(worst, fabs(s - got));
+                }
+            CHECK(worst < SUM_TOLERANCE, "%s K %d N %d M %d end %d: off by %g", name, K, N, M, end,
+                  worst);
+            CHECK(!outside, "%s K %d N %d M %d end %d wrote outside", name, K, N, M, end);
+            CHECK(same, "%s K %d N %d M %d: 1 and 2 threads differ", name, K, N, M);
+        }
+    bf16_road = BF16_UNKNOWN;
+    free(x), free(w), free(bias), free(out), free(first), free(panels), free(rows), free(product);
+}
+
+// roads <- those that this build and this CPU have. Returns how many.
+static int available_roads(Bf16Road roads[3]) {
+    int n = 0;
+    bf16_begin();
+    if (bf16_road == BF16_AMX) roads[n++] = BF16_AMX;
+    if (AVX512_COMPILED) roads[n++] = BF16_AVX512;
+    roads[n++] = BF16_ROUNDED;
+    bf16_road = BF16_UNKNOWN;
+    return n;
+}
+
+static void test_packed_roads(void) {
+    const int sizes[][2] = {{7, 5}, {32, 32}, {50, 97}, {131, 61}, {600, 100}, {64, 65}, {1, 1}};
+    const char *names[] = {
+        [BF16_AMX] = "AMX", [BF16_AVX512] = "AVX512-BF16", [BF16_ROUNDED] = "pairs widened"};
+    Bf16Road roads[3];
+    const int n = available_roads(roads);
+    for (int r = 0; r < n; r++)
+        for (int i = 0; i < COUNT(sizes); i++)
+            for (int along = 0; along < 2; along++)
+                test_packed(roads[r], names[roads[r]], sizes[i][0], sizes[i][1], along);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -241,7 +333,8 @@ static void random_prompts(Batch *b, const int *lengths, int R, int V, uint64_t 
 
 // Sample and check, step by step, the log-probability of every drawn token and of another one
 // against gpt2_forward over the whole row.
-static void test_cache(const char *name, GPT2 *model, const int *lengths, int R, int new) {
+static void test_cache(const char *name, GPT2 *model, const int *lengths, int R, int new,
+                       double tolerance) {
     const int V = model->config.vocab_size;
     Batch prompts = {0}, rows = {0};
     Sampler s = {0};
@@ -277,7 +370,7 @@ static void test_cache(const char *name, GPT2 *model, const int *lengths, int R,
             if (row->finish) row->logits = NULL; // compared once
         }
     } while (live);
-    CHECK(worst < 5e-5, "%s: decoding differs from the forward pass by %g nats", name, worst);
+    CHECK(worst < tolerance, "%s: decoding differs from the forward pass by %g nats", name, worst);
     CHECK(compared >= 2 * new, "%s: compared only %d", name, compared);
     free(logp), batch_free(&prompts), batch_free(&rows), sampler_free(&s);
 }
@@ -290,19 +383,41 @@ static void test_decoding(void) {
         GPT2 odd = random_model(config_of(97, 90, 60, 3, 12, 130), 1);
         GPT2 one = random_model(config_of(131, 400, 49, 2, 1, 200), 2);
         GPT2 wide = random_model(config_of(515, 128, 288, 2, 4, 1152), 3);
-        test_cache("odd sizes, one row", &odd, lengths + 1, 1, 40);
-        test_cache("odd sizes, three rows", &odd, lengths, 3, 20);
-        test_cache("odd sizes, twelve rows", &odd, lengths, 12, 20);
-        test_cache("one head, long prompts", &one, longer, COUNT(longer), 12);
-        test_cache("one head, long prompt alone", &one, longer + 4, 1, 30);
-        test_cache("wide, nine rows", &wide, lengths, 9, 10);
-        test_cache("wide, one row", &wide, lengths, 1, 10);
+        test_cache("odd sizes, one row", &odd, lengths + 1, 1, 40, FLOAT_TOLERANCE);
+        test_cache("odd sizes, three rows", &odd, lengths, 3, 20, FLOAT_TOLERANCE);
+        test_cache("odd sizes, twelve rows", &odd, lengths, 12, 20, FLOAT_TOLERANCE);
+        test_cache("one head, long prompts", &one, longer, COUNT(longer), 12, FLOAT_TOLERANCE);
+        test_cache("one head, long prompt alone", &one, longer + 4, 1, 30, FLOAT_TOLERANCE);
+        test_cache("wide, nine rows", &wide, lengths, 9, 10, FLOAT_TOLERANCE);
+        test_cache("wide, one row", &wide, lengths, 1, 10, FLOAT_TOLERANCE);
         gpt2_free(&odd), gpt2_free(&one), gpt2_free(&wide);
         GPT2 golden;
         model_load(&golden, "test/golden/tiny_gpt2");
-        test_cache("tiny_gpt2", &golden, lengths, 3, 14);
+        test_cache("tiny_gpt2", &golden, lengths, 3, 14, FLOAT_TOLERANCE);
         gpt2_free(&golden);
     }
+}
+
+// In bfloat16 decoding and the forward pass round the same factors, but sum in another order: a value
+// close to the middle between two bfloat16 numbers may be rounded to either, which is 2^-9 of it.
+// Measured, with weights this large: at most 0.026 nat. With AMX the forward pass's attention rounds
+// its factors too, while attention with the cache is float: at most 0.16 nat. The tolerances are twice
+// that.
+static void test_bf16_decoding(Bf16Road road) {
+    const int lengths[] = {1, 5, 17, 30, 64, 2, 3, 9, 40, 33, 16, 31};
+    const double tolerance = road == BF16_AMX ? 0.3 : 0.05;
+    use_bf16 = true;
+    bf16_road = road;
+    omp_set_num_threads(2);
+    GPT2 odd = random_model(config_of(97, 90, 60, 3, 12, 130), 1);
+    GPT2 wide = random_model(config_of(515, 128, 288, 2, 4, 1152), 3);
+    test_cache("bfloat16, odd sizes, one row", &odd, lengths + 1, 1, 40, tolerance);
+    test_cache("bfloat16, odd sizes, twelve rows", &odd, lengths, 12, 20, tolerance);
+    test_cache("bfloat16, wide, nine rows", &wide, lengths, 9, 10, tolerance);
+    test_cache("bfloat16, wide, one row", &wide, lengths, 1, 10, tolerance);
+    gpt2_free(&odd), gpt2_free(&wide);
+    use_bf16 = false;
+    bf16_road = BF16_UNKNOWN;
 }
 
 static bool rows_equal(const Batch *a, int i, const Batch *b, int j) {
@@ -392,6 +507,99 @@ static void test_reproducible(void) {
     batch_free(&prompts), batch_free(&a), batch_free(&b), batch_free(&one);
 }
 
+// The sampler packs when the weights are others than those that it has packed, and only then.
+static void test_repacking(void) {
+    enum { R = 5 };
+    const int lengths[R] = {3, 1, 9, 20, 4};
+    use_bf16 = true;
+    GPT2 models[2] = {random_model(config_of(97, 60, 64, 2, 4, 256), 4),
+                      random_model(config_of(97, 60, 64, 2, 4, 256), 5)};
+    GPT2 *model = &models[0];
+    const AdamW adam = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8};
+    Batch prompts = {0}, a = {0}, b = {0};
+    Sampler s = {0}, fresh = {0};
+    SampleOptions o = {.temperature = 1, .top_p = 1, .seed = 5, .max_new_tokens = 20, .eos_id = -1};
+    random_prompts(&prompts, lengths, R, 97, 8);
+    sample_batch(&s, model, &o, &prompts, 0, &a, NULL);
+    CHECK(s.packed_stamp == model->weights_stamp, "the first call packs");
+    // a mark in the packed weights is still there: they were not packed again
+    s.packed[0] ^= 1;
+    const uint32_t marked = s.packed[0];
+    sample_batch(&s, model, &o, &prompts, 0, &b, NULL);
+    CHECK(s.packed[0] == marked, "the same weights are not packed twice");
+    s.packed[0] ^= 1;
+    gpt2_train_begin(model, false);
+    for (size_t i = 0; i < model->n_floats; i++) model->grads[i] = (float)(i % 7) - 3;
+    adamw_step(model, &adam, 0.1, 1);
+    sample_batch(&s, model, &o, &prompts, 0, &b, NULL);
+    sample_batch(&fresh, model, &o, &prompts, 0, &a, NULL);
+    int same = 0;
+    for (int r = 0; r < R; r++) same += rows_equal(&a, r, &b, r);
+    CHECK(same == R && s.packed[0] == fresh.packed[0], "after an update: %d rows are the same",
+          same);
+    // two models in turns, each as from a sampler of its own
+    for (int i = 0; i < 4; i++) {
+        model = &models[i % 2];
+        sampler_free(&fresh);
+        sample_batch(&s, model, &o, &prompts, 0, &a, NULL);
+        sample_batch(&fresh, model, &o, &prompts, 0, &b, NULL);
+        for (int r = same = 0; r < R; r++) same += rows_equal(&a, r, &b, r);
+        CHECK(same == R, "two models in turns: %d rows are the same", same);
+    }
+    // a copy of weights
+    gpt2_copy_weights(&models[1], &models[0]);
+    sample_batch(&s, &models[0], &o, &prompts, 0, &a, NULL);
+    sample_batch(&s, &models[1], &o, &prompts, 0, &b, NULL);
+    for (int r = same = 0; r < R; r++) same += rows_equal(&a, r, &b, r);
+    CHECK(same == R, "copied weights: %d rows are the same", same);
+    // in float again, and for a model of another size
+    use_bf16 = false;
+    sample_batch(&s, &models[0], &o, &prompts, 0, &a, NULL);
+    sampler_free(&fresh);
+    sample_batch(&fresh, &models[0], &o, &prompts, 0, &b, NULL);
+    for (int r = same = 0; r < R; r++) same += rows_equal(&a, r, &b, r);
+    CHECK(same == R && !fresh.packed, "float after bfloat16: %d rows are the same", same);
+    use_bf16 = true;
+    GPT2 other = random_model(config_of(33, 70, 36, 1, 3, 50), 5);
+    random_prompts(&prompts, lengths, R, 33, 8);
+    o.vocab_size = 31;
+    sample_batch(&s, &other, &o, &prompts, 0, &a, NULL);
+    sample_batch(&fresh, &other, &o, &prompts, 0, &b, NULL);
+    for (int r = same = 0; r < R; r++) same += rows_equal(&a, r, &b, r);
+    CHECK(same == R, "another size: %d rows are the same", same);
+    for (int t = same = 0; t < a.N; t++) same += a.mask[t] && a.tokens[t] < 31;
+    CHECK(same == 20 * R, "bfloat16, vocab_size: only %d ids are below it", same);
+    use_bf16 = false;
+    gpt2_free(&models[0]), gpt2_free(&models[1]), gpt2_free(&other);
+    sampler_free(&s), sampler_free(&fresh), batch_free(&prompts), batch_free(&a), batch_free(&b);
+}
+
+// The greedy text in bfloat16 is that of the forward pass's logits.
+static void test_bf16_greedy(Bf16Road road) {
+    const int lengths[] = {3, 1, 9, 20, 4, 11, 2, 2, 7};
+    use_bf16 = true;
+    bf16_road = road;
+    GPT2 model = random_model(config_of(97, 60, 64, 2, 4, 256), 7);
+    Batch prompts = {0}, rows = {0};
+    Sampler s = {0};
+    SampleOptions o = {.temperature = 0, .top_p = 1, .max_new_tokens = 30, .eos_id = -1};
+    for (int R = 1; R <= COUNT(lengths); R += COUNT(lengths) - 1) {
+        random_prompts(&prompts, lengths, R, 97, 8);
+        sample_batch(&s, &model, &o, &prompts, 0, &rows, NULL);
+        float *logp = mem_floats((size_t)rows.N);
+        gpt2_forward(&model, &rows);
+        const HeadStats stats = lm_head_forward(&model, logp);
+        // but where two tokens are as good as equally probable: one in a hundred at most
+        CHECK(stats.count == 30 * R && stats.correct >= stats.count * 99 / 100,
+              "bfloat16, greedy, %d rows: %d of %d are the arg max", R, (int)stats.correct,
+              (int)stats.count);
+        free(logp);
+    }
+    use_bf16 = false;
+    bf16_road = BF16_UNKNOWN;
+    gpt2_free(&model), sampler_free(&s), batch_free(&prompts), batch_free(&rows);
+}
+
 static void test_endings(void) {
     GPT2 model = random_model(config_of(97, 30, 64, 2, 4, 256), 6);
     const int lengths[] = {4, 20, 30, 29};
@@ -459,6 +667,9 @@ static void test_mistakes(void) {
 }
 
 int main(void) {
+    Bf16Road roads[3];
+    const int n = available_roads(roads);
+#ifndef AMX_EMULATED // what has nothing to do with bfloat16 need not run twice
     test_mistakes();
     const int sizes[][2] = {{7, 5}, {48, 48}, {50, 97}, {131, 60}, {600, 100}, {64, 64}, {1, 1}};
     for (int i = 0; i < COUNT(sizes); i++) test_linear(sizes[i][0], sizes[i][1]);
@@ -467,5 +678,12 @@ int main(void) {
     test_decoding();
     test_reproducible();
     test_endings();
+#endif
+    test_packed_roads();
+    for (int i = 0; i < n; i++) {
+        test_bf16_decoding(roads[i]);
+        test_bf16_greedy(roads[i]);
+    }
+    test_repacking();
     return test_end("sample");
 }

@@ -197,7 +197,20 @@ static void test_pairs(void) {
           "the same policy");
 }
 
+// Bins of a tenth from 0.5 to 1, by hand.
+static void test_calibration(void) {
+    Calibration c = {0};
+    calibration_add(&c, 0.5, 0.5);
+    calibration_add(&c, 0.55, 1);
+    calibration_add(&c, 0.95, 0);
+    calibration_add(&c, 1, 1);
+    CHECK(c.n[0] == 2 && c.n[4] == 2 && c.n[1] + c.n[2] + c.n[3] == 0, "the bins' numbers");
+    CHECK_NEAR(c.predicted[4], 1.95, 1e-15, 0, "a bin's sum of probabilities");
+    CHECK_NEAR(calibration_error(&c), (0.45 + 0.95) / 4, 1e-15, 0, "the error");
+}
+
 int main(void) {
+    test_calibration();
     test_goldens();
     test_known();
     test_sums();

@@ -1,93 +1,68 @@
-// bf16.h: matrix products of bfloat16 numbers, summed in float: at GPT-2 small's shapes 1.7 to 2
-// times as fast as float ones (`make bench`), on a CPU that multiplies them (AVX512-BF16: Intel
-// since Cooper Lake, AMD since Zen 4).
+// bf16.h: matrix products of bfloat16 numbers (panels.h), summed in float.
 //
-// A bfloat16 is the upper half of a float: the same range, 8 bits of precision instead of 24.
 // Everything in memory stays float; a product rounds its two factors on the way into its packed
 // blocks and sums in float. So weights, activations, gradients and AdamW's moments keep their
 // precision, and a factor is off by at most 2^-9 of itself (Kalamkar et al. 2019). PyTorch's
 // autocast rounds the factors of linear layers likewise, and their results too.
 //
-// From top to bottom: rounding and packing; a tile; the product. On other CPUs rounded copies of the
-// factors go to OpenBLAS: the same numbers but for the order of sums, a little slower than float.
+// Three roads lead there, and the first that the CPU has is taken:
+//
+//   AMX          Intel since Sapphire Rapids: 16 times the arithmetic of float in a cycle (amx.h)
+//   AVX512-BF16  AMD since Zen 4: 1.7 to 2 times as fast as float. Intel's instruction does no more
+//                in a cycle than a float one, so it is not taken there.
+//   rounded      any other CPU: rounded copies of the factors go to OpenBLAS. The same numbers but
+//                for the order of sums. Rounding makes products about a tenth slower than float.
+//
+// From top to bottom: which road; a tile of AVX512-BF16, and its product; rounded copies; the one
+// product that all use.
 #ifndef BF16_H
 #define BF16_H
 
-#include "common.h"
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#include <omp.h>
-static const bool bf16_in_hardware = true;
-#else
+#include "panels.h"
+#include "amx.h"
 #include "blas.h"
-static const bool bf16_in_hardware = false;
+#include <omp.h>
+
+// ------------------------------------------------------------------------------------------------
+// The road
+
+typedef enum { BF16_UNKNOWN, BF16_AMX, BF16_AVX512, BF16_ROUNDED } Bf16Road;
+
+// The process's, found by bf16_begin; tests set it themselves.
+static Bf16Road bf16_road;
+
+#ifdef __AVX512BF16__
+enum { AVX512_COMPILED = true };
+#else
+enum { AVX512_COMPILED = false };
 #endif
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-// Inner loops stay in functions that are not too large: else GCC or Clang runs out of registers.
-#define NEVER_INLINE static __attribute__((noinline))
-// The compiler may not move loads across this: without it GCC loads all factors first, has no
-// registers left and keeps the sums in memory (1.4 times slower).
-#define KEEP_LOADS_HERE() __asm__ volatile("" ::: "memory")
-
-// The nearest bfloat16, ties to even, in the lower 16 bits. NaN stays NaN.
-ALWAYS_INLINE uint32_t bf16_round(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1)) >> 16;
-    return x == x ? rounded : 0x7FC0u;
+// Find the road, before there are threads that multiply.
+static void bf16_begin(void) {
+    bf16_road = BF16_ROUNDED;
+#ifdef __x86_64__
+    if (AVX512_COMPILED && __builtin_cpu_is("amd")) bf16_road = BF16_AVX512;
+#endif
+    if (AMX_COMPILED && amx_permitted()) bf16_road = BF16_AMX;
 }
+
+// Does the CPU multiply bfloat16 faster than float?
+static bool bf16_in_hardware(void) {
+    if (bf16_road == BF16_UNKNOWN) bf16_begin();
+    return bf16_road != BF16_ROUNDED;
+}
+
+// The road in words, for the line that a program prints when it begins.
+static const char *bf16_road_name(void) {
+    if (bf16_in_hardware()) return bf16_road == BF16_AMX ? "AMX" : "AVX512-BF16";
+    return "rounded to bfloat16, multiplied in float";
+}
+
+// ------------------------------------------------------------------------------------------------
+// AVX512-BF16: packing, and a tile
 
 #ifdef __AVX512BF16__
 typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint32_t Pair16 __attribute__((vector_size(64), aligned(4), may_alias));
-
-// ------------------------------------------------------------------------------------------------
-// Rounding and packing. Two neighbours along K, which a product sums over, make a pair: the even
-// one in the lower half of 32 bits.
-
-// Sixteen pairs at a time:
-//   bf16_pairs       to (16) <- the pairs of x (32), neighbours in memory
-//   bf16_pairs_of    to (16) <- x (16), the even ones, with y (16), the odd ones
-//   bf16_transpose   x (16, 16) <- its transpose
-// The instructions round as bf16_round does, but for numbers below 2^-126, which they take for 0.
-ALWAYS_INLINE void bf16_pairs(Pair16 *to, const float *x) {
-    *to = (Pair16)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
-}
-
-ALWAYS_INLINE void bf16_pairs_of(Pair16 *to, const float *x, const float *y) {
-    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(y), _mm512_loadu_ps(x));
-    const __m512i first = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(both));
-    const __m512i second = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(both, 1));
-    *to = (Pair16)_mm512_or_si512(first, _mm512_slli_epi32(second, 16));
-}
-
-ALWAYS_INLINE void bf16_transpose(Pair16 x[16]) {
-    __m512i a[16], b[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) { // neighbours exchange words, then pairs of words, ..
-        a[i] = _mm512_unpacklo_epi32((__m512i)x[i], (__m512i)x[i + 1]);
-        a[i + 1] = _mm512_unpackhi_epi32((__m512i)x[i], (__m512i)x[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
-        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
-        b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
-        b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) { // .. then quarters of the vectors
-        const __m512i low = _mm512_shuffle_i32x4(b[i], b[i + 4], 0x88);
-        const __m512i low_odd = _mm512_shuffle_i32x4(b[i], b[i + 4], 0xDD);
-        const __m512i high = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0x88);
-        const __m512i high_odd = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0xDD);
-        x[i] = (Pair16)_mm512_shuffle_i32x4(low, high, 0x88);
-        x[i + 8] = (Pair16)_mm512_shuffle_i32x4(low, high, 0xDD);
-        x[i + 4] = (Pair16)_mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
-        x[i + 12] = (Pair16)_mm512_shuffle_i32x4(low_odd, high_odd, 0xDD);
-    }
-}
 
 // A block is BLOCK_ROWS rows (of the left factor) or BLOCK_COLS columns (of the right one) wide and
 // runs along K. The sums of a tile of BLOCK_ROWS x BLOCK_COLS are 24 registers of AVX-512.
@@ -155,9 +130,6 @@ NEVER_INLINE void bf16_pack_cols(uint32_t *to, const float *x, int ld, bool acro
             to[p * BLOCK_COLS + i] = bf16_pair_at(x, ld, across, i, p, K);
 }
 
-// ------------------------------------------------------------------------------------------------
-// A tile
-
 // sum += the products of 16 pairs with one.
 ALWAYS_INLINE void bf16_multiply(Vec16 *sum, const uint32_t *one, const Pair16 *b) {
     *sum =
@@ -207,26 +179,17 @@ NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, bool a_across
         }
 }
 
-// ------------------------------------------------------------------------------------------------
-// The product
-
-// out (M, N; rows ld apart) = alpha A B, or += it if `add`. A (M, K) is at a[m lda + k] or, if
-// a_transposed, at a[k lda + m]; B (K, N) is at b[k ldb + n] or, if b_transposed, at b[n ldb + k].
-// M, N, K > 0. The order in which an entry is summed depends on K only: not on threads, nor on
-// other rows (in hardware; OpenBLAS promises nothing). Blocked for the caches as in Goto and van de
-// Geijn 2008. Dies when memory runs out.
-static void bf16_product(float *out, int ld, const float *a, int lda, bool a_transposed,
-                         const float *b, int ldb, bool b_transposed, int M, int N, int K,
-                         float alpha, bool add) {
+// As bf16_product, but it adds to out or writes it.
+static void avx512_product(float *out, int ld, const float *a, int lda, bool a_transposed,
+                           const float *b, int ldb, bool b_transposed, int M, int N, int K,
+                           float alpha, bool add) {
     const int most_k = K < BLOCK_K ? K : BLOCK_K;
     const int fit = BLOCK_M * BLOCK_K / most_k; // a short K leaves room for more rows
     const int most_m = M < fit ? M : fit / BLOCK_ROWS * BLOCK_ROWS;
     const size_t most_pairs = (size_t)(most_k + 1) / 2;
     const size_t a_size = (size_t)(most_m + BLOCK_ROWS) * most_pairs;
     const size_t b_size = BLOCK_COLS * most_pairs, threads = (size_t)omp_get_max_threads();
-    // not mem_floats: no use in clearing what is packed over
-    uint32_t *memory = aligned_alloc(64, (a_size + threads * b_size + 16) / 16 * 64);
-    if (!memory) die(EXIT_IO, "out of memory: packing a matrix of %d rows", M);
+    uint32_t *memory = packing_room(4 * (a_size + threads * b_size));
     uint32_t *b_blocks = memory, *a_block = memory + threads * b_size;
 #pragma omp parallel
     {
@@ -254,38 +217,88 @@ static void bf16_product(float *out, int ld, const float *a, int lda, bool a_tra
             }
         }
     }
-    free(memory);
 }
-
 #else
-// ------------------------------------------------------------------------------------------------
-// The same on other CPUs
+#define avx512_product(...) ((void)0) // not in this build, and never called
+#endif
 
-// A copy of `lines` rows of n numbers, each rounded, without gaps.
-static float *bf16_rounded(const float *x, int ld, int lines, int n) {
-    float *copy = malloc((size_t)lines * (size_t)n * sizeof *copy);
-    if (!copy) die(EXIT_IO, "out of memory: rounding a matrix of %d rows", lines);
+// ------------------------------------------------------------------------------------------------
+// Rounded copies for OpenBLAS
+
+// copy (rows, cols) <- x rounded, without gaps between rows.
+NEVER_INLINE void bf16_round_copy(float *restrict copy, const float *restrict x, int ld, int rows,
+                                  int cols) {
 #pragma omp parallel for schedule(static)
-    for (int i = 0; i < lines; i++)
-        for (int k = 0; k < n; k++) {
-            const uint32_t bits = bf16_round(x[(size_t)i * ld + k]) << 16;
-            memcpy(copy + (size_t)i * n + k, &bits, 4);
+    for (int i = 0; i < rows; i++) {
+        const float *restrict from = x + (size_t)i * ld;
+        float *restrict to = copy + (size_t)i * cols;
+        for (int k = 0; k < cols; k++) {
+            const uint32_t bits = bf16_round(from[k]) << 16;
+            memcpy(to + k, &bits, 4);
         }
-    return copy;
+    }
 }
 
-// As above.
+// As bf16_product. A dimension that is longer than PIECE is cut, so that the copies stay small:
+// only the head's has one, the vocabulary.
+static void rounded_product(float *out, int ld, const float *a, int lda, bool a_transposed,
+                            const float *b, int ldb, bool b_transposed, int M, int N, int K,
+                            float alpha, bool add) {
+    enum { PIECE = 3072 };
+    const size_t most_m = M < PIECE ? M : PIECE, most_n = N < PIECE ? N : PIECE;
+    const size_t most_k = K < PIECE ? K : PIECE;
+    float *x = packing_room((most_m + most_n) * most_k * sizeof(float)), *y = x + most_m * most_k;
+    for (int k = 0; k < K; k += PIECE)
+        for (int m = 0; m < M; m += PIECE) {
+            const int k_n = K - k < PIECE ? K - k : PIECE, m_n = M - m < PIECE ? M - m : PIECE;
+            if (a_transposed) bf16_round_copy(x, a + (size_t)k * lda + m, lda, k_n, m_n);
+            else bf16_round_copy(x, a + (size_t)m * lda + k, lda, m_n, k_n);
+            for (int n = 0; n < N; n += PIECE) {
+                const int n_n = N - n < PIECE ? N - n : PIECE;
+                if (b_transposed) bf16_round_copy(y, b + (size_t)n * ldb + k, ldb, n_n, k_n);
+                else bf16_round_copy(y, b + (size_t)k * ldb + n, ldb, k_n, n_n);
+                cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+                            b_transposed ? CblasTrans : CblasNoTrans, m_n, n_n, k_n, alpha, x,
+                            a_transposed ? m_n : k_n, y, b_transposed ? k_n : n_n,
+                            add || k > 0 ? 1.0f : 0.0f, out + (size_t)m * ld + n, ld);
+            }
+        }
+}
+
+// ------------------------------------------------------------------------------------------------
+// The product
+
+// out (M, N; rows ld apart) <- start, where that is neither NULL nor out itself: for products that
+// cannot begin with start but only add to out.
+static void lay_down(float *out, int ld, const float *start, int start_ld, int M, int N) {
+    if (!start || start == out) return;
+#pragma omp parallel for schedule(static)
+    for (int m = 0; m < M; m++)
+        memcpy(out + (size_t)m * ld, start + (size_t)m * start_ld, (size_t)N * sizeof(float));
+}
+
+// out (M, N; rows ld apart) = start + alpha A B. A (M, K) is at a[m lda + k] or, if a_transposed,
+// at a[k lda + m]; B (K, N) is at b[k ldb + n] or, if b_transposed, at b[n ldb + k]. start (M, N;
+// rows start_ld apart) is NULL for 0, or out itself to add to what is there, or with start_ld 0 one
+// row that all rows begin with, a bias. M, N, K > 0. The order in which an entry is summed depends
+// on K only: not on threads, nor on other rows (in hardware; OpenBLAS promises nothing). Blocked
+// for the caches as in Goto and van de Geijn 2008. Dies when memory runs out.
 static void bf16_product(float *out, int ld, const float *a, int lda, bool a_transposed,
                          const float *b, int ldb, bool b_transposed, int M, int N, int K,
-                         float alpha, bool add) {
-    const int a_line = a_transposed ? M : K, b_line = b_transposed ? K : N;
-    float *x = bf16_rounded(a, lda, a_transposed ? K : M, a_line);
-    float *y = bf16_rounded(b, ldb, b_transposed ? N : K, b_line);
-    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
-                b_transposed ? CblasTrans : CblasNoTrans, M, N, K, alpha, x, a_line, y, b_line,
-                add ? 1.0f : 0.0f, out, ld);
-    free(x), free(y);
+                         float alpha, const float *start, int start_ld) {
+    if (bf16_road == BF16_UNKNOWN) bf16_begin();
+    if (bf16_road == BF16_AMX) {
+        amx_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha, start,
+                    start_ld);
+        return;
+    }
+    lay_down(out, ld, start, start_ld, M, N);
+    if (bf16_road == BF16_AVX512)
+        avx512_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
+                       start != NULL);
+    else
+        rounded_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
+                        start != NULL);
 }
-#endif
 
 #endif

@@ -10,7 +10,16 @@
 #include "common.h"
 #include "json.h"
 
-typedef enum { FLAG_SECTION, FLAG_KEPT_SECTION, FLAG_INT, FLAG_LONG, FLAG_DOUBLE, FLAG_BOOL, FLAG_STRING } FlagType;
+typedef enum {
+    FLAG_SECTION,
+    FLAG_KEPT_SECTION,
+    FLAG_REMOVED,
+    FLAG_INT,
+    FLAG_LONG,
+    FLAG_DOUBLE,
+    FLAG_BOOL,
+    FLAG_STRING
+} FlagType;
 
 typedef struct {
     const char *name; // without dashes, words joined by _; NULL: `help` is a heading
@@ -30,6 +39,10 @@ typedef struct {
 // The flags under this heading decide what is learnt: a run that goes on must have the same.
 #define FLAG_HEADING_KEPT(text)                                                                    \
     { NULL, FLAG_KEPT_SECTION, NULL, 0, 0, NULL, text, false }
+// A flag that the program had once: whoever gives it is told where it went. A run.json of that time
+// can still be read.
+#define FLAG_GONE(name, where)                                                                     \
+    { name, FLAG_REMOVED, NULL, 0, 0, NULL, where, false }
 #define FLAG(args, field, low, high, help)                                                         \
     { #field, FLAG_TYPE((args).field), &(args).field, low, high, NULL, help, false }
 #define FLAG_CHOICE(args, field, choices, help)                                                    \
@@ -71,6 +84,7 @@ static void flag_set(Flag *flag, const char *text, const char *from) {
     char *end = NULL;
     double number = 0;
     errno = 0;
+    if (flag->type == FLAG_REMOVED) die(EXIT_USAGE, "%s--%s: %s", from, flag->name, flag->help);
     if (flag->type == FLAG_STRING) {
         if (flag->choices) { // look for |text| in |choices|
             char *all = text_format("|%s|", flag->choices), *one = text_format("|%s|", text);
@@ -137,6 +151,7 @@ static void flag_print(Text *out, const Flag *flag, bool json) {
     }
     case FLAG_SECTION:
     case FLAG_KEPT_SECTION:
+    case FLAG_REMOVED:
         break;
     }
 }
@@ -149,6 +164,7 @@ static void flags_help(const char *program, const char *about, const Flag *flags
             printf("\n%s\n", flags[i].help);
             continue;
         }
+        if (flags[i].type == FLAG_REMOVED) continue;
         Text t = {0};
         text_print(&t, "  --%s ", flags[i].name);
         if (flags[i].choices) text_print(&t, "%s ", flags[i].choices);
@@ -173,6 +189,7 @@ static void flags_read(const char *path, Flag *flags, int n) {
         Flag *flag = flag_find(flags, n, item->string);
         if (!flag) die(EXIT_USAGE, "%s: unknown flag \"%s\"; see --help", path, item->string);
         if (cJSON_IsNull(item) || flag->given) continue;
+        if (flag->type == FLAG_REMOVED && cJSON_IsFalse(item)) continue; // it was not set
         if (cJSON_IsString(item)) flag_set(flag, item->valuestring, from);
         else if (cJSON_IsBool(item)) flag_set(flag, cJSON_IsTrue(item) ? "true" : "false", from);
         else if (cJSON_IsNumber(item)) {
@@ -215,6 +232,7 @@ static void flags_parse(int argc, char **argv, Flag *flags, int n, const char *a
         if (equals) *equals = 0;
         Flag *flag = flag_find(flags, n, name);
         if (!flag && strcmp(name, "config")) die(EXIT_USAGE, "unknown flag --%s; see --help", name);
+        if (flag && flag->type == FLAG_REMOVED) flag_set(flag, "", "");
         const char *value = equals ? word + 2 + (equals - name) + 1 : NULL;
         if (!value && flag && flag->type == FLAG_BOOL) { // --name alone means true
             bool next = i + 1 < count && strncmp(words[i + 1], "--", 2);
@@ -248,7 +266,8 @@ static void flags_json(Text *out, const Flag *flags, int n, bool kept_only) {
     text_print(out, "{");
     const char *comma = "\n";
     for (int i = 0; i < n; i++) {
-        if (!flags[i].name || (kept_only && !flag_kept(flags, i))) continue;
+        if (!flags[i].name || flags[i].type == FLAG_REMOVED) continue;
+        if (kept_only && !flag_kept(flags, i)) continue;
         text_print(out, "%s  \"%s\": ", comma, flags[i].name);
         flag_print(out, &flags[i], true);
         comma = ",\n";

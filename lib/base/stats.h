@@ -2,6 +2,7 @@
 //
 //   beta        the regularised incomplete beta function, which the others are made of
 //   binomial    exact interval of a rate, exact sign test of paired results
+//   calibration does what is said with probability p come true as often?
 //   student     distribution and quantile of t
 //   means       mean with standard error, by clusters; the interval of a mean
 //   pairs       two things measured on the same prompts
@@ -87,6 +88,34 @@ static double sign_test(double wins, double losses) {
     if (2 * most <= n) return 1; // even: also when there is nothing
     const double p = 2 * beta_incomplete(most, n - most + 1, 0.5); // P(X >= most)
     return p < 1 ? p : 1;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Calibration of probabilities from 0.5 to 1, each of the answer that somebody took for the likelier
+// one: sorted into bins of equal width, a bin's mean is compared with the share that was right.
+
+enum { CALIBRATION_BINS = 5 };
+typedef struct {
+    double n[CALIBRATION_BINS], predicted[CALIBRATION_BINS], right[CALIBRATION_BINS]; // sums
+} Calibration;
+
+// An answer with probability p was right: 1, wrong: 0, or neither: 0.5.
+static void calibration_add(Calibration *c, double p, double right) {
+    int bin = (int)((p - 0.5) * 2 * CALIBRATION_BINS);
+    if (bin >= CALIBRATION_BINS) bin = CALIBRATION_BINS - 1;
+    c->n[bin]++;
+    c->predicted[bin] += p;
+    c->right[bin] += right;
+}
+
+// Expected calibration error: the mean over answers of |predicted - right| of their bin.
+static double calibration_error(const Calibration *c) {
+    double error = 0, n = 0;
+    for (int i = 0; i < CALIBRATION_BINS; i++) {
+        error += fabs(c->predicted[i] - c->right[i]);
+        n += c->n[i];
+    }
+    return error / n;
 }
 
 // ------------------------------------------------------------------------------------------------

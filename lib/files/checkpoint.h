@@ -801,14 +801,17 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
     state_tensors(out->resume_dir, "trainer/optimizer.safetensors", model, TENSORS_ALL, 2,
                   (const char *const[]){"exp_avg.", "exp_avg_sq."},
                   (float *const[]){model->adam_m, model->adam_v});
-    if (out->reference)
+    if (out->reference) {
         state_tensors(out->resume_dir, "trainer/reference.safetensors", out->reference, TENSORS_ALL,
                       1, (const char *const[]){"reference."},
                       (float *const[]){out->reference->params});
+        weights_changed(out->reference);
+    }
     CriticArrays critic;
     if (!critic_arrays(&critic, out, model)) return;
     state_tensors(out->resume_dir, "trainer/critic.safetensors", out->critic, critic.part, critic.n,
                   critic.prefixes, critic.arrays);
+    weights_changed(out->critic);
     out->critic->adam_step = model->adam_step; // they make their steps together
 }
 

@@ -450,6 +450,7 @@ static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
              unused.data, n_unused > 3 ? ", .." : "");
     for (int i = 0; i < model->n_tensors; i++)
         weight_read(found[i].file, found[i].tensor, model->params + model->tensors[i].offset);
+    weights_changed(model);
     if (head.tensor) weight_check_head(model, head.file, head.tensor);
     free(found);
     text_free(&unused);

@@ -15,6 +15,9 @@
 #include "../data/preferences.h"
 #include "../../model.h"
 #include "checkpoint.h"
+#ifdef __APPLE__
+#define st_mtim st_mtimespec // the same under macOS's name
+#endif
 
 // In one batch, at most (more tokens if a single example has them); files in a folder.
 enum { REF_EXAMPLES = 64, REF_TOKENS = 4096, REF_KEPT = 16 };

@@ -25,12 +25,33 @@ static void prompts_slice(Batch *out, const Batch *prompts, int begin, int end) 
     for (int r = begin; r < end; r++) batch_copy_row(out, prompts, r);
 }
 
-// Let the model complete the first `count` prompts, so that one sees what the numbers mean.
+// Sample a completion for each prompt, B at a time, and append prompt and completion to `out` as a row.
+static void prompts_complete(Batch *out, const GPT2 *model, const Batch *all, int B,
+                             const SampleOptions *options) {
+    Batch prompts = {0}, rows = {0};
+    Sampler sampler = {0};
+    for (int begin = 0; begin < all->R; begin += B) {
+        prompts_slice(&prompts, all, begin, all->R - begin < B ? all->R : begin + B);
+        sample_batch(&sampler, model, options, &prompts, (uint64_t)begin, &rows, NULL);
+        for (int r = 0; r < rows.R; r++) {
+            const int at = rows.row_start[r];
+            batch_add_row(out, rows.tokens + at, rows.mask + at, rows.row_start[r + 1] - at);
+        }
+        progress_show("samples: %d of %d", begin + rows.R, all->R);
+    }
+    progress_clear();
+    sampler_free(&sampler);
+    batch_free(&prompts);
+    batch_free(&rows);
+}
+
+// Let the model complete the first `count` prompts, so that one sees what the numbers mean. Nothing
+// is shown without a tokenizer (NULL).
 static void texts_show(const GPT2 *model, const Tokenizer *tokenizer, const Batch *all, int count,
                        const SampleOptions *options, const char *title) {
     Batch prompts = {0}, rows = {0};
     Sampler sampler = {0};
-    if (count == 0) return;
+    if (count == 0 || !tokenizer) return;
     prompts_slice(&prompts, all, 0, count < all->R ? count : all->R);
     sample_batch(&sampler, model, options, &prompts, 0, &rows, NULL);
     printf("\n%s (prompt | completion):\n", title);

@@ -4,7 +4,7 @@
 //     run_begin       flags from the command line, those that every run needs
 //     run_open        the output directory, products, the tokenizer
 //     run_model       the model to train;  run_reference: a frozen one beside it
-//     run_pieces      data: loaded, reported, split
+//     run_pieces      data: loaded, reported, split;  run_rows: the same of plain rows
 //     run_schedule    updates and the order of examples
 //     run_start       go on from a checkpoint; from here on the disk is written
 //     run_before      texts and measures of the model as it is before training
@@ -159,6 +159,7 @@ typedef struct {
     bool preset, resume;       // no arguments were given; a checkpoint is gone on with
     Output output;             // programs set its reference and critic before run_start
     const char *model_dir;     // where the weights come from: --model, or the checkpoint
+    const char *config_path;   // the config.json of a model with new weights; NULL: model_dir's
     const char *reference_dir; // --ref_model, or --model
     const char *tokenizer_dir;
     Tokenizer tokenizer;
@@ -193,6 +194,7 @@ typedef struct {
     SampleOptions sampling;
     Batch prompts;
     Texts before;
+    const char *measured_to; // what run_after calls the model to which the KL is measured
 } Run;
 
 // ------------------------------------------------------------------------------------------------
@@ -201,7 +203,12 @@ typedef struct {
 // Take the flags of the command line into the program's table; a mistake dies with EXIT_USAGE.
 static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags, int n_flags,
                       const char *about, const char *preset) {
-    *r = (Run){.args = args, .flags = flags, .n_flags = n_flags, .iteration = -1, .least = 1};
+    *r = (Run){.args = args,
+               .flags = flags,
+               .n_flags = n_flags,
+               .iteration = -1,
+               .least = 1,
+               .measured_to = "reference"};
     flags_parse(argc, argv, flags, n_flags, about, preset);
     r->preset = argc == 1;
     r->resume = args->resume_from_checkpoint && *args->resume_from_checkpoint;
@@ -256,6 +263,16 @@ static void run_model(Run *r, GPT2 *model) {
     run_describe(model);
 }
 
+// The tokenizer; NULL where the model is one of bare token ids (see rollout.h).
+static const Tokenizer *run_tokenizer(const Run *r) {
+    return r->tokenizer.vocab_size ? &r->tokenizer : NULL;
+}
+
+// The token that ends a text; below 0: a model of bare token ids may have none.
+static int run_eos(const Run *r, const GPT2 *model) {
+    return run_tokenizer(r) ? r->tokenizer.eos_id : model->config.eos_token_id;
+}
+
 // The frozen reference: --ref_model's, or --model's as it is on the disk. It gets no gradients, so it
 // is forward only. Its vocabulary must be the model's.
 static void run_reference(Run *r, GPT2 *reference, const GPT2 *model) {
@@ -304,6 +321,28 @@ static void run_pieces(Run *r, PieceSet *train, PieceSet *eval, PieceKind kind,
     printf("%s\n", report.data);
     text_free(&report);
     r->data_hash = pieces_hash(train);
+}
+
+// The same for rows, as train_sft learns from.
+static void run_rows(Run *r, Dataset *train, Dataset *eval, const DataOptions *options) {
+    const RunArgs *a = r->args;
+    Text report = {0};
+    *eval = (Dataset){0};
+    dataset_load(train, &r->tokenizer, a->dataset, options);
+    dataset_report(&report, train, a->dataset);
+    if (a->eval_dataset) {
+        dataset_load(eval, &r->tokenizer, a->eval_dataset, options);
+        text_print(&report, "\n");
+        dataset_report(&report, eval, a->eval_dataset);
+    } else if (a->eval_split > 0) {
+        Dataset all = *train;
+        dataset_split(train, eval, &all, a->eval_split, (uint64_t)a->seed);
+        text_print(&report, "; %d rows kept for evaluation", eval->n);
+        dataset_free(&all);
+    }
+    printf("%s\n", report.data);
+    text_free(&report);
+    r->data_hash = dataset_hash(train);
 }
 
 // Train on `most` examples (0: on all), evenly spread over the set.
@@ -427,11 +466,13 @@ static void run_restore(Run *r, GPT2 *model, Meter *meter) {
 
 // From here on the disk is written: the output directory, run.json, the log. Everything that can be
 // wrong with flags and files must have been found before.
-static void run_write(Run *r) {
+static void run_write(Run *r, const GPT2 *model) {
     const RunArgs *a = r->args;
     Text run_json = {0};
     flags_json(&run_json, r->flags, r->n_flags, false);
-    char *config = r->model_dir ? path_join(r->model_dir, "config.json") : NULL;
+    char *config = r->model_dir     ? path_join(r->model_dir, "config.json")
+                   : r->config_path ? text_copy(r->config_path)
+                                    : NULL;
     output_start(&r->output, run_json.data, config);
     free(config);
     text_free(&run_json);
@@ -442,15 +483,16 @@ static void run_write(Run *r) {
     r->sampling = (SampleOptions){.max_new_tokens = a->max_new_tokens,
                                   .temperature = 1,
                                   .top_p = 1,
-                                  .eos_id = r->tokenizer.eos_id,
-                                  .vocab_size = r->tokenizer.vocab_size,
+                                  .eos_id = run_eos(r, model),
+                                  .vocab_size = run_tokenizer(r) ? r->tokenizer.vocab_size
+                                                                 : model->config.vocab_size,
                                   .seed = (uint64_t)a->seed};
 }
 
 // The run begins: run_restore and run_write.
 static void run_start(Run *r, GPT2 *model, Meter *meter) {
     run_restore(r, model, meter);
-    run_write(r);
+    run_write(r, model);
 }
 
 // Gradients and moments: before the first update, and after what need not stay has left the memory.
@@ -484,6 +526,12 @@ static void run_leave(Run *r) {
     r->peak = memory_peak_mb();
 }
 
+// How many examples the next update has when `left` are left of an epoch. The last ones, if they are
+// fewer than an update needs, join the one before.
+static int run_update_size(const Run *r, int64_t left) {
+    return (int)(left < r->per_update + r->least ? left : r->per_update);
+}
+
 // Go to the next update: false after the last one of the part, or when the program is asked to stop.
 // Sets step, lr, epoch, and where there is a schedule the update's examples.
 static bool run_next(Run *r) {
@@ -497,8 +545,7 @@ static bool run_next(Run *r) {
     if (r->per_update) {
         const int64_t at = r->done % r->per_epoch * r->per_update, left = r->n_data - at;
         r->examples = run_order(r, r->done / r->per_epoch) + at;
-        // an epoch's last examples, if they are too few for an update, join the one before
-        r->n = (int)(left < r->per_update + r->least ? left : r->per_update);
+        r->n = run_update_size(r, left);
         r->epoch = epochs_done(r->done + 1, r->per_epoch, r->batches_per_epoch,
                                a->gradient_accumulation_steps);
         r->seen += r->n;
@@ -544,29 +591,38 @@ static void run_log_place(Run *r) {
     log_number(&r->log, "epoch", r->epoch);
 }
 
+// A printed line begins: the step, and the means that `shown` names (see meter_print).
+static void run_print(const Run *r, const Meter *meter, const char *shown) {
+    progress_clear();
+    printf("step %5" PRId64 "/%" PRId64 "  ", r->step, r->total);
+    meter_print(meter, "", shown);
+}
+
+// It ends: how many `unit`s a second this run has done, `seen` in all, and the time
+// left.
+static void run_print_rate(const Run *r, double seen, const char *unit) {
+    const double seconds = seconds_now() - r->began, steps = (double)(r->step - r->first_step);
+    char left[32];
+    printf("%6.*g %s/s  left %s\n", seen < 1000 * seconds ? 3 : 6,
+           seen < 1000 * seconds ? seen / seconds : floor(seen / seconds), unit,
+           time_format(left, seconds / steps * (double)(r->total - r->step)));
+}
+
 // Every --logging_steps updates: the meter's means since the last time as a row of the log, and on
 // the terminal those that `shown` names (see meter_print), with the rate of `unit`s ("tokens", or the
 // examples' name) and the time left. The meter begins anew.
 static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
     if (!run_due(r, r->args->logging_steps)) return;
-    const double seconds = seconds_now() - r->began;
-    const double seen =
-        (double)(strcmp(unit, "tokens") ? r->seen : r->num_tokens - r->first_tokens);
-    const double steps = (double)(r->step - r->first_step);
-    char left[32];
+    const int64_t seen = strcmp(unit, "tokens") ? r->seen : r->num_tokens - r->first_tokens;
     run_log_place(r);
     meter_log(meter, &r->log, "");
     log_number(&r->log, "grad_norm", r->norm);
     log_number(&r->log, "learning_rate", r->lr);
     log_number(&r->log, "num_tokens", (double)r->num_tokens);
     log_write(&r->log);
-    progress_clear();
-    printf("step %5" PRId64 "/%" PRId64 "  ", r->step, r->total);
-    meter_print(meter, "", shown);
-    printf("norm %6.3f  lr %.2e  %6.*g %s/s  left %s\n", r->norm, r->lr,
-           seen < 1000 * seconds ? 3 : 6,
-           seen < 1000 * seconds ? seen / seconds : floor(seen / seconds), unit,
-           time_format(left, seconds / steps * (double)(r->total - r->step)));
+    run_print(r, meter, shown);
+    printf("norm %6.3f  lr %.2e  ", r->norm, r->lr);
+    run_print_rate(r, (double)seen, unit);
     meter_clear(meter);
 }
 
@@ -583,8 +639,7 @@ static void run_log_eval(Run *r, const Meter *meter, const char *shown) {
 
 // Save checkpoint-<step> now.
 static void run_checkpoint(Run *r, const GPT2 *model) {
-    checkpoint_save(&r->output, model, r->tokenizer.vocab_size ? &r->tokenizer : NULL, r->step,
-                    r->state, r->n_state);
+    checkpoint_save(&r->output, model, run_tokenizer(r), r->step, r->state, r->n_state);
     r->saved_step = r->step;
 }
 
@@ -602,6 +657,18 @@ static void run_prompts(Run *r, const PieceSet *d) {
     for (int i = 0; i < d->n; i++) {
         const size_t *start = d->start + (size_t)d->pieces * (size_t)i;
         prompts_add(&r->prompts, d->tokens + start[0], start[1] - start[0]);
+    }
+}
+
+// The same for rows, for --samples only: the tokens before the first one that is learnt, or the first
+// four of a row that is learnt whole.
+static void run_row_prompts(Run *r, const Dataset *d) {
+    for (int i = 0; i < d->n && i < r->args->samples; i++) {
+        const size_t at = d->start[i], n = d->start[i + 1] - at;
+        size_t prompt = 1;
+        while (prompt < n && !d->mask[at + prompt]) prompt++;
+        if (prompt == 1 || prompt == n) prompt = n < 4 ? n : 4;
+        batch_add_row(&r->prompts, d->tokens + at, NULL, (int)prompt);
     }
 }
 
@@ -627,7 +694,7 @@ static void run_before(Run *r, const GPT2 *model, GPT2 *start, GPT2 *reference) 
     run_measure(r, &r->before, start, reference);
     if (r->resume || stop_signal) return;
     texts_log(&r->before, &r->log, 0, 0);
-    texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling,
+    texts_show(model, run_tokenizer(r), &r->prompts, r->args->samples, &r->sampling,
                "before training");
 }
 
@@ -635,10 +702,11 @@ static void run_before(Run *r, const GPT2 *model, GPT2 *start, GPT2 *reference) 
 static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
     Texts after;
     if (r->stopped) return;
-    texts_show(model, &r->tokenizer, &r->prompts, r->args->samples, &r->sampling, "after training");
+    texts_show(model, run_tokenizer(r), &r->prompts, r->args->samples, &r->sampling,
+               "after training");
     run_measure(r, &after, model, reference);
     texts_log(&after, &r->log, r->step, r->epoch);
-    texts_report(&r->before, &after, "reference");
+    texts_report(&r->before, &after, r->measured_to);
     texts_free(&after);
 }
 
@@ -648,13 +716,12 @@ static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
 // Leave the model as final/, or, if the program was asked to stop, a checkpoint to go on from.
 // Releases all that the run holds; returns the program's exit code.
 static int run_end(Run *r, const GPT2 *model) {
-    const Tokenizer *tokenizer = r->tokenizer.vocab_size ? &r->tokenizer : NULL;
     if (!r->stopped) {
         char spent[32];
         printf("%s, peak memory %.0f MB\n", time_format(spent, r->spent), r->peak);
         printf("model: %s/final   metrics: %s/metrics.jsonl\n", r->args->output_dir,
                r->args->output_dir);
-        output_finish(&r->output, model, tokenizer);
+        output_finish(&r->output, model, run_tokenizer(r));
     } else if (r->preset) {
         printf("stopped at step %" PRId64 "; the default run keeps nothing\n", r->step);
         output_close(&r->output);

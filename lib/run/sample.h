@@ -1,18 +1,21 @@
 // sample.h: text from a model. From top to bottom:
 //
-//   products   matrix products for few rows, where OpenBLAS is at its worst
+//   products   matrix products for few rows, where OpenBLAS is at its worst; in bfloat16
 //   choosing   temperature, top-k, top-p: the next token from a row of logits
 //   attention  one token against the keys and values of all tokens before it
 //   passes     some tokens of some rows through all layers
 //   sampler    many rows at once, each until its end
 //
 // Every token's keys and values are kept (the KV cache), so a row's next token costs one pass of
-// one token. The weights are used where they lie: nothing is packed or copied, and a training
-// program may change them between any two calls. Prompts and single tokens take the same way
-// through the code; a prompt just brings many tokens at once.
+// one token. In float the weights are used where they are: nothing is packed or copied. With --bf16
+// the sampler multiplies with a copy of its own, rounded to bfloat16 and packed (half the bytes to
+// read a token), which it makes anew when the weights have changed. So a training program may
+// change them between any two calls. The cache stays float. Prompts and single tokens take the
+// same way through the code; a prompt just brings many tokens at once.
 //
 // Which numbers a row sees does not depend on the number of threads, and on its neighbours only in
-// the last bits (one row is summed in another order than many).
+// the last bits (the number of rows decides how a product is made, and so in which order it is
+// summed).
 //
 // R rows, M tokens of one pass, T tokens of a row so far; C, L, NH, HS, I, V as in model.h.
 #ifndef SAMPLE_H
@@ -37,26 +40,46 @@ enum { LANES = 4, TILE_ROWS = 8 };
 enum { LANES = 4, TILE_ROWS = 4 };
 #endif
 // A tile of the output is summed up in registers: TILE_ROWS x TILE_COLS, three vectors wide, 24
-// (or 12) registers. K_BLOCK rows of W, TILE_COLS wide, stay in the second-level cache while all
-// groups of TILE_ROWS rows use them. FETCH_AHEAD rows of W are on their way from memory.
-enum { TILE_COLS = 3 * LANES, K_BLOCK = 512, FETCH_AHEAD = 64, K_PARTS = 16, CACHE_LINE = 64 };
+// (or 12) registers. All tiles of a block of W, BLOCK_K x BLOCK_COLS, are made before the next block
+// is looked at, which is on its way from memory meanwhile. The width matters: a CPU fetches cache
+// lines in pairs and ahead within a page, so that pieces of a row as short as a tile (192 bytes)
+// cost a third more to read. Within the block TILE_AHEAD rows are fetched into the first-level cache.
+enum { TILE_COLS = 3 * LANES, BLOCK_COLS_OF_W = 384, BLOCK_K_OF_W = 64, TILE_AHEAD = 8 };
+enum { K_PARTS = 16, LINE_FLOATS = 16, TILE_LINES = (TILE_COLS + LINE_FLOATS - 1) / LINE_FLOATS };
 typedef float Vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef float Vec8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float FloatWord __attribute__((may_alias));
 
-// out (rows, vecs * LANES) += x (rows, K) W (K, ..). `next` is where this thread reads after K rows
+// A walk over the cache lines of a block of W: the next one to fetch, how many are left of `width`
+// in this row of the block, and the floats from its end to the next row.
+typedef struct {
+    const float *line;
+    int left, width, jump;
+} Fetch;
+
+// out (rows, vecs * LANES) += x (rows, K) W (K, ..). `lines` lines of *fetch are fetched for each row
 // of W. rows and vecs are constants after inlining, so that all sums live in registers.
 ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x, const float *w,
-                                int N, int K, const float *next, const int rows, const int vecs) {
+                                int N, int K, Fetch *fetch, int lines, const int rows,
+                                const int vecs) {
     Vec sum[TILE_ROWS][3];
+    Fetch f = *fetch;
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
         for (int j = 0; j < vecs; j++) sum[i][j] = *(Vec *)(out + (size_t)i * ld_out + j * LANES);
-    const float *ahead = K > FETCH_AHEAD ? w + (size_t)FETCH_AHEAD * N : next;
-    for (int k = 0; k < K; k++, w += N, ahead += N) {
-        if (k == K - FETCH_AHEAD) ahead = next;
-        for (int j = 0; j < vecs * LANES; j += CACHE_LINE / 4)
-            __builtin_prefetch(ahead + j, 0, 2); // into the second level: the first has few slots
+    for (int k = 0; k < K; k++, w += N) {
+        if (lines > 0) __builtin_prefetch(f.line, 0, 2); // into the second level
+        if (lines > 1) __builtin_prefetch(f.line + LINE_FLOATS, 0, 2);
+        if (lines > 2) __builtin_prefetch(f.line + 2 * LINE_FLOATS, 0, 2);
+        f.line += lines * LINE_FLOATS;
+        f.left -= lines;
+        if (f.left <= 0) {
+            f.line += f.jump;
+            f.left = f.width;
+        }
+        for (int j = 0; j < vecs * LANES; j += LINE_FLOATS)
+            __builtin_prefetch(w + (size_t)TILE_AHEAD * N + j, 0, 3);
         Vec row[3];
 #pragma GCC unroll 3
         for (int j = 0; j < vecs; j++) row[j] = *(const Vec *)(w + j * LANES);
@@ -72,21 +95,22 @@ ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
         for (int j = 0; j < vecs; j++) *(Vec *)(out + (size_t)i * ld_out + j * LANES) = sum[i][j];
+    *fetch = f;
 }
 
 // The same for any number of rows up to TILE_ROWS and of columns up to TILE_COLS.
 ALWAYS_INLINE void tile_product_any(float *out, int ld_out, const float *x, int ld_x,
-                                    const float *w, int N, int K, const float *next, int rows,
+                                    const float *w, int N, int K, Fetch *fetch, int lines, int rows,
                                     int cols) {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
         if (n > TILE_ROWS) break;                                                                  \
         if (cols == TILE_COLS) {                                                                   \
-            tile_product(out, ld_out, x, ld_x, w, N, K, next, n, 3);                               \
+            tile_product(out, ld_out, x, ld_x, w, N, K, fetch, lines, n, 3);                       \
             return;                                                                                \
         }                                                                                          \
         for (; j + LANES <= cols; j += LANES)                                                      \
-            tile_product(out + j, ld_out, x, ld_x, w + j, N, K, next, n, 1);                       \
+            tile_product(out + j, ld_out, x, ld_x, w + j, N, K, fetch, 0, n, 1);                   \
         break;
     int j = 0;
     switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
@@ -99,28 +123,43 @@ ALWAYS_INLINE void tile_product_any(float *out, int ld_out, const float *x, int 
         }
 }
 
+// y (N) += x (rows) W (rows, N), rows a constant after inlining. `ahead` rows further W is fetched.
+ALWAYS_INLINE void rows_add(float *y, const float *x, const float *w, int N, int ahead,
+                            const int rows) {
+    int j = 0;
+    for (; j + 32 <= N; j += 32) {
+        Vec sum[32 / LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < 32 / LANES; i++) sum[i] = ((const Vec *)(y + j))[i];
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            const float *row = w + (size_t)r * N + j;
+            __builtin_prefetch(row + (size_t)ahead * N, 0, 2);
+            __builtin_prefetch(row + (size_t)ahead * N + LINE_FLOATS, 0, 2);
+#pragma GCC unroll 8
+            for (int i = 0; i < 32 / LANES; i++) sum[i] += x[r] * ((const Vec *)row)[i];
+        }
+        memcpy(y + j, sum, sizeof sum);
+    }
+    for (; j < N; j++)
+        for (int r = 0; r < rows; r++) y[j] += x[r] * w[(size_t)r * N + j];
+}
+
 // One row: partial (K_PARTS, N) <- x W in K_PARTS pieces of K. Each piece of W is read from front
 // to back, the only order that one thread alone reads at full speed; their number is fixed, so
-// that the sum does not depend on the number of threads.
+// that the sum does not depend on the number of threads. ROWS_AT_ONCE rows of W are added to a sum
+// while it is in registers: one at a time, loading and storing sums takes longer than the memory.
 static void row_product(float *partial, const float *x, const float *w, int K, int N) {
+    enum { ROWS_AT_ONCE = 4 };
 #pragma omp for schedule(static)
     for (int part = 0; part < K_PARTS; part++) {
         float *y = partial + (size_t)part * N;
         memset(y, 0, (size_t)N * sizeof(float));
-        for (int k = K * part / K_PARTS; k < K * (part + 1) / K_PARTS; k++) {
-            const float factor = x[k], *row = w + (size_t)k * N;
-            int j = 0;
-            for (; j + 64 <= N; j += 64) { // loads before stores: y and row may be a page apart
-                Vec sum[64 / LANES];
-#pragma GCC unroll 16
-                for (int i = 0; i < 64 / LANES; i++) {
-                    const Vec *to = (const Vec *)(y + j) + i, *from = (const Vec *)(row + j) + i;
-                    sum[i] = *to + factor * *from;
-                }
-                memcpy(y + j, sum, sizeof sum);
-            }
-            for (; j < N; j++) y[j] += factor * row[j];
-        }
+        const int end = K * (part + 1) / K_PARTS;
+        int k = K * part / K_PARTS;
+        for (; k + ROWS_AT_ONCE <= end; k += ROWS_AT_ONCE)
+            rows_add(y, x + k, w + (size_t)k * N, N, ROWS_AT_ONCE, ROWS_AT_ONCE);
+        for (; k < end; k++) rows_add(y, x + k, w + (size_t)k * N, N, ROWS_AT_ONCE, 1);
     }
 }
 
@@ -144,27 +183,52 @@ NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x
         for (int j = 0; j < N; j++) out[j] *= gelu_sigmoid(out[j]);
         return;
     }
-#pragma omp for schedule(static)
-    for (int j = 0; j < N; j += TILE_COLS) {
-        int cols = N - j < TILE_COLS ? N - j : TILE_COLS;
+    // every thread has its own columns, so nobody waits; rows in equal groups: 9 as 5 and 4
+    const int strips = (N + TILE_COLS - 1) / TILE_COLS, threads = omp_get_num_threads();
+    const int begin = (int)((int64_t)strips * omp_get_thread_num() / threads) * TILE_COLS;
+    const int strip_end = (int)((int64_t)strips * (omp_get_thread_num() + 1) / threads) * TILE_COLS;
+    const int end_j = strip_end < N ? strip_end : N;
+    const int groups = (M + TILE_ROWS - 1) / TILE_ROWS;
+    for (int j0 = begin; j0 < end_j; j0 += BLOCK_COLS_OF_W) {
+        const int width = end_j - j0 < BLOCK_COLS_OF_W ? end_j - j0 : BLOCK_COLS_OF_W;
         for (int m = 0; m < M; m++) {
-            float *o = out + (size_t)m * ld_out + j;
-            for (int c = 0; c < cols; c++) o[c] = bias[j + c] + (end == ADD_TO_OUT ? o[c] : 0.0f);
+            float *o = out + (size_t)m * ld_out + j0;
+            for (int c = 0; c < width; c++) o[c] = bias[j0 + c] + (end == ADD_TO_OUT ? o[c] : 0.0f);
         }
-        for (int k = 0; k < K; k += K_BLOCK) {
-            int k_end = k + K_BLOCK < K ? k + K_BLOCK : K;
-            const float *next = k_end < K ? w + (size_t)k_end * N + j : w + j + TILE_COLS;
-            for (int m = 0; m < M; m += TILE_ROWS)
-                tile_product_any(out + (size_t)m * ld_out + j, ld_out, x + (size_t)m * ld_x + k,
-                                 ld_x, w + (size_t)k * N + j, N, k_end - k, next,
-                                 M - m < TILE_ROWS ? M - m : TILE_ROWS, cols);
+        for (int k = 0; k < K; k += BLOCK_K_OF_W) {
+            const int k_n = K - k < BLOCK_K_OF_W ? K - k : BLOCK_K_OF_W;
+            // The next block: further down the same columns, then at the top of the next ones. All
+            // groups fetch a share of it, so that reading and multiplying overlap.
+            const bool last_k = k + k_n == K;
+            const float *next = last_k ? w + j0 + BLOCK_COLS_OF_W : w + (size_t)(k + k_n) * N + j0;
+            const int row_lines = (width + LINE_FLOATS - 1) / LINE_FLOATS;
+            Fetch fetch = {next, row_lines, row_lines, N - row_lines * LINE_FLOATS};
+            int to_fetch = last_k && j0 + width == end_j ? 0 : row_lines * k_n;
+            const int lines = (TILE_LINES + groups - 1) / groups;
+            for (int j = j0; j < j0 + width; j += TILE_COLS)
+                for (int g = 0; g < groups; g++) {
+                    const int m = M * g / groups, rows = M * (g + 1) / groups - m;
+                    tile_product_any(out + (size_t)m * ld_out + j, ld_out, x + (size_t)m * ld_x + k,
+                                     ld_x, w + (size_t)k * N + j, N, k_n, &fetch,
+                                     to_fetch > 0 ? lines : 0, rows,
+                                     N - j < TILE_COLS ? N - j : TILE_COLS);
+                    to_fetch -= lines * k_n;
+                }
         }
         for (int m = 0; m < M && end == THEN_GELU; m++) {
-            float *o = out + (size_t)m * ld_out + j;
+            float *o = out + (size_t)m * ld_out + j0;
 #pragma omp simd
-            for (int c = 0; c < cols; c++) o[c] *= gelu_sigmoid(o[c]);
+            for (int c = 0; c < width; c++) o[c] *= gelu_sigmoid(o[c]);
         }
     }
+#pragma omp barrier
+}
+
+static inline float sum_of(const float *x, int n) {
+    float s = 0;
+#pragma omp simd reduction(+ : s)
+    for (int i = 0; i < n; i++) s += x[i];
+    return s;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -218,7 +282,47 @@ DEFINE_HEAD_TILE(head_tile_8, Vec, 8 / LANES)
 DEFINE_HEAD_TILE(head_tile_16, Vec, 16 / LANES)
 DEFINE_HEAD_TILE(head_tile_32, Vec, 32 / LANES)
 #undef DEFINE_HEAD_TILE
-enum { HEAD_FEW = 3, HEAD_LANES = LANES == 16 ? 32 : 16 };
+enum { HEAD_FEW = 4, HEAD_LANES = LANES == 16 ? 32 : 16 };
+
+// Few rows are faster the other way round, with C along the lanes, which reads wte as it lies:
+// logits (rows, ld) of two tokens for h (rows, ld_h). rows is a constant after inlining.
+ALWAYS_INLINE void head_pair(float *logits, int ld, const float *h, int ld_h, const float *wte,
+                             int C, const int rows) {
+    Vec sum[2][HEAD_FEW] = {{{0}}};
+    int c = 0;
+    for (; c + LANES <= C; c += LANES) {
+        const float *w = wte + c;
+        __builtin_prefetch(w + (size_t)2 * C, 0, 2);
+        __builtin_prefetch(w + (size_t)3 * C, 0, 2);
+        const Vec w0 = *(const Vec *)w, w1 = *(const Vec *)(w + C);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const Vec x = *(const Vec *)(h + (size_t)i * ld_h + c);
+            sum[0][i] += w0 * x;
+            sum[1][i] += w1 * x;
+        }
+    }
+    for (int v = 0; v < 2; v++)
+        for (int i = 0; i < rows; i++)
+            logits[(size_t)i * ld + v] = sum_of((const float *)&sum[v][i], LANES);
+    for (; c < C; c++)
+        for (int i = 0; i < rows; i++) {
+            logits[(size_t)i * ld] += wte[c] * h[(size_t)i * ld_h + c];
+            logits[(size_t)i * ld + 1] += wte[C + c] * h[(size_t)i * ld_h + c];
+        }
+}
+
+NEVER_INLINE void head_pair_any(float *logits, int ld, const float *h, int ld_h, const float *wte,
+                                int C, int rows) {
+    switch (rows) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        head_pair(logits, ld, h, ld_h, wte, C, n);                                                 \
+        break;
+        CASE(1) CASE(2) CASE(3) CASE(4)
+#undef CASE
+    }
+}
 
 // logits (M, ld) = h (M, ld_h) wte (V, C) transposed. `turned` (C, HEAD_LANES) is scratch.
 NEVER_INLINE void skinny_head(float *logits, int ld, const float *h, int ld_h, const float *wte,
@@ -226,26 +330,262 @@ NEVER_INLINE void skinny_head(float *logits, int ld, const float *h, int ld_h, c
     for (int m0 = 0; m0 < M; m0 += HEAD_LANES) {
         const int n = M - m0 < HEAD_LANES ? M - m0 : HEAD_LANES;
         const int lanes = n <= HEAD_FEW ? 0 : n <= 8 ? 8 : n <= 16 ? 16 : 32;
+        const int at_once = lanes ? HEAD_ROWS : 2, groups = V / at_once;
         float *out = logits + (size_t)m0 * ld;
         const float *x = h + (size_t)m0 * ld_h;
 #pragma omp for schedule(static)
         for (int c = 0; c < C; c++)
             for (int m = 0; m < lanes; m++)
                 turned[(size_t)c * lanes + m] = m < n ? x[(size_t)m * ld_h + c] : 0.0f;
-        const int groups = lanes ? V / HEAD_ROWS : 0;
 #pragma omp for schedule(static) nowait
         for (int g = 0; g < groups; g++) {
-            float *o = out + (size_t)g * HEAD_ROWS;
-            const float *w = wte + (size_t)g * HEAD_ROWS * C;
-            if (lanes == 8) head_tile_8(o, ld, turned, w, C, n);
+            float *o = out + (size_t)g * at_once;
+            const float *w = wte + (size_t)g * at_once * C;
+            if (lanes == 0) head_pair_any(o, ld, x, ld_h, w, C, n);
+            else if (lanes == 8) head_tile_8(o, ld, turned, w, C, n);
             else if (lanes == 16) head_tile_16(o, ld, turned, w, C, n);
             else head_tile_32(o, ld, turned, w, C, n);
         }
 #pragma omp for schedule(static)
-        for (int v = groups * HEAD_ROWS; v < V; v++)
+        for (int v = groups * at_once; v < V; v++)
             for (int m = 0; m < n; m++)
                 out[(size_t)m * ld + v] = dot(wte + (size_t)v * C, x + (size_t)m * ld_h, C);
     }
+}
+
+// ------------------------------------------------------------------------------------------------
+// The same products in bfloat16: out (M, N) = x (M, K) W (K, N) with both factors rounded, as in
+// training (bf16.h). W is packed into panels of 32 columns (panels.h), which every thread reads
+// from front to back, half the bytes of float. What multiplies them:
+//
+//   AMX           8 rows and more, where the CPU has it
+//   AVX512-BF16   an instruction that multiplies and adds pairs
+//   float         elsewhere: a pair's two numbers become floats in registers, even << 16 and
+//                 odd & 0xFFFF0000, and are multiplied as floats
+//
+// The rows come in the order in which the panels are multiplied with them:
+//
+//   ROWS_PANELS   panels (M / 32, K / 32, 2, 16, 16) of pairs, for AMX
+//   ROWS_PAIRS    (K / 2, M) pairs: those that meet one pair of a column lie side by side
+//   ROWS_FLOATS   (K, M) rounded floats
+//
+// K is padded to a multiple of 32 with zeros.
+
+typedef enum { ROWS_PANELS, ROWS_PAIRS, ROWS_FLOATS } RowsForm;
+
+// A tile of sums is PANEL_ROWS rows by the columns of one panel. One row takes two panels at a
+// time: a single one would wait for its own additions.
+#if defined(__AVX512F__)
+enum { PANEL_ROWS = 12 };
+#elif defined(__AVX__) || defined(__aarch64__)
+enum { PANEL_ROWS = 3 };
+#else
+enum { PANEL_ROWS = 1 };
+#endif
+enum { PANEL_VECS = PANEL_LINES / LANES, PANEL_AHEAD = 4 * STEP_WORDS, AMX_ROWS = 8 };
+typedef uint32_t Words __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+static RowsForm rows_form(int M) {
+    if (bf16_road == BF16_AMX && M >= AMX_ROWS) return ROWS_PANELS;
+    return AVX512_COMPILED && bf16_road != BF16_ROUNDED ? ROWS_PAIRS : ROWS_FLOATS;
+}
+
+// Words that round_rows writes at most.
+static size_t rounded_words(int M, int K) {
+    return (size_t)round_up(M, PANEL_LINES) * (size_t)round_up(K, STEP_K);
+}
+
+// to <- x (M, K; rows ld apart), rounded, in the form for M rows. Called by all threads together.
+NEVER_INLINE void round_rows(uint32_t *to, const float *x, int ld, int M, int K) {
+    const RowsForm form = rows_form(M);
+#pragma omp for schedule(static)
+    for (int s = 0; s < panel_steps(K); s++) {
+        const int k_n = K - s * STEP_K < STEP_K ? K - s * STEP_K : STEP_K;
+        for (int m = 0; m < M; m++) {
+            float line[STEP_K] = {0};
+            Pair16 pairs;
+            memcpy(line, x + (size_t)m * ld + s * STEP_K, (size_t)k_n * sizeof(float));
+            bf16_pairs(&pairs, line);
+            if (form == ROWS_PANELS) {
+                memcpy(to + (size_t)(m / PANEL_LINES) * panel_words(K) + (size_t)s * STEP_WORDS +
+                           m % PANEL_LINES * 16,
+                       &pairs, sizeof pairs);
+                continue;
+            }
+            uint32_t word[16];
+            memcpy(word, &pairs, sizeof word);
+            if (form == ROWS_PAIRS)
+                for (int p = 0; p < 16; p++) to[(size_t)(16 * s + p) * M + m] = word[p];
+            else
+                for (int p = 0; p < 16; p++) {
+                    uint32_t *even = to + (size_t)(STEP_K * s + 2 * p) * M + m;
+                    even[0] = word[p] << 16;
+                    even[M] = word[p] & 0xFFFF0000u;
+                }
+        }
+    }
+}
+
+// sum += x times the pairs of LANES columns, x one pair.
+ALWAYS_INLINE void pairs_multiply(Vec *sum, uint32_t x, Words pairs) {
+#ifdef __AVX512BF16__
+    *sum =
+        (Vec)_mm512_dpbf16_ps((__m512)*sum, (__m512bh)_mm512_set1_epi32((int)x), (__m512bh)pairs);
+#else
+    (void)sum, (void)x, (void)pairs; // never called
+#endif
+}
+
+// sums (rows, panels * 32) += x times `steps` steps of one or two panels, `other` words apart. x as
+// round_rows made it, at the first of these rows of M. rows, panels and in_pairs are constants after
+// inlining, so that all sums live in registers. A row's numbers are the same in every tile.
+ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint32_t *w,
+                              size_t other, int steps, const int rows, const int panels,
+                              const bool in_pairs) {
+    Vec sum[PANEL_ROWS][2 * PANEL_VECS];
+    const int vecs = panels * PANEL_VECS;
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 16
+        for (int v = 0; v < vecs; v++) sum[i][v] = *(Vec *)(sums + (i * vecs + v) * LANES);
+    for (int s = 0; s < steps; s++, w += STEP_WORDS)
+        for (int p = 0; p < 16; p++) {
+            const uint32_t *pair[2] = {w + 16 * p, w + 16 * p + other};
+#pragma GCC unroll 2
+            for (int i = 0; i < panels; i++) {
+                __builtin_prefetch(pair[i] + PANEL_AHEAD, 0, 2);
+                __builtin_prefetch(pair[i] + PANEL_AHEAD + TILE_WORDS, 0, 2);
+            }
+#define PAIRS_OF(v) /* of LANES columns */                                                         \
+    *(const Words *)(pair[(v) / PANEL_VECS] + (v) % PANEL_VECS * LANES / 16 * TILE_WORDS +         \
+                     (v)*LANES % 16)
+            if (in_pairs) {
+                Words b[2 * PANEL_VECS];
+#pragma GCC unroll 16
+                for (int v = 0; v < vecs; v++) b[v] = PAIRS_OF(v);
+#pragma GCC unroll 12
+                for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 16
+                    for (int v = 0; v < vecs; v++) pairs_multiply(&sum[i][v], x[i], b[v]);
+                    KEEP_LOADS_HERE();
+                }
+                x += M;
+                continue;
+            }
+#pragma GCC unroll 2
+            for (int odd = 0; odd < 2; odd++, x += M) {
+                Vec b[2 * PANEL_VECS];
+#pragma GCC unroll 16
+                for (int v = 0; v < vecs; v++)
+                    b[v] = odd ? (Vec)(PAIRS_OF(v) & 0xFFFF0000u) : (Vec)(PAIRS_OF(v) << 16);
+#pragma GCC unroll 12
+                for (int i = 0; i < rows; i++) {
+                    const float factor = ((const FloatWord *)x)[i];
+#pragma GCC unroll 16
+                    for (int v = 0; v < vecs; v++) sum[i][v] += factor * b[v];
+                    KEEP_LOADS_HERE();
+                }
+            }
+#undef PAIRS_OF
+        }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 16
+        for (int v = 0; v < vecs; v++) *(Vec *)(sums + (i * vecs + v) * LANES) = sum[i][v];
+}
+
+// The same for any number of rows up to PANEL_ROWS, and two panels if it is the only row.
+#define DEFINE_PANEL_TILE_ANY(NAME, IN_PAIRS)                                                      \
+    NEVER_INLINE void NAME(float *sums, const uint32_t *x, int M, const uint32_t *w, size_t other, \
+                           int steps, int rows, int panels) {                                      \
+        if (panels == 2) {                                                                         \
+            panel_tile(sums, x, M, w, other, steps, 1, 2, IN_PAIRS);                               \
+            return;                                                                                \
+        }                                                                                          \
+        switch (rows) {                                                                            \
+            CASE(1, IN_PAIRS)                                                                      \
+            CASE(2, IN_PAIRS)                                                                      \
+            CASE(3, IN_PAIRS)                                                                      \
+            CASE(4, IN_PAIRS)                                                                      \
+            CASE(5, IN_PAIRS)                                                                      \
+            CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS) CASE(9, IN_PAIRS)                \
+                CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)                           \
+        }                                                                                          \
+    }
+#define CASE(n, IN_PAIRS)                                                                          \
+    case n:                                                                                        \
+        if (n <= PANEL_ROWS) panel_tile(sums, x, M, w, other, steps, n, 1, IN_PAIRS);              \
+        break;
+DEFINE_PANEL_TILE_ANY(panel_tile_pairs, true)
+DEFINE_PANEL_TILE_ANY(panel_tile_floats, false)
+#undef CASE
+#undef DEFINE_PANEL_TILE_ANY
+
+// out (M, cols; rows ld_out apart) = sums (M, width) + bias, then GELU; or added to out. bias may be
+// NULL. sums is overwritten.
+static void packed_finish(float *out, int ld_out, float *sums, int width, const float *bias, int M,
+                          int cols, LinearEnd end) {
+    for (int m = 0; m < M; m++, sums += width, out += ld_out) {
+        if (bias)
+            for (int c = 0; c < cols; c++) sums[c] += bias[c];
+        if (end == ADD_TO_OUT)
+            for (int c = 0; c < cols; c++) sums[c] += out[c];
+        if (end == THEN_GELU)
+#pragma omp simd
+            for (int c = 0; c < cols; c++) sums[c] *= gelu_sigmoid(sums[c]);
+        memcpy(out, sums, (size_t)cols * sizeof(float));
+    }
+}
+
+// As skinny_linear, but x is what round_rows made of it and w are the panels of W. bias may be NULL.
+NEVER_INLINE void packed_linear(float *out, int ld_out, const uint32_t *x, const uint32_t *w,
+                                const float *bias, int M, int K, int N, LinearEnd end) {
+    // so many rows at a time; if they are several tiles, so many steps of K at a time, whose part of x
+    // and of a panel fit the first-level cache
+    enum { ROWS = 32, STEPS = 4 };
+    const RowsForm form = rows_form(M);
+    const size_t x_step = form == ROWS_PAIRS ? STEP_K / 2 * (size_t)M : STEP_K * (size_t)M;
+    const size_t other = panel_words(K);
+    const int all = (N + PANEL_LINES - 1) / PANEL_LINES, threads = omp_get_num_threads();
+    const int first = (int)((int64_t)all * omp_get_thread_num() / threads);
+    const int last = (int)((int64_t)all * (omp_get_thread_num() + 1) / threads);
+    if (form == ROWS_PANELS) amx_begin();
+    for (int panel = first, n_panels; panel < last; panel += n_panels) {
+        const uint32_t *b = w + (size_t)panel * other;
+        const int n = panel * PANEL_LINES;
+        n_panels = M == 1 && panel + 1 < last ? 2 : 1;
+        const int width = n_panels * PANEL_LINES, cols = N - n < width ? N - n : width;
+        for (int m = 0; m < M; m += ROWS) {
+            const int rows = M - m < ROWS ? M - m : ROWS;
+            float sums[ROWS * PANEL_LINES] __attribute__((aligned(64)));
+            if (form == ROWS_PANELS)
+                amx_multiply(sums, PANEL_LINES, NULL, 0, x + (size_t)(m / PANEL_LINES) * other, b,
+                             0, rows, PANEL_LINES, K, 1.0f, m == 0);
+            else {
+                memset(sums, 0, (size_t)(rows * width) * sizeof(float));
+                const int groups = (rows + PANEL_ROWS - 1) / PANEL_ROWS; // equal: 13 as 7 and 6
+                const int most = groups == 1 ? panel_steps(K) : STEPS;
+                for (int s = 0; s < panel_steps(K); s += most) {
+                    const int steps = panel_steps(K) - s < most ? panel_steps(K) - s : most;
+                    const uint32_t *b_s = b + (size_t)s * STEP_WORDS;
+                    for (int g = 0; g < groups; g++) {
+                        const int i = rows * g / groups, i_n = rows * (g + 1) / groups - i;
+                        const uint32_t *x_s = x + (size_t)s * x_step + m + i;
+                        if (form == ROWS_PAIRS)
+                            panel_tile_pairs(sums + i * width, x_s, M, b_s, other, steps, i_n,
+                                             n_panels);
+                        else
+                            panel_tile_floats(sums + i * width, x_s, M, b_s, other, steps, i_n,
+                                              n_panels);
+                    }
+                }
+            }
+            packed_finish(out + (size_t)m * ld_out + n, ld_out, sums, width, bias ? bias + n : NULL,
+                          rows, cols, end);
+        }
+    }
+    if (form == ROWS_PANELS) amx_end();
+#pragma omp barrier
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -328,13 +668,6 @@ static float kth_largest(const float *x, int n, int k, Candidate *c) {
     return count ? candidates_last(c, candidates_cut(c, count, k, 0)).p : bound;
 }
 
-static float sum_of(const float *x, int n) {
-    float s = 0;
-#pragma omp simd reduction(+ : s)
-    for (int i = 0; i < n; i++) s += x[i];
-    return s;
-}
-
 static double sum_in_blocks(const float *x, int n) {
     double sum = 0;
     for (int i = 0; i < n; i = block_end(i, n)) sum += sum_of(x + i, block_end(i, n) - i);
@@ -399,7 +732,7 @@ static int sample_token(const float *logits, int V, const SampleOptions *o, Rng 
 //   values  (room, HS)
 // room is the row's final length, rounded up to KEY_BLOCK.
 
-enum { KEY_BLOCK = 16 };
+enum { KEY_BLOCK = 16, CACHE_AHEAD = 2 * KEY_BLOCK };
 
 // Put the key and the value (HS) of position t into the cache of one head.
 static void cache_put(float *keys, float *values, const float *key, const float *value, int t,
@@ -412,28 +745,38 @@ static void cache_put(float *keys, float *values, const float *key, const float 
 // out (vecs * LANES) = sum over t < T of p[t] times the first numbers of row t of values (T, HS).
 // vecs is a constant after inlining.
 ALWAYS_INLINE void values_sum(float *out, const float *p, const float *values, int T, int HS,
-                              const int vecs) {
+                              const float *next, const int vecs) {
     Vec sum[64 / LANES] = {{0}};
-    for (int t = 0; t < T; t++)
+    for (int t = 0; t < T; t++) {
+        const int later = t + CACHE_AHEAD;
+        const float *ahead = (later < T ? values : next - (size_t)T * HS) + (size_t)later * HS;
+        for (int j = 0; j < vecs * LANES; j += LINE_FLOATS) __builtin_prefetch(ahead + j, 0, 2);
 #pragma GCC unroll 16
         for (int j = 0; j < vecs; j++)
             sum[j] += p[t] * *(const Vec *)(values + (size_t)t * HS + j * LANES);
+    }
 #pragma GCC unroll 16
     for (int j = 0; j < vecs; j++) *(Vec *)(out + j * LANES) = sum[j];
 }
 
 // out (HS) = softmax(q K^T / sqrt(HS)) V over positions [0, T). scores (T rounded up to KEY_BLOCK)
-// is scratch.
+// is scratch. Keys, values and then `next`, the keys that are read after this call (any address will
+// do), are fetched CACHE_AHEAD positions ahead: else the memory rests at every change between them.
 NEVER_INLINE void cache_attend(float *out, float *scores, const float *q, const float *keys,
-                               const float *values, int T, int HS) {
+                               const float *values, const float *next, int T, int HS) {
     const float scale = 1.0f / sqrtf((float)HS);
     for (int t = 0; t < T; t += KEY_BLOCK) {
         const float *block = keys + (size_t)t * HS;
+        const int later = t + CACHE_AHEAD;
+        const float *ahead = later < T ? keys + (size_t)later * HS
+                                       : values + (size_t)(later - round_up(T, KEY_BLOCK)) * HS;
         Vec s[KEY_BLOCK / LANES] = {{0}};
-        for (int i = 0; i < HS; i++)
+        for (int i = 0; i < HS; i++) {
+            __builtin_prefetch(ahead + i * LINE_FLOATS, 0, 2);
 #pragma GCC unroll 4
             for (int j = 0; j < KEY_BLOCK / LANES; j++)
                 s[j] += q[i] * *(const Vec *)(block + (size_t)i * KEY_BLOCK + j * LANES);
+        }
         for (int j = 0; j < KEY_BLOCK / LANES; j++) *(Vec *)(scores + t + j * LANES) = s[j] * scale;
     }
     const float max = max_of(scores, T);
@@ -441,8 +784,10 @@ NEVER_INLINE void cache_attend(float *out, float *scores, const float *q, const 
 #pragma omp simd reduction(+ : sum)
     for (int t = 0; t < T; t++) sum += scores[t] = exp_poly(scores[t] - max);
     int i = 0;
-    for (; i + 64 <= HS; i += 64) values_sum(out + i, scores, values + i, T, HS, 64 / LANES);
-    for (; i + 16 <= HS; i += 16) values_sum(out + i, scores, values + i, T, HS, 16 / LANES);
+    for (; i + 64 <= HS; i += 64)
+        values_sum(out + i, scores, values + i, T, HS, next + i, 64 / LANES);
+    for (; i + 16 <= HS; i += 16)
+        values_sum(out + i, scores, values + i, T, HS, next + i, 16 / LANES);
     for (; i < HS; i++) {
         out[i] = 0;
         for (int t = 0; t < T; t++) out[i] += scores[t] * values[(size_t)t * HS + i];
@@ -508,10 +853,65 @@ typedef struct {
     float *partial;               // (K_PARTS, the widest product)
     float *turned;                // (C, HEAD_LANES)
     float *logits;                // (M, ld_v)
+    uint32_t *rounded;            // (M, the longest row) rows for packed_linear
     float *scratch;      // (threads, max(2 ld_v + V, positions)) scores, or p and candidates
     size_t scratch_size; // of one thread
     int picked[PASS_TOKENS];
+    // With --bf16: the panels of all matrices that rows are multiplied with.
+    bool bf16;
+    uint64_t packed_stamp; // of the weights that were packed
+    size_t packed_words;
+    uint32_t *packed;
 } Sampler;
+
+// Where a matrix is in `packed`: wte first, as (C, V), then four matrices a layer.
+typedef enum {
+    PACKED_ATTN,
+    PACKED_ATTN_PROJ,
+    PACKED_FC,
+    PACKED_FC_PROJ,
+    PACKED_LAYER
+} PackedMatrix;
+
+// Words of `packed` before this matrix of layer l; l = n_layer: of all.
+static size_t packed_offset(const GPT2Config *c, int l, PackedMatrix matrix) {
+    const size_t sizes[PACKED_LAYER] = {
+        panels_words(3 * c->n_embd, c->n_embd), panels_words(c->n_embd, c->n_embd),
+        panels_words(c->n_inner, c->n_embd), panels_words(c->n_embd, c->n_inner)};
+    size_t layer = 0, offset = panels_words(c->vocab_size, c->n_embd);
+    for (int i = 0; i < PACKED_LAYER; i++) {
+        layer += sizes[i];
+        if (i < (int)matrix) offset += sizes[i];
+    }
+    return offset + (size_t)l * layer;
+}
+
+// Round and pack the model's weights, if s has not packed just these. Takes as long as four tokens.
+static void sampler_pack(Sampler *s, const GPT2 *model) {
+    const GPT2Config *c = &model->config;
+    const int C = c->n_embd, I_ = c->n_inner;
+    if (s->packed && s->packed_stamp == model->weights_stamp) return;
+    const size_t words = packed_offset(c, c->n_layer, PACKED_ATTN);
+    if (words != s->packed_words) {
+        free(s->packed);
+        s->packed = (uint32_t *)(void *)mem_floats(s->packed_words = words);
+    }
+    panels_pack(s->packed, model->w.wte, C, true, RIGHT_FACTOR, c->vocab_size, C);
+    for (int l = 0; l < c->n_layer; l++) {
+        const LayerWeights *h = &model->w.h[l];
+        const struct {
+            const float *w;
+            int K, N;
+        } matrices[PACKED_LAYER] = {[PACKED_ATTN] = {h->attn_w, C, 3 * C},
+                                    [PACKED_ATTN_PROJ] = {h->attn_proj_w, C, C},
+                                    [PACKED_FC] = {h->fc_w, C, I_},
+                                    [PACKED_FC_PROJ] = {h->fc_proj_w, I_, C}};
+        for (int i = 0; i < PACKED_LAYER; i++)
+            panels_pack(s->packed + packed_offset(c, l, (PackedMatrix)i), matrices[i].w,
+                        matrices[i].N, false, RIGHT_FACTOR, matrices[i].N, matrices[i].K);
+    }
+    s->packed_stamp = model->weights_stamp;
+}
 
 // Place the scratch memory for this model, if it is not there yet.
 static void sampler_reserve(Sampler *s, const GPT2 *model) {
@@ -539,6 +939,7 @@ static void sampler_reserve(Sampler *s, const GPT2 *model) {
         {&s->turned, HEAD_LANES * (size_t)s->ld_c},
         {&s->logits, PASS_TOKENS * (size_t)s->ld_v},
         {&s->scratch, (size_t)threads * s->scratch_size},
+        {(float **)(void *)&s->rounded, rounded_words(PASS_TOKENS, C > I_ ? C : I_)},
     };
     size_t total = 0;
     for (int i = 0; i < COUNT(parts); i++) total += (parts[i].size + 15) / 16 * 16;
@@ -548,7 +949,7 @@ static void sampler_reserve(Sampler *s, const GPT2 *model) {
 }
 
 static void sampler_free(Sampler *s) {
-    free(s->rows), free(s->tokens), free(s->cache), free(s->memory);
+    free(s->rows), free(s->tokens), free(s->cache), free(s->memory), free(s->packed);
     *s = (Sampler){0};
 }
 
@@ -561,7 +962,21 @@ static void norm_row(float *out, const float *x, const float *w, const float *b,
     for (int i = 0; i < C; i++) out[i] = (x[i] - m) * rstd * w[i] + b[i];
 }
 
-// RowSpan the pass's tokens through the model: keys and values go into the cache, logits are made for
+// out (M, N) = x (M, K) W + bias, as skinny_linear, in bfloat16 if the sampler works in that. Rows of
+// x and out are ld_x and ld_out floats apart. w and `matrix` are the same of layer l.
+static void sampler_linear(Sampler *s, float *out, int ld_out, const float *x, int ld_x,
+                           const float *w, PackedMatrix matrix, int l, const float *bias, int K,
+                           int N, LinearEnd end) {
+    if (!s->bf16) {
+        skinny_linear(out, ld_out, x, ld_x, w, bias, s->partial, s->M, K, N, end);
+        return;
+    }
+    round_rows(s->rounded, x, ld_x, s->M, K);
+    packed_linear(out, ld_out, s->rounded, s->packed + packed_offset(&s->model->config, l, matrix),
+                  bias, s->M, K, N, end);
+}
+
+// Run the pass's tokens through the model: keys and values go into the cache, logits are made for
 // the runs in s->heads, and a token is drawn from each into s->picked. Called by all threads of a
 // parallel region together; each `omp for` ends with them waiting for each other.
 static void sampler_pass(Sampler *s) {
@@ -587,8 +1002,8 @@ static void sampler_pass(Sampler *s) {
 #pragma omp for schedule(static)
         for (int m = 0; m < M; m++)
             norm_row(s->norm + (size_t)m * ld, s->x + (size_t)m * ld, h->ln_1_w, h->ln_1_b, C, eps);
-        skinny_linear(s->qkv, s->ld_qkv, s->norm, ld, h->attn_w, h->attn_b, s->partial, M, C, 3 * C,
-                      THEN_NOTHING);
+        sampler_linear(s, s->qkv, s->ld_qkv, s->norm, ld, h->attn_w, PACKED_ATTN, l, h->attn_b, C,
+                       3 * C, THEN_NOTHING);
         // Rows may be of very different lengths: each thread takes some heads of every row.
         const int share = (NH + omp_get_num_threads() - 1) / omp_get_num_threads();
 #pragma omp for schedule(static, share)
@@ -601,19 +1016,20 @@ static void sampler_pass(Sampler *s) {
                 const float *q = s->qkv + (size_t)(run->first + k) * s->ld_qkv + head * HS;
                 int t = run->position + k;
                 cache_put(keys, values, q + C, q + 2 * C, t, HS);
+                // most often this thread's next head is the one whose keys come after these values
                 cache_attend(s->att + (size_t)(run->first + k) * ld + head * HS, scratch, q, keys,
-                             values, t + 1, HS);
+                             values, values + (size_t)room * HS, t + 1, HS);
             }
         }
-        skinny_linear(s->x, ld, s->att, ld, h->attn_proj_w, h->attn_proj_b, s->partial, M, C, C,
-                      ADD_TO_OUT);
+        sampler_linear(s, s->x, ld, s->att, ld, h->attn_proj_w, PACKED_ATTN_PROJ, l, h->attn_proj_b,
+                       C, C, ADD_TO_OUT);
 #pragma omp for schedule(static)
         for (int m = 0; m < M; m++)
             norm_row(s->norm + (size_t)m * ld, s->x + (size_t)m * ld, h->ln_2_w, h->ln_2_b, C, eps);
-        skinny_linear(s->fc, s->ld_i, s->norm, ld, h->fc_w, h->fc_b, s->partial, M, C, I_,
-                      THEN_GELU);
-        skinny_linear(s->x, ld, s->fc, s->ld_i, h->fc_proj_w, h->fc_proj_b, s->partial, M, I_, C,
-                      ADD_TO_OUT);
+        sampler_linear(s, s->fc, s->ld_i, s->norm, ld, h->fc_w, PACKED_FC, l, h->fc_b, C, I_,
+                       THEN_GELU);
+        sampler_linear(s, s->x, ld, s->fc, s->ld_i, h->fc_proj_w, PACKED_FC_PROJ, l, h->fc_proj_b,
+                       I_, C, ADD_TO_OUT);
     }
 #pragma omp for schedule(static)
     for (int i = 0; i < s->n_heads; i++) {
@@ -621,7 +1037,11 @@ static void sampler_pass(Sampler *s) {
         norm_row(s->norm + (size_t)i * ld, s->x + (size_t)(run->first + run->count - 1) * ld,
                  w->ln_f_w, w->ln_f_b, C, eps);
     }
-    skinny_head(s->logits, s->ld_v, s->norm, ld, w->wte, s->turned, s->n_heads, C, V);
+    if (s->bf16 && s->n_heads) {
+        round_rows(s->rounded, s->norm, ld, s->n_heads, C);
+        packed_linear(s->logits, s->ld_v, s->rounded, s->packed, NULL, s->n_heads, C, V,
+                      THEN_NOTHING);
+    } else skinny_head(s->logits, s->ld_v, s->norm, ld, w->wte, s->turned, s->n_heads, C, V);
 #pragma omp for schedule(static, 1)
     for (int i = 0; i < s->n_heads; i++) {
         SampleRow *row = s->runs[s->heads[i]].row;
@@ -653,6 +1073,11 @@ static void sampler_begin(Sampler *s, const GPT2 *model, const SampleOptions *o,
     size_t n_tokens = 0, n_cache = 0;
     sampler_reserve(s, model);
     s->model = model, s->options = *o, s->R = prompts->R, s->n_heads = 0;
+    s->bf16 = use_bf16;
+    if (s->bf16) {
+        if (bf16_road == BF16_UNKNOWN) bf16_begin();
+        sampler_pack(s, model);
+    }
     if (s->R > s->max_R) {
         s->max_R = s->R;
         s->rows = mem_resize(s->rows, (size_t)s->max_R, sizeof *s->rows);

@@ -1,0 +1,327 @@
+// rollout.h: completions that the policy writes while it learns, with their scores. It is what methods
+// that learn from their own samples have in common; what they learn from it stands in the programs.
+//
+//     rollout_begin      flags;  rollout_policy: the model, which may be one of bare token ids
+//     rollout_open       what gives the scores
+//     rollout_prompts    data;  rollout_schedule: updates
+//     rollout_sample     completions of the next prompts
+//     rollout_score      their scores;  rollout_fail: save and die, if the reward fails
+//     rollout_pack       some of the rows for a forward pass
+//     masked_mean ...    what a rollout is like, for the log and the eye
+#ifndef ROLLOUT_H
+#define ROLLOUT_H
+
+#include "../../data/gold.h" // defines: Gold, gold_parts
+#include "../data/prompts.h" // defines: PromptSet, prompts_load
+#include "../../model.h"     // defines: GPT2, Batch
+#include "reward.h"          // defines: Reward, reward_score
+#include "run.h"             // defines: Run
+#include "sample.h"          // defines: Sampler, sample_batch, Finish
+
+// ------------------------------------------------------------------------------------------------
+// Flags
+
+typedef struct {
+    const char *reward_model, *reward_command;
+    double reward_timeout;
+    int max_prompt_length;
+    double temperature, missing_eos_penalty;
+    int sample_steps;
+    bool gold;
+} RolloutArgs;
+
+#define ROLLOUT_DEFAULTS .reward_timeout = 60, .max_prompt_length = 512
+
+// clang-format off
+// `r` is the RolloutArgs.
+#define ROLLOUT_FLAGS_REWARD(r)                                                                    \
+    FLAG_HEADING("reward"),                                                                        \
+    FLAG_TEXT(r, reward_model, "directory of a reward model, as train_rm saves it"),               \
+    FLAG_TEXT(r, reward_command,                                                                   \
+              "or a program: gets JSONL of prompt and completion on standard input, answers one "  \
+              "number a line (see reward.h)"),                                                     \
+    FLAG(r, reward_timeout, 0.001, 1e6, "seconds of silence after which that has failed")
+
+#define ROLLOUT_FLAG_PROMPT(r)                                                                     \
+    FLAG(r, max_prompt_length, 1, 1 << 20, "tokens of a prompt; it is cut from the left")
+
+// They come after FLAG_HEADING_KEPT("training").
+#define ROLLOUT_FLAGS_SAMPLING(r)                                                                  \
+    FLAG(r, temperature, 0.01, 100, "of the policy; divides all logits"),                          \
+    FLAG(r, missing_eos_penalty, 0, 1e9, "taken off the score of a cut completion")
+
+#define ROLLOUT_FLAGS_SHOW(r)                                                                      \
+    FLAG(r, sample_steps, 0, 1e9, "show so many of the rollout every so many updates"),            \
+    FLAG_SWITCH(r, gold, "give texts the gold score of film reviews (data/gold.h), too")
+// clang-format on
+
+// What one update learns from.
+typedef struct {
+    const RolloutArgs *args;
+    Reward reward;
+    Gold *gold; // with --gold
+    Sampler sampler;
+    Batch prompts;  // (R)
+    Batch rows;     // (R) prompts with their completions; the mask is 1 on tokens of completions
+    Finish *finish; // (R) what ended each completion
+    float *score;   // (R)
+    double seconds; // that sampling and scoring have taken
+} Rollout;
+
+// ------------------------------------------------------------------------------------------------
+// Before training
+
+// After run_begin: a completion has at most `length` tokens. Dies (EXIT_USAGE) unless exactly one
+// thing gives a reward.
+static void rollout_begin(Run *run, const RolloutArgs *a, int length) {
+    if (!a->reward_model == !a->reward_command)
+        die(EXIT_USAGE, "%s --reward_model or --reward_command; see --help",
+            a->reward_model ? "expected one of" : "nothing gives a reward: expected");
+    // flags that such programs do not have, but run.h reads
+    run->args->max_new_tokens = length;
+    run->args->max_length = a->max_prompt_length;
+    run->args->per_device_eval_batch_size = run->args->per_device_train_batch_size;
+    run->args->gold = a->gold;
+}
+
+// As run_model, but a model without tokenizer will do: then prompts and completions are token ids. With
+// `head` it also gets a scalar head of zeros.
+static void rollout_policy(Run *r, GPT2 *model, bool head) {
+    const RunArgs *a = r->args;
+    if (!a->model) die(EXIT_USAGE, "--model is needed; see --help");
+    if (a->tokenizer || !path_is_dir(a->model) || dir_has_tokenizer(a->model))
+        tokenizer_load(&r->tokenizer, r->tokenizer_dir);
+    check_language_model(r->model_dir); // before it gets a head
+    if (head) model_load_scored(model, NULL, r->model_dir, "zero", 0);
+    else model_load(model, r->model_dir);
+    tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
+    printf("policy: %s, ", r->model_dir);
+    run_describe(model);
+    printf("reference: %s\n", r->reference_dir);
+}
+
+// Room for R completions, and what scores them: a model, or a program that is started here. Dies if
+// that does not fit the policy.
+static void rollout_open(Rollout *r, const Run *run, const RolloutArgs *a, const GPT2 *policy,
+                         int R) {
+    *r = (Rollout){.args = a};
+    const Tokenizer *t = run_tokenizer(run);
+    if (run_eos(run, policy) < 0 && a->missing_eos_penalty > 0)
+        die(EXIT_USAGE, "--missing_eos_penalty: %s has no EOS", run->args->model);
+    if (a->gold && !t)
+        die(EXIT_USAGE, "--gold: %s has no tokenizer, so there are no texts", run->args->model);
+    if (a->reward_model) {
+        const int vocab_size = t ? t->vocab_size : policy->config.vocab_size;
+        reward_open_model(&r->reward, a->reward_model, t, run->args->per_device_train_batch_size);
+        if (r->reward.model.config.vocab_size < vocab_size)
+            die(EXIT_BAD_INPUT, "%s: the reward model's vocabulary has %d tokens, the policy's %d",
+                a->reward_model, r->reward.model.config.vocab_size, vocab_size);
+        printf("reward: model %s\n", a->reward_model);
+    } else {
+        reward_open_command(&r->reward, a->reward_command, a->reward_timeout);
+        printf("reward: program %s\n", a->reward_command);
+    }
+    r->finish = mem_alloc((size_t)R, sizeof *r->finish);
+    r->score = mem_floats((size_t)R);
+    if (!a->gold) return;
+    r->gold = mem_alloc(1, sizeof *r->gold);
+    gold_create(r->gold);
+}
+
+// After the last update: end a reward program, say how long sampling and scoring took, and release what
+// the rollout holds.
+static void rollout_end(Rollout *r) {
+    char took[32];
+    printf("sampling and scoring took %s\n", time_format(took, r->seconds));
+    reward_close(&r->reward);
+    if (r->gold) gold_free(r->gold);
+    sampler_free(&r->sampler);
+    batch_free(&r->prompts);
+    batch_free(&r->rows);
+    free(r->gold);
+    free(r->finish);
+    free(r->score);
+    *r = (Rollout){0};
+}
+
+// Load the prompts of --dataset and --eval_dataset (n 0 without); say what was read.
+static void rollout_prompts(Run *r, PromptSet *train, PromptSet *eval, const GPT2 *policy,
+                            const DataOptions *options) {
+    const RunArgs *a = r->args;
+    const Tokenizer *t = run_tokenizer(r);
+    Text report = {0};
+    *eval = (PromptSet){0};
+    prompts_load(train, t, policy->config.vocab_size, a->dataset, options);
+    prompts_report(&report, train, a->dataset);
+    if (a->eval_dataset) {
+        prompts_load(eval, t, policy->config.vocab_size, a->eval_dataset, options);
+        text_print(&report, "\n");
+        prompts_report(&report, eval, a->eval_dataset);
+    }
+    printf("%s\n", report.data);
+    text_free(&report);
+    r->data_hash = prompts_hash(train);
+}
+
+// The run makes `episodes` completions (0: one for each of n prompts), R in each update.
+static void rollout_schedule(Run *r, int n, int64_t episodes, int R) {
+    if (episodes == 0) episodes = n;
+    r->part = r->total = (episodes + R - 1) / R;
+    r->n_data = n;
+    r->order = mem_alloc((size_t)n, sizeof *r->order);
+    r->order_epoch = -1;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The loop
+
+// Sample a completion for each of the next R prompts, of which `first` is the number of the first one
+// since the run began: after the last prompt of an order the next order begins. Prompts and samples
+// depend on the seed and on this number only: each completion has a stream of random numbers for
+// itself, apart from those of the texts before and after training.
+static void rollout_sample(Rollout *r, Run *run, const GPT2 *policy, const PromptSet *d,
+                           int64_t first, int R) {
+    const double began = seconds_now();
+    batch_clear(&r->prompts);
+    for (int64_t episode = first; episode < first + R; episode++) {
+        const int k = run_order(run, episode / d->n)[episode % d->n];
+        batch_add_row(&r->prompts, d->tokens + d->start[k], NULL,
+                      (int)(d->start[k + 1] - d->start[k]));
+    }
+    progress_show("step %" PRId64 "/%" PRId64 "  sampling", run->step, run->total);
+    sample_batch(&r->sampler, policy, &run->sampling, &r->prompts, (1ull << 40) + (uint64_t)first,
+                 &r->rows, r->finish);
+    r->seconds += seconds_now() - began;
+}
+
+// The score of each completion as a whole, less --missing_eos_penalty where the policy did not end it.
+// t: NULL for bare token ids. Returns NULL, or what went wrong with the reward: see rollout_fail.
+static char *rollout_score(Rollout *r, const Tokenizer *t) {
+    const double began = seconds_now();
+    char *failure = reward_score(&r->reward, r->score, &r->rows, t);
+    r->seconds += seconds_now() - began;
+    for (int i = 0; i < r->rows.R && !failure; i++)
+        if (r->finish[i] != FINISH_EOS) r->score[i] -= (float)r->args->missing_eos_penalty;
+    return failure;
+}
+
+// The reward has failed: save the model as it was before this update, so that the run can go on when
+// the reward is mended, and die with this sentence.
+static void rollout_fail(Run *r, const GPT2 *model, const char *failure) {
+    const int64_t update = r->step;
+    if (r->preset) die(EXIT_BAD_INPUT, "update %" PRId64 ": %s", update, failure);
+    r->step--;
+    r->done--;
+    if (r->saved_step != r->step || r->step == 0) run_checkpoint(r, model);
+    die(EXIT_BAD_INPUT,
+        "update %" PRId64 ": %s; saved %s/checkpoint-%" PRId64
+        ", go on from there with --resume_from_checkpoint latest",
+        update, failure, r->output.target, r->step);
+}
+
+// Number i of the list `rows`, where that is NULL the rollout's rows in order.
+static int rollout_row(const int *rows, int i) { return rows ? rows[i] : i; }
+
+// Tokens of the completions of the first n of `rows`.
+static int64_t rollout_tokens(const Rollout *r, const int *rows, int n) {
+    int64_t tokens = 0;
+    for (int i = 0; i < n; i++) {
+        const int row = rollout_row(rows, i);
+        for (int t = r->rows.row_start[row]; t < r->rows.row_start[row + 1]; t++)
+            tokens += r->rows.mask[t];
+    }
+    return tokens;
+}
+
+// Pack n of `rows`, from number `first` on, for a forward pass: token t of the batch is token from[t] of
+// the rollout.
+static void rollout_pack(Batch *to, int *from, const Rollout *r, const int *rows, int first,
+                         int n) {
+    batch_clear(to);
+    for (int i = first; i < first + n; i++) {
+        const int row = rollout_row(rows, i);
+        const int begin = r->rows.row_start[row], end = r->rows.row_start[row + 1];
+        for (int t = begin; t < end; t++) from[to->N + t - begin] = t;
+        batch_add_row(to, r->rows.tokens + begin, r->rows.mask + begin, end - begin);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------
+// What a rollout is like
+
+// Mean over the completions of the sum of x (N) over their tokens.
+static double completion_mean(const float *x, const Batch *b) {
+    double sum = 0;
+    for (int t = 0; t < b->N; t++)
+        if (b->mask[t]) sum += x[t];
+    return sum / b->R;
+}
+
+// Mean of x - y (n) where mask is 1. y may be NULL: 0, and mask: all. *variance gets the (population)
+// variance.
+static double masked_mean(const float *x, const float *y, const unsigned char *mask, int n,
+                          double *variance) {
+    double sum = 0, squares = 0, count = 0;
+    for (int t = 0; t < n; t++) {
+        if (mask && !mask[t]) continue;
+        sum += (double)x[t] - (y ? y[t] : 0);
+        count++;
+    }
+    const double mean = sum / count;
+    for (int t = 0; t < n; t++) {
+        if (mask && !mask[t]) continue;
+        const double d = (double)x[t] - (y ? y[t] : 0) - mean;
+        squares += d * d;
+    }
+    *variance = squares / count;
+    return mean;
+}
+
+// Append the text of the rollout's tokens [from, to).
+static void rollout_text(Text *out, const Rollout *r, const Tokenizer *t, int from, int to) {
+    tokenizer_decode(t, out, r->rows.tokens + from, (size_t)(to - from), true);
+    text_append(out, "", 0);
+}
+
+// Mean gold score of the texts.
+static double rollout_gold(const Rollout *r, const Tokenizer *t) {
+    double sum = 0;
+    for (int i = 0; i < r->rows.R; i++) {
+        Text text = {0};
+        rollout_text(&text, r, t, r->rows.row_start[i], r->rows.row_start[i + 1]);
+        sum += gold_parts(r->gold, text.data, text.size).score;
+        text_free(&text);
+    }
+    return sum / r->rows.R;
+}
+
+// Every --sample_steps updates, but not after the last, print the first --samples texts with their
+// scores and the sums of their KL terms, kl (N).
+static void rollout_show(const Rollout *r, const Run *run, const float *kl) {
+    const Batch *b = &r->rows;
+    const Tokenizer *tokenizer = run_tokenizer(run);
+    const int count = run->args->samples < b->R ? run->args->samples : b->R;
+    if (!r->args->sample_steps || run->step % r->args->sample_steps || run->done == run->part ||
+        !count || !tokenizer)
+        return;
+    progress_clear();
+    printf("\nrollout of update %" PRId64 " (score, KL: prompt | completion):\n", run->step);
+    for (int i = 0; i < count; i++) {
+        Text text = {0}, clean = {0};
+        const int begin = b->row_start[i], end = b->row_start[i + 1];
+        int first = begin; // token of the completion
+        double sum = 0;
+        while (!b->mask[first]) first++;
+        for (int k = first; k < end; k++) sum += kl[k];
+        rollout_text(&text, r, tokenizer, begin, first);
+        text_append(&text, " |", 2);
+        rollout_text(&text, r, tokenizer, first, end);
+        text_append_repaired(&clean, text.data, text.size); // it can stop amid a character
+        printf("  %6.2f, %5.2f: %s\n", r->score[i], sum, clean.data);
+        text_free(&text);
+        text_free(&clean);
+    }
+    printf("\n");
+}
+
+#endif
