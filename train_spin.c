@@ -8,8 +8,8 @@
 //
 //     mean over pairs of -log sigmoid(lambda (r(y) - r(y'))),   r = log pi(y|x) - log old(y|x)
 //
-// (eq. 4.7), pi being the player that learns and old the opponent, frozen. Then the new player becomes
-// the opponent. Where its completions are like the data's, nobody can tell them apart, and it rests.
+// (eq. 4.7), pi being the player that learns and old the opponent, frozen. Then the new player is
+// the opponent. Where its completions are like the data's, nobody can tell them apart: it rests.
 //
 // The authors' recipe: from the second iteration on the pairs of the iteration before are mixed in;
 // an iteration is a run of its own, so optimiser, warm-up and schedule begin anew; lambda is called
@@ -32,8 +32,8 @@
 #include "lib/run/run.h"          // defines: Run, RunArgs, run_next, run_update, ...
 #include "lib/run/selfplay.h"     // defines: pairs_play, iteration_save, iteration_load
 
-// The run without arguments: a tiny model wants larger steps than GPT-2 does. What data/sft was made
-// from, it cannot learn better; so it gets chosen reviews, which praise more than it does.
+// The run without arguments: a tiny model wants larger steps than GPT-2 does. What data/sft was
+// made from, it cannot learn better; so it gets chosen reviews, which praise more than it does.
 static const char preset[] =
     "--model data/sft --dataset data/prefs_train.jsonl --max_train_samples 2000 "
     "--eval_dataset data/prefs_eval.jsonl --output_dir out/spin --num_iterations 3 "
@@ -104,8 +104,8 @@ static const char shown[] = "loss rewards/margins rewards/accuracies"; // on the
 // Pairs of the data's completion y and the opponent's y'
 
 // The loss of n pairs, as a part of an update that has `total`, and its gradient with respect to
-// log pi of every row, in rows->dsum. pairs (n) are in the batch; old: log old(y|x), log old(y'|x) of
-// all pairs of the set. Training and evaluation both come here.
+// log pi of every row, in rows->dsum. pairs (n) are in the batch; old: log old(y|x), log old(y'|x)
+// of all pairs of the set. Training and evaluation both come here.
 static double pairs_loss(Rows *rows, const Batch *b, float (*old)[2], const int *pairs, int n,
                          int total, Meter *meter) {
     double loss = 0;
@@ -114,8 +114,8 @@ static double pairs_loss(Rows *rows, const Batch *b, float (*old)[2], const int 
         const double r_real = (double)rows->sum[real] - old[pairs[i]][0];
         const double r_generated = (double)rows->sum[generated] - old[pairs[i]][1];
         const double h = r_real - r_generated;
-        // eq. 4.7, logistic loss: l = log(1 + e^-x) = -log sigmoid(x), x = lambda h. That is DPO's, with
-        // y as chosen, y' as rejected, the opponent as reference and lambda as beta.
+        // eq. 4.7, logistic loss: l = log(1 + e^-x) = -log sigmoid(x), x = lambda h. That is DPO's,
+        // with y as chosen, y' as rejected, the opponent as reference and lambda as beta.
         double slope; // dl/dh = -lambda sigmoid(-x); dh / d log pi is 1 for y, -1 for y'
         loss += dpo_point(&slope, h, DPO_SIGMOID, args.beta, 0) / total;
         rows->dsum[real] = (float)(slope / total);
@@ -132,9 +132,9 @@ static double pairs_loss(Rows *rows, const Batch *b, float (*old)[2], const int 
     return loss;
 }
 
-// (n, 2) log old(y|x), log old(y'|x) of all pairs of a set, B at a time. The opponent's weights stay as
-// they are for a whole iteration, so this is done once in each. Ends early when the program is asked
-// to stop. Release with free().
+// (n, 2) log old(y|x), log old(y'|x) of all pairs of a set, B at a time. The opponent's weights
+// stay as they are for a whole iteration, so this is done once in each. Ends early when the program
+// is asked to stop. Release with free().
 static void *opponent_logps(GPT2 *opponent, const PairSet *data, Rows *rows, int B) {
     Batch batch = {0};
     float(*old)[2] = mem_alloc((size_t)data->n, sizeof *old);
@@ -184,7 +184,7 @@ static void evaluate(Run *run, GPT2 *player, const PairSet *data, float (*old)[2
 }
 
 // ------------------------------------------------------------------------------------------------
-// What players are measured by: how far what they write for held-out prompts is from what the data has
+// How far players are from the data: what they write for held-out prompts, and the likelihood
 
 typedef struct {
     int n;               // prompts
@@ -273,9 +273,9 @@ static bool held_measure(HeldOut *held, Run *run, GPT2 *player, const LabelSet *
     return true;
 }
 
-// The run's updates: the sum over iterations, which all but the first have the pairs of the one before,
-// too. Warns if lambda is below 1/2 and an iteration can come near its minimum: that is farther from
-// the data, on the other side, than the start was (losses.h).
+// The run's updates: the sum over iterations, of which all but the first also have the pairs of the
+// one before. Warns if lambda is below 1/2 and an iteration can come near its minimum: that is
+// farther from the data, on the other side, than the start was (losses.h).
 static void iterations_plan(Run *run, int n) {
     int64_t longest = 0;
     run->iteration = 0;
@@ -294,8 +294,8 @@ static void iterations_plan(Run *run, int n) {
              args.beta, args.run.learning_rate, longest);
 }
 
-// Self-play: the opponent completes all prompts, and iteration-N/ keeps what it wrote. False if asked
-// to stop.
+// Self-play: the opponent completes all prompts, and iteration-N/ keeps what it wrote. False if
+// asked to stop.
 static bool self_play(Played *played, Run *run, const GPT2 *opponent, const LabelSet *train) {
     if (run->done > 0) return true; // what it wrote came back with the checkpoint
     const uint64_t first_row = (uint64_t)(run->iteration + 1) << 32; // below: held-out prompts
@@ -350,7 +350,7 @@ int main(int argc, char **argv) {
         texts_show(&player, &run.tokenizer, &run.prompts, args.run.samples, &run.sampling,
                    "before training");
 
-    // An iteration begins with player = opponent. The player that the last one makes is measured, too.
+    // An iteration begins with player = opponent. The last one's player is measured, too.
     const int B = args.run.per_device_train_batch_size;
     Batch batch = {0};
     run.began = seconds_now();

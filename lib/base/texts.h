@@ -1,5 +1,6 @@
 // texts.h: tokens as text, for people, for files and for programs. Tokens are bytes: a text that a
-// model wrote can stop amid a character, and a young model writes NULs. Special tokens are left out.
+// model wrote can stop amid a character, and a young model writes NULs. Special tokens are left
+// out.
 #ifndef TEXTS_H
 #define TEXTS_H
 
@@ -20,8 +21,8 @@ static void text_add_tokens(Text *out, const Tokenizer *t, const int *ids, size_
     text_free(&bytes);
 }
 
-// The same of a row as people are shown it, "prompt | completion": of its n tokens the first n_prompt
-// are the prompt.
+// The same of a row as people are shown it, "prompt | completion": of its n tokens the first
+// n_prompt are the prompt.
 static void text_add_row(Text *out, const Tokenizer *t, const int *ids, int n_prompt, int n) {
     text_add_tokens(out, t, ids, (size_t)n_prompt);
     text_append(out, " |", 2);

@@ -4,10 +4,10 @@
 #ifndef BEFORE_AFTER_H
 #define BEFORE_AFTER_H
 
-#include "../../data/gold.h"    // defines: Gold, gold_parts
-#include "../../model.h"        // defines: GPT2, gpt2_forward, lm_head_forward
-#include "../base/texts.h"      // defines: text_add_row, text_add_bytes
-#include "sample.h"             // defines: Sampler, sample_batch
+#include "../../data/gold.h" // defines: Gold, gold_parts
+#include "../../model.h"     // defines: GPT2, gpt2_forward, lm_head_forward
+#include "../base/texts.h"   // defines: text_add_row, text_add_bytes
+#include "sample.h"          // defines: Sampler, sample_batch
 
 // Append a prompt of n tokens to the batch of prompts, unless it is the same as the one before it:
 // files of preferences often have several rows for a prompt.

@@ -14,6 +14,10 @@
 //     }
 //     run_after, run_end             texts again; final/, or a checkpoint if asked to stop
 //
+// A run of several parts (SPIN's iterations) calls run_part for each instead of run_schedule, and knows
+// its total; one that needs more files to go on reads them between run_restore and run_write, which
+// together are run_start.
+//
 // From top to bottom: flags; begin; models; data; schedule and order; start; the loop; texts; end.
 #ifndef RUN_H
 #define RUN_H

@@ -1,6 +1,6 @@
-// selfplay.h: a player completes the prompts of a data set, and what it wrote is set beside what the
-// data has: pairs of a real and a generated completion. From top to bottom: playing; the files that
-// keep what was generated,
+// selfplay.h: a player completes the prompts of a data set, and what it wrote is set beside what
+// the data has: pairs of a real and a generated completion. From top to bottom: playing; the files
+// that keep what was generated,
 //
 //     OUT/iteration-<t>/synthetic.jsonl     a line for each pair: prompt, real, generated, finish
 //                                           ("eos", or "length" where it was cut), generated_ids
@@ -34,9 +34,9 @@ static void pair_add(PairSet *pairs, TokenList *ids, const LabelSet *data, int i
     pieces_add(pairs, ids->data, begin, end, 1);
 }
 
-// Let the player complete the prompts of n examples that are spread over the data, B at a time: pair i
-// is prompt, real and generated completion of the i-th of them. Its completion draws from random
-// stream first_row + i of the options' seed. False if asked to stop before the end.
+// Let the player complete the prompts of n examples that are spread over the data, B at a time:
+// pair i is prompt, real and generated completion of the i-th of them. Its completion draws from
+// random stream first_row + i of the options' seed. False if asked to stop before the end.
 static bool pairs_play(PairSet *pairs, const GPT2 *player, const LabelSet *data, int n,
                        const SampleOptions *options, uint64_t first_row, int B) {
     Batch prompts = {0};
@@ -110,8 +110,8 @@ static void iteration_copy(const Output *out, int64_t t, const PairSet *pairs,
     free(path);
 }
 
-// Read back what iteration t generated for the data, from beside the checkpoint that the run goes on
-// from. Dies if these are not the pairs that the checkpoint was trained on, which had this hash.
+// Read back what iteration t generated for the data, from beside the checkpoint that the run goes
+// on from. Dies if these are not the pairs that the checkpoint was trained on, which had this hash.
 static void iteration_load(PairSet *pairs, const Output *out, int64_t t, const LabelSet *data,
                            uint64_t hash) {
     char *dir, *checkpoint;
