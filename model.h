@@ -1148,12 +1148,12 @@ static HeadStats lm_head_forward_backward(GPT2 *model, float *logp, const float 
 
 // What a pass over a batch of R rows and N tokens gives. A zeroed one is ready for use; it grows.
 typedef struct {
-    float *sum, *dsum;     // (R) log pi(y|x), the sum over the row's masked tokens; its gradient
-    int *count;            // (R) how many tokens those are
-    float *logp, *dlogp;   // (N) the same of tokens, 0 where the mask is 0
-    TokenStats *tokens;    // (N) what the head saw at each masked token
-    HeadStats stats;       // its sums
-    int max_R, max_N;      // capacities
+    float *sum, *dsum;   // (R) log pi(y|x), the sum over the row's masked tokens; its gradient
+    int *count;          // (R) how many tokens those are
+    float *logp, *dlogp; // (N) the same of tokens, 0 where the mask is 0
+    TokenStats *tokens;  // (N) what the head saw at each masked token
+    HeadStats stats;     // its sums
+    int max_R, max_N;    // capacities
 } Rows;
 
 static void rows_free(Rows *r) {
@@ -1266,7 +1266,7 @@ static double grad_norm(const GPT2 *model) {
 #pragma omp parallel for
     for (size_t b = 0; b < blocks; b++) {
         size_t end = (b + 1) * block < model->n_floats ? (b + 1) * block : model->n_floats;
-        double lane[16] = {0}; // sums that do not wait for each other
+        double lane[16] = {0};                         // sums that do not wait for each other
         for (size_t i = b * block; i < end; i += 16) { // n_floats is a multiple of 16
             const float *g = model->grads + i;
             for (int k = 0; k < 16; k++) lane[k] += (double)g[k] * g[k];

@@ -9,7 +9,8 @@
 //
 //   AMX          Intel since Sapphire Rapids: 16 times the arithmetic of float in a cycle (amx.h)
 //   AVX512-BF16  AMD since Zen 4: 1.7 to 2 times as fast as float. Intel's instruction does no more
-//                in a cycle than a float one, so it is not taken there.
+//                in a cycle than a float one: where Intel has it without AMX, only sampling, which
+//                memory sets the pace of, is in bfloat16, and all other products stay in float.
 //   rounded      any other CPU: rounded copies of the factors go to OpenBLAS. The same numbers but
 //                for the order of sums. Rounding makes products about a tenth slower than float.
 //
@@ -26,7 +27,7 @@
 // ------------------------------------------------------------------------------------------------
 // The road
 
-typedef enum { BF16_UNKNOWN, BF16_AMX, BF16_AVX512, BF16_ROUNDED } Bf16Road;
+typedef enum { BF16_UNKNOWN, BF16_AMX, BF16_AVX512, BF16_ROUNDED, BF16_FLOAT } Bf16Road;
 
 // The process's, found by bf16_begin; tests set it themselves.
 static Bf16Road bf16_road;
@@ -41,7 +42,7 @@ enum { AVX512_COMPILED = false };
 static void bf16_begin(void) {
     bf16_road = BF16_ROUNDED;
 #ifdef __x86_64__
-    if (AVX512_COMPILED && __builtin_cpu_is("amd")) bf16_road = BF16_AVX512;
+    if (AVX512_COMPILED) bf16_road = __builtin_cpu_is("amd") ? BF16_AVX512 : BF16_FLOAT;
 #endif
     if (AMX_COMPILED && amx_permitted()) bf16_road = BF16_AMX;
 }
@@ -49,12 +50,13 @@ static void bf16_begin(void) {
 // Does the CPU multiply bfloat16 faster than float?
 static bool bf16_in_hardware(void) {
     if (bf16_road == BF16_UNKNOWN) bf16_begin();
-    return bf16_road != BF16_ROUNDED;
+    return bf16_road == BF16_AMX || bf16_road == BF16_AVX512;
 }
 
 // The road in words, for the line that a program prints when it begins.
 static const char *bf16_road_name(void) {
     if (bf16_in_hardware()) return bf16_road == BF16_AMX ? "AMX" : "AVX512-BF16";
+    if (bf16_road == BF16_FLOAT) return "in sampling; for the rest this CPU's float is as fast";
     return "rounded to bfloat16, multiplied in float";
 }
 
@@ -296,6 +298,10 @@ static void bf16_product(float *out, int ld, const float *a, int lda, bool a_tra
     if (bf16_road == BF16_AVX512)
         avx512_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
                        start != NULL);
+    else if (bf16_road == BF16_FLOAT)
+        cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+                    b_transposed ? CblasTrans : CblasNoTrans, M, N, K, alpha, a, lda, b, ldb,
+                    start ? 1.0f : 0.0f, out, ld);
     else
         rounded_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
                         start != NULL);

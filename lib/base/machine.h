@@ -50,9 +50,9 @@ typedef enum { KERNEL_SSE, KERNEL_AVX, KERNEL_AVX2, KERNEL_AVX512 } KernelClass;
 // list, and so than any CPU that the list would have to serve: it counts as the best.
 static KernelClass kernel_class(const char *name) {
     static const char *const sse[] = {
-        "Unknown",  "Katmai", "Coppermine", "Northwood", "Prescott", "Banias",       "Atom",
-        "Core2",    "Penryn", "Dunnington", "Nehalem",   "Athlon",   "Opteron",      "Opteron_SSE3",
-        "Barcelona", "Nano",  "Bobcat",     "Generic",
+        "Unknown", "Katmai",       "Coppermine", "Northwood",  "Prescott", "Banias",
+        "Atom",    "Core2",        "Penryn",     "Dunnington", "Nehalem",  "Athlon",
+        "Opteron", "Opteron_SSE3", "Barcelona",  "Nano",       "Bobcat",   "Generic",
     };
     static const char *const avx[] = {"Sandybridge", "Bulldozer", "Piledriver", "Steamroller"};
     static const char *const avx2[] = {"Haswell", "Zen", "Excavator"};

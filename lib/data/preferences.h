@@ -263,7 +263,7 @@ static float margin_read(PieceSet *d, const LineReader *r, const cJSON *record, 
 
 // Load a set of 3 pieces an example (pairs only) or 2 (labels; of a pair both completions).
 static void preferences_load(PieceSet *d, int pieces, const Tokenizer *t, const char *path,
-                        const DataOptions *o) {
+                             const DataOptions *o) {
     *d = (PieceSet){.pieces = pieces, .max_length = o->max_length};
     LineReader reader;
     Draft draft = {0};

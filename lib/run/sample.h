@@ -508,8 +508,9 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
             CASE(3, IN_PAIRS)                                                                      \
             CASE(4, IN_PAIRS)                                                                      \
             CASE(5, IN_PAIRS)                                                                      \
-            CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS) CASE(9, IN_PAIRS)                \
-                CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)                           \
+            CASE(6, IN_PAIRS)                                                                      \
+            CASE(7, IN_PAIRS) CASE(8, IN_PAIRS) CASE(9, IN_PAIRS) CASE(10, IN_PAIRS)               \
+                CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)                                              \
         }                                                                                          \
     }
 #define CASE(n, IN_PAIRS)                                                                          \
