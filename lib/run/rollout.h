@@ -12,6 +12,7 @@
 #define ROLLOUT_H
 
 #include "../../data/gold.h" // defines: Gold, gold_parts
+#include "../base/texts.h"   // defines: text_add_bytes, text_add_row
 #include "../data/prompts.h" // defines: PromptSet, prompts_load
 #include "../../model.h"     // defines: GPT2, Batch
 #include "reward.h"          // defines: Reward, reward_score
@@ -242,7 +243,7 @@ static void rollout_pack(Batch *to, int *from, const Rollout *r, const int *rows
         const int row = rollout_row(rows, i);
         const int begin = r->rows.row_start[row], end = r->rows.row_start[row + 1];
         for (int t = begin; t < end; t++) from[to->N + t - begin] = t;
-        batch_add_row(to, r->rows.tokens + begin, r->rows.mask + begin, end - begin);
+        batch_copy_row(to, &r->rows, row);
     }
 }
 
@@ -277,22 +278,17 @@ static double masked_mean(const float *x, const float *y, const unsigned char *m
     return mean;
 }
 
-// Append the text of the rollout's tokens [from, to).
-static void rollout_text(Text *out, const Rollout *r, const Tokenizer *t, int from, int to) {
-    tokenizer_decode(t, out, r->rows.tokens + from, (size_t)(to - from), true);
-    text_append(out, "", 0);
-}
-
 // Mean gold score of the texts.
 static double rollout_gold(const Rollout *r, const Tokenizer *t) {
+    const Batch *b = &r->rows;
     double sum = 0;
-    for (int i = 0; i < r->rows.R; i++) {
+    for (int i = 0; i < b->R; i++) {
         Text text = {0};
-        rollout_text(&text, r, t, r->rows.row_start[i], r->rows.row_start[i + 1]);
+        text_add_bytes(&text, t, b->tokens + b->row_start[i], (size_t)batch_row_length(b, i));
         sum += gold_parts(r->gold, text.data, text.size).score;
         text_free(&text);
     }
-    return sum / r->rows.R;
+    return sum / b->R;
 }
 
 // Every --sample_steps updates, but not after the last, print the first --samples texts with their
@@ -307,19 +303,15 @@ static void rollout_show(const Rollout *r, const Run *run, const float *kl) {
     progress_clear();
     printf("\nrollout of update %" PRId64 " (score, KL: prompt | completion):\n", run->step);
     for (int i = 0; i < count; i++) {
-        Text text = {0}, clean = {0};
+        Text text = {0};
         const int begin = b->row_start[i], end = b->row_start[i + 1];
         int first = begin; // token of the completion
         double sum = 0;
         while (!b->mask[first]) first++;
         for (int k = first; k < end; k++) sum += kl[k];
-        rollout_text(&text, r, tokenizer, begin, first);
-        text_append(&text, " |", 2);
-        rollout_text(&text, r, tokenizer, first, end);
-        text_append_repaired(&clean, text.data, text.size); // it can stop amid a character
-        printf("  %6.2f, %5.2f: %s\n", r->score[i], sum, clean.data);
+        text_add_row(&text, tokenizer, b->tokens + begin, first - begin, end - begin);
+        printf("  %6.2f, %5.2f: %s\n", r->score[i], sum, text.data);
         text_free(&text);
-        text_free(&clean);
     }
     printf("\n");
 }
