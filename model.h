@@ -28,25 +28,38 @@
 #include <omp.h>
 
 // ------------------------------------------------------------------------------------------------
-// Profile: with -DPROFILE every call below is timed under the name of its part (dev/bench.c).
+// Profile: with -DPROFILE the layers below note how long they take, by parts (dev/bench.c). A layer
+// begins with
+//
+//     Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_NORM);
+//
+// and its end ends the scope. Without -DPROFILE nothing of this remains.
 
 // clang-format off
 enum { PART_LINEAR, PART_LINEAR_BACK, PART_HEAD, PART_ATT, PART_ATT_BACK, PART_NORM, PART_GELU,
        PART_EMBED, PARTS };
 // clang-format on
+typedef struct {
+    int part;
+    double began; // < 0: not counted
+} Profile;
+
 #ifdef PROFILE
-static double profile_seconds[PARTS];
-#define TIMED(part, ...)                                                                           \
-    do {                                                                                           \
-        double began_ = seconds_now();                                                             \
-        __VA_ARGS__;                                                                               \
-        if (omp_get_thread_num() == 0) profile_seconds[part] += seconds_now() - began_;            \
-    } while (0)
+static double profile_seconds[PARTS]; // of the first thread
+static int profile_depth;             // a layer inside of another is a part of that one
+
+static Profile profile_begin(int part) {
+    const bool counted = omp_get_thread_num() == 0 && profile_depth++ == 0;
+    return (Profile){part, counted ? seconds_now() : -1};
+}
+
+static void profile_end(const Profile *p) {
+    if (omp_get_thread_num() == 0) profile_depth--;
+    if (p->began >= 0) profile_seconds[p->part] += seconds_now() - p->began;
+}
 #else
-#define TIMED(part, ...)                                                                           \
-    do {                                                                                           \
-        __VA_ARGS__;                                                                               \
-    } while (0)
+static Profile profile_begin(int part) { return (Profile){part, -1}; }
+static void profile_end(const Profile *p) { (void)p; }
 #endif
 
 // ------------------------------------------------------------------------------------------------
@@ -391,6 +404,7 @@ static void product(float *out, int ld, const float *a, int lda, bool a_transpos
 // residual may be out itself.
 static void matmul_forward(float *out, const float *inp, const float *weight, const float *bias,
                            const float *residual, int N, int C, int OC) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_LINEAR);
     const float *start = residual ? residual : bias;
     int start_ld = residual ? OC : 0;
     if (residual && bias) {
@@ -410,6 +424,7 @@ static void matmul_forward(float *out, const float *inp, const float *weight, co
 // between the two, when dinp is what it is recomputed with).
 static void matmul_backward(float *dinp, float *dweight, float *dbias, const float *dout,
                             const float *inp, const float *weight, int N, int C, int OC) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_LINEAR_BACK);
     if (dinp) product(dinp, C, dout, OC, false, weight, OC, true, N, C, OC, 1.0f, NULL, 0);
     if (!dweight) return;
     product(dweight, OC, inp, C, true, dout, OC, false, C, OC, N, 1.0f, dweight, OC);
@@ -445,6 +460,7 @@ static void matmul_tied_backward(float *dh, float *dwte, const float *dlogits, c
 // inp, out (N, C); mean, rstd (N); w, b (C).
 static void layernorm_forward(float *out, float *mean, float *rstd, const float *inp,
                               const float *w, const float *b, int N, int C, float eps) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_NORM);
 #pragma omp parallel for
     for (int t = 0; t < N; t++) {
         const float *x = inp + (size_t)t * C;
@@ -468,6 +484,7 @@ static void layernorm_forward(float *out, float *mean, float *rstd, const float 
 static void layernorm_backward(float *dinp, float *dw, float *db, float *out, const float *dout,
                                const float *inp, const float *mean, const float *rstd,
                                const float *w, const float *b, int N, int C) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_NORM);
 #pragma omp parallel for
     for (int t = 0; t < N; t++) {
         const float *x = inp + (size_t)t * C, *dy = dout + (size_t)t * C;
@@ -603,6 +620,7 @@ static void tile_multiply(const Tiles *t, float *c, int ldc, const float *a, int
 // out (N, C), lse (N, NH) from qkv (N, 3C), for rows [row_begin, row_end) of the batch.
 static void attention_forward(float *out, float *lse, const float *qkv, float *strips, int max_T,
                               const Batch *b, int row_begin, int row_end, int C, int NH) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_ATT);
 #pragma omp parallel for schedule(dynamic)
     for (int task = row_begin * NH; task < row_end * NH; task++) {
         const int h = task % NH;
@@ -652,6 +670,7 @@ static void attention_forward(float *out, float *lse, const float *qkv, float *s
 static void attention_backward(float *dqkv, const float *dout, const float *qkv, const float *out,
                                const float *lse, float *strips, int max_T, const Batch *b,
                                int row_begin, int row_end, int C, int NH) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_ATT_BACK);
 #pragma omp parallel for schedule(dynamic)
     for (int task = row_begin * NH; task < row_end * NH; task++) {
         const int h = task % NH, root = task / NH;
@@ -728,6 +747,7 @@ static inline float gelu_sigmoid(float x) {
 
 // out, inp (n)
 static void gelu_forward(float *out, const float *inp, size_t n) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_GELU);
 #pragma omp parallel for simd
     for (size_t i = 0; i < n; i++) out[i] = inp[i] * gelu_sigmoid(inp[i]);
 }
@@ -735,6 +755,7 @@ static void gelu_forward(float *out, const float *inp, size_t n) {
 // dinp holds dout on entry and dinp on return; out = gelu(inp) is made again on the way.
 // With s = sigmoid(2u):  d/dx (x s) = s + x s (1 - s) 2 du/dx.
 static void gelu_backward(float *dinp, float *out, const float *inp, size_t n) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_GELU);
     const float a = 0.797884561f;
 #pragma omp parallel for simd
     for (size_t i = 0; i < n; i++) {
@@ -752,6 +773,7 @@ static void gelu_backward(float *dinp, float *out, const float *inp, size_t n) {
 // out (N, C) for rows [row_begin, row_end) of the batch
 static void embedding_forward(float *out, const Batch *b, int row_begin, int row_end,
                               const float *wte, const float *wpe, int C) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_EMBED);
     const int first = b->row_start[row_begin];
 #pragma omp parallel for schedule(static)
     for (int r = row_begin; r < row_end; r++) {
@@ -767,6 +789,7 @@ static void embedding_forward(float *out, const Batch *b, int row_begin, int row
 // dwte, dwpe += dout. Threads split the channels: a token may occur many times.
 static void embedding_backward(float *dwte, float *dwpe, const float *dout, const Batch *b,
                                int row_begin, int row_end, int C) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_EMBED);
     const int first = b->row_start[row_begin], block = 64;
 #pragma omp parallel for schedule(static)
     for (int i0 = 0; i0 < C; i0 += block) {
@@ -875,17 +898,15 @@ static void layer_forward(const GPT2 *model, Shard *s, int l, int k, const float
     const size_t n = (size_t)k * (size_t)round_up(s->max_N, 16);
     float *qkv = s->qkv + n * 3 * C, *att = s->att + n * C, *mid = s->mid + n * C;
     float *fc = s->fc + n * I;
-    TIMED(PART_NORM, layernorm_forward(s->norm, s->mean_1 + n, s->rstd_1 + n, x, w->ln_1_w,
-                                       w->ln_1_b, N, C, eps));
-    TIMED(PART_LINEAR, matmul_forward(qkv, s->norm, w->attn_w, w->attn_b, NULL, N, C, 3 * C));
-    TIMED(PART_ATT, attention_forward(att, s->lse + n * NH, qkv, s->strips, s->max_T, model->batch,
-                                      s->row_begin, s->row_end, C, NH));
-    TIMED(PART_LINEAR, matmul_forward(mid, att, w->attn_proj_w, w->attn_proj_b, x, N, C, C));
-    TIMED(PART_NORM, layernorm_forward(s->norm, s->mean_2 + n, s->rstd_2 + n, mid, w->ln_2_w,
-                                       w->ln_2_b, N, C, eps));
-    TIMED(PART_LINEAR, matmul_forward(fc, s->norm, w->fc_w, w->fc_b, NULL, N, C, I));
-    TIMED(PART_GELU, gelu_forward(s->gelu, fc, (size_t)N * I));
-    TIMED(PART_LINEAR, matmul_forward(x_next, s->gelu, w->fc_proj_w, w->fc_proj_b, mid, N, I, C));
+    layernorm_forward(s->norm, s->mean_1 + n, s->rstd_1 + n, x, w->ln_1_w, w->ln_1_b, N, C, eps);
+    matmul_forward(qkv, s->norm, w->attn_w, w->attn_b, NULL, N, C, 3 * C);
+    attention_forward(att, s->lse + n * NH, qkv, s->strips, s->max_T, model->batch, s->row_begin,
+                      s->row_end, C, NH);
+    matmul_forward(mid, att, w->attn_proj_w, w->attn_proj_b, x, N, C, C);
+    layernorm_forward(s->norm, s->mean_2 + n, s->rstd_2 + n, mid, w->ln_2_w, w->ln_2_b, N, C, eps);
+    matmul_forward(fc, s->norm, w->fc_w, w->fc_b, NULL, N, C, I);
+    gelu_forward(s->gelu, fc, (size_t)N * I);
+    matmul_forward(x_next, s->gelu, w->fc_proj_w, w->fc_proj_b, mid, N, I, C);
 }
 
 // The same lines from bottom to top. s->dx (N, C) is the gradient of x_next on entry and of x on
@@ -898,28 +919,21 @@ static void layer_backward(const GPT2 *model, Shard *s, int l, int k, const floa
     const float *qkv = s->qkv + n * 3 * C, *att = s->att + n * C, *mid = s->mid + n * C;
     const float *fc = s->fc + n * I;
     // x_next = mid + fc_proj(gelu(fc(ln_2(mid))))
-    TIMED(PART_LINEAR_BACK,
-          matmul_backward(s->dfc, NULL, NULL, s->dx, NULL, w->fc_proj_w, N, I, C));
-    TIMED(PART_GELU, gelu_backward(s->dfc, s->gelu, fc, (size_t)N * I));
-    TIMED(PART_LINEAR_BACK,
-          matmul_backward(NULL, d->fc_proj_w, d->fc_proj_b, s->dx, s->gelu, NULL, N, I, C));
-    TIMED(PART_LINEAR_BACK, matmul_backward(s->dnorm, NULL, NULL, s->dfc, NULL, w->fc_w, N, C, I));
-    TIMED(PART_NORM, layernorm_backward(s->dx, d->ln_2_w, d->ln_2_b, s->norm, s->dnorm, mid,
-                                        s->mean_2 + n, s->rstd_2 + n, w->ln_2_w, w->ln_2_b, N, C));
-    TIMED(PART_LINEAR_BACK,
-          matmul_backward(NULL, d->fc_w, d->fc_b, s->dfc, s->norm, NULL, N, C, I));
+    matmul_backward(s->dfc, NULL, NULL, s->dx, NULL, w->fc_proj_w, N, I, C);
+    gelu_backward(s->dfc, s->gelu, fc, (size_t)N * I);
+    matmul_backward(NULL, d->fc_proj_w, d->fc_proj_b, s->dx, s->gelu, NULL, N, I, C);
+    matmul_backward(s->dnorm, NULL, NULL, s->dfc, NULL, w->fc_w, N, C, I);
+    layernorm_backward(s->dx, d->ln_2_w, d->ln_2_b, s->norm, s->dnorm, mid, s->mean_2 + n,
+                       s->rstd_2 + n, w->ln_2_w, w->ln_2_b, N, C);
+    matmul_backward(NULL, d->fc_w, d->fc_b, s->dfc, s->norm, NULL, N, C, I);
     // mid = x + attn_proj(attention(attn(ln_1(x)))); dnorm is free again and holds datt
-    TIMED(PART_LINEAR_BACK, matmul_backward(s->dnorm, d->attn_proj_w, d->attn_proj_b, s->dx, att,
-                                            w->attn_proj_w, N, C, C));
-    TIMED(PART_ATT_BACK,
-          attention_backward(s->dqkv, s->dnorm, qkv, att, s->lse + n * NH, s->strips, s->max_T,
-                             model->batch, s->row_begin, s->row_end, C, NH));
-    TIMED(PART_LINEAR_BACK,
-          matmul_backward(s->dnorm, NULL, NULL, s->dqkv, NULL, w->attn_w, N, C, 3 * C));
-    TIMED(PART_NORM, layernorm_backward(s->dx, d->ln_1_w, d->ln_1_b, s->norm, s->dnorm, x,
-                                        s->mean_1 + n, s->rstd_1 + n, w->ln_1_w, w->ln_1_b, N, C));
-    TIMED(PART_LINEAR_BACK,
-          matmul_backward(NULL, d->attn_w, d->attn_b, s->dqkv, s->norm, NULL, N, C, 3 * C));
+    matmul_backward(s->dnorm, d->attn_proj_w, d->attn_proj_b, s->dx, att, w->attn_proj_w, N, C, C);
+    attention_backward(s->dqkv, s->dnorm, qkv, att, s->lse + n * NH, s->strips, s->max_T,
+                       model->batch, s->row_begin, s->row_end, C, NH);
+    matmul_backward(s->dnorm, NULL, NULL, s->dqkv, NULL, w->attn_w, N, C, 3 * C);
+    layernorm_backward(s->dx, d->ln_1_w, d->ln_1_b, s->norm, s->dnorm, x, s->mean_1 + n,
+                       s->rstd_1 + n, w->ln_1_w, w->ln_1_b, N, C);
+    matmul_backward(NULL, d->attn_w, d->attn_b, s->dqkv, s->norm, NULL, N, C, 3 * C);
 }
 
 // Where the residual stream before layer l lies (l = L: after the last).
@@ -931,8 +945,8 @@ static float *shard_x(const GPT2 *model, const Shard *s, int l) {
 static void shard_forward(const GPT2 *model, Shard *s) {
     const int L = model->config.n_layer, C = model->config.n_embd;
     const bool keep = kept_layers(model) > 1;
-    TIMED(PART_EMBED, embedding_forward(shard_x(model, s, 0), model->batch, s->row_begin,
-                                        s->row_end, model->w.wte, model->w.wpe, C));
+    embedding_forward(shard_x(model, s, 0), model->batch, s->row_begin, s->row_end, model->w.wte,
+                      model->w.wpe, C);
     for (int l = 0; l < L; l++)
         layer_forward(model, s, l, keep ? l : 0, shard_x(model, s, l), shard_x(model, s, l + 1));
     if (s->dx) memset(s->dx, 0, (size_t)s->N * C * sizeof(float)); // the heads add to it
@@ -947,27 +961,52 @@ static void shard_backward(const GPT2 *model, Shard *s) {
         if (!keep) layer_forward(model, s, l, 0, x, shard_x(model, s, l + 1));
         layer_backward(model, s, l, keep ? l : 0, x);
     }
-    TIMED(PART_EMBED, embedding_backward(s->grads.wte, s->grads.wpe, s->dx, model->batch,
-                                         s->row_begin, s->row_end, C));
+    embedding_backward(s->grads.wte, s->grads.wpe, s->dx, model->batch, s->row_begin, s->row_end,
+                       C);
 }
 
-// Run a statement for every shard that has rows: in parallel when there are several (inside, sgemm
-// and the loops then use one thread), else on this thread (inside, they use all). No region of one
-// thread is opened in the second case: OpenBLAS under LLVM's OpenMP hangs inside such a region.
-#define FOR_SHARDS(model, shard, ...)                                                              \
-    do {                                                                                           \
-        if ((model)->n_shards == 1) {                                                              \
-            Shard *shard = &(model)->shards[0];                                                    \
-            if (shard->N > 0) __VA_ARGS__;                                                         \
-            break;                                                                                 \
-        }                                                                                          \
-        _Pragma("omp parallel for num_threads((model)->n_shards)") for (int s_ = 0;                \
-                                                                        s_ < (model)->n_shards;    \
-                                                                        s_++) {                    \
-            Shard *shard = &(model)->shards[s_];                                                   \
-            if (shard->N > 0) __VA_ARGS__;                                                         \
-        }                                                                                          \
-    } while (0)
+// What a shard can be asked to do: one of the passes, on its rows, with what the heads take.
+typedef struct {
+    enum { WORK_FORWARD, WORK_BACKWARD, WORK_LM_HEAD, WORK_VALUE_HEAD } kind;
+    float *out;            // logp or value (N of the batch), or NULL
+    const float *gradient; // dlogp or dvalue (N), or NULL
+    TokenStats *tokens;    // (N) or NULL
+} ShardWork;
+
+// The heads' parts, below.
+static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const float *dlogp,
+                               TokenStats *tokens);
+static void shard_value_head(const GPT2 *model, Shard *s, float *value, const float *dvalue);
+
+static void shard_work(const GPT2 *model, Shard *s, const ShardWork *work) {
+    if (s->N == 0) return;
+    switch (work->kind) {
+    case WORK_FORWARD:
+        shard_forward(model, s);
+        break;
+    case WORK_BACKWARD:
+        shard_backward(model, s);
+        break;
+    case WORK_LM_HEAD:
+        s->stats = shard_lm_head(model, s, work->out, work->gradient, work->tokens);
+        break;
+    case WORK_VALUE_HEAD:
+        shard_value_head(model, s, work->out, work->gradient);
+        break;
+    }
+}
+
+// Let every shard do its work: in parallel when there are several (inside, sgemm and the loops then
+// use one thread), else on this thread (inside, they use all). No region of one thread is opened in
+// the second case: OpenBLAS under LLVM's OpenMP hangs inside such a region.
+static void shards_work(const GPT2 *model, const ShardWork *work) {
+    if (model->n_shards == 1) {
+        shard_work(model, &model->shards[0], work);
+        return;
+    }
+#pragma omp parallel for num_threads(model->n_shards)
+    for (int i = 0; i < model->n_shards; i++) shard_work(model, &model->shards[i], work);
+}
 
 // Run all layers over the batch. The batch must stay unchanged until the heads and gpt2_backward
 // are done. Tokens must be below vocab_size and rows no longer than n_positions (dies otherwise).
@@ -986,12 +1025,12 @@ static void gpt2_forward(GPT2 *model, const Batch *batch) {
     }
     model->batch = batch;
     shards_assign(model, batch);
-    FOR_SHARDS(model, s, shard_forward(model, s));
+    shards_work(model, &(ShardWork){.kind = WORK_FORWARD});
 }
 
 // Carry what the heads left in dx back through all layers; gradients of weights accumulate.
 static void gpt2_backward(GPT2 *model) {
-    FOR_SHARDS(model, s, shard_backward(model, s));
+    shards_work(model, &(ShardWork){.kind = WORK_BACKWARD});
     for (int k = 1; k < model->n_shards; k++) { // add up the private gradients, in order
         float *to = model->grads, *from = model->shards[k].grads_memory;
         if (model->shards[k].N == 0) continue;
@@ -1046,6 +1085,7 @@ static void shard_logits(const GPT2 *model, Shard *s) {
 // One shard's part of the head. logp, dlogp, tokens: (N of the batch) or NULL.
 static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const float *dlogp,
                                TokenStats *tokens) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_HEAD);
     const Batch *b = model->batch;
     const int C = model->config.n_embd, V = model->config.vocab_size, VP = round_up(V, 16);
     const float *x = shard_x(model, s, model->config.n_layer);
@@ -1102,7 +1142,7 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
 static HeadStats lm_head(GPT2 *model, float *logp, const float *dlogp, TokenStats *tokens) {
     HeadStats all = {0};
     if (logp) memset(logp, 0, (size_t)model->batch->N * sizeof(float));
-    FOR_SHARDS(model, s, TIMED(PART_HEAD, s->stats = shard_lm_head(model, s, logp, dlogp, tokens)));
+    shards_work(model, &(ShardWork){WORK_LM_HEAD, logp, dlogp, tokens});
     for (int s = 0; s < model->n_shards; s++) {
         const Shard *shard = &model->shards[s];
         if (shard->N == 0) continue;
@@ -1247,12 +1287,12 @@ static void shard_value_head(const GPT2 *model, Shard *s, float *value, const fl
 
 // value (N): the scalar of every token of the batch that gpt2_forward saw. Needs score_head.
 static void value_head_forward(GPT2 *model, float *value) {
-    FOR_SHARDS(model, s, shard_value_head(model, s, value, NULL));
+    shards_work(model, &(ShardWork){WORK_VALUE_HEAD, .out = value});
 }
 
 // dvalue (N): the loss's gradient with respect to value. Adds to dx, score and ln_f.
 static void value_head_backward(GPT2 *model, const float *dvalue) {
-    FOR_SHARDS(model, s, shard_value_head(model, s, NULL, dvalue));
+    shards_work(model, &(ShardWork){WORK_VALUE_HEAD, .gradient = dvalue});
 }
 
 // ------------------------------------------------------------------------------------------------
