@@ -369,12 +369,12 @@ int main(int argc, char **argv) {
         .chat = strcmp(args.chat_format, "none") != 0,
         .format = strcmp(args.chat_format, "simple") ? CHAT_HH : CHAT_SIMPLE,
     };
-    products_begin_on(stderr, args.bf16); // stdout is for the text
     model_load(&g.model, args.model);
     tokenizer_load(&g.tokenizer, args.model);
     if (g.tokenizer.vocab_size > g.model.config.vocab_size)
         die(EXIT_BAD_INPUT, "%s: the tokenizer has %d tokens, the model's vocabulary only %d",
             args.model, g.tokenizer.vocab_size, g.model.config.vocab_size);
+    products_begin_on(stderr, args.bf16); // stdout is for the text
     g.options.eos_id = g.tokenizer.eos_id;
     g.options.vocab_size = g.tokenizer.vocab_size;
 

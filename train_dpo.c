@@ -60,7 +60,7 @@ static Flag flags[] = {
     RUN_FLAGS_ROWS(args.run, "pairs", "cut the prompt from the left, or the completion (TRL)"),
     RUN_FLAG_SHARE(args.run),
     FLAG_HEADING_KEPT("preferences"),
-    FLAG_CHOICE(args, loss_type, "sigmoid|hinge|ipo|ipo_sum|robust",
+    FLAG_CHOICE(args, loss_type, "sigmoid|ipo|ipo_sum|hinge|robust",
                 "DPO; IPO of log-probs per token (as TRL) or of their sums (the paper)"),
     FLAG(args, beta, 1e-6, 1e6, "strength of the pull to the reference; IPO's tau"),
     FLAG(args, label_smoothing, 0, 0.499999, "share of wrong labels: sigmoid becomes cDPO; robust"),
@@ -195,11 +195,10 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE,
             "--label_smoothing is not used by --loss_type %s; sigmoid and robust use it",
             args.loss_type);
-    if (!args.sync_ref_model &&
-        (args.ref_model_mixup_alpha != 0.6 || args.ref_model_sync_steps != 512))
-        die(EXIT_USAGE,
-            "--ref_model_mixup_alpha and --ref_model_sync_steps: one is not used without "
-            "--sync_ref_model");
+    if (!args.sync_ref_model && args.ref_model_mixup_alpha != 0.6)
+        die(EXIT_USAGE, "--ref_model_mixup_alpha is not used without --sync_ref_model");
+    if (!args.sync_ref_model && args.ref_model_sync_steps != 512)
+        die(EXIT_USAGE, "--ref_model_sync_steps is not used without --sync_ref_model");
     if (args.sync_ref_model && args.run.ref_cache_dir)
         die(EXIT_USAGE, "--ref_cache_dir is not used with --sync_ref_model: the reference changes");
     run_open(&run);

@@ -22,7 +22,7 @@ Take --no_such_flag. Write `no_such_name`, see [it](no_such.md), docs/no_such.md
 
 ## Where it stands
 
-- [losses.h](../losses.h): `dpo_loss`, `no_such_function`.
+- [losses.h](../losses.h): `dpo_point`, `no_such_function`.
 - [train_dpo.c](../train_dpo.c): "no such comment", `gae`.
 END
 sh dev/check_docs.sh "$T/dpo.md" >"$T/log" 2>&1 && fail "mistakes were not found"
@@ -51,7 +51,7 @@ if [ "$found" -eq 16 ]; then pass; else fail "$found mistakes instead of 16"; ca
 
 # The same names where they are right are no mistakes.
 cat >"$T/dpo.md" <<'END'
-Take --beta. `rewards/chosen` is in the log, `dpo_loss` in losses.h.
+Take --beta. `rewards/chosen` is in the log, `dpo_point` in losses.h.
     ./train_dpo --model m --dataset d --beta 0.1
     ./train_ppo --kl_coef 0.1 && ./report --runs ppo=out/ppo
 END
