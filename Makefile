@@ -3,7 +3,7 @@
 #
 #   make            the programs, in this folder
 #   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
-#   make test-long  what takes longer: all kernels, an AVX2 build, threads, Arm (TEST_MINUTES=N: stop then)
+#   make test-long  what takes longer: all kernels, an AVX2 build, threads (TEST_MINUTES=N: stop then)
 #   make aarch64    programs and unit tests for 64-bit Arm, run by qemu (test/test_aarch64.sh)
 #   make demo       the whole pipeline and a report: out/demo (four minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
@@ -32,8 +32,9 @@ all: $(PROGRAMS)
 $(PROGRAMS): %: %.c $(HEADERS)
 	$(CC) $(CFLAGS) $< -o $@ $(LIBS)
 
-# What takes longer than `make test` may, on the plain build.
-LONG_SCRIPTS = test/test_threads.sh test/test_all_kernels.sh test/test_aarch64.sh test/test_threads.sh test/test_aarch64.sh
+# What takes longer than `make test` may, on the plain build. (`make aarch64` is apart: it needs packages
+# and a quarter of an hour of a processor.)
+LONG_SCRIPTS = test/test_threads.sh test/test_all_kernels.sh
 
 # Builds of everything for the tests: build/plain, build/asan, build/clang; and one without AVX-512.
 BUILT = $(PROGRAMS) $(TOOLS) $(TESTS:%=test_%)
