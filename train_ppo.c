@@ -414,9 +414,8 @@ int main(int argc, char **argv) {
     rollout_prompts(&run, &train, &eval, &policy, &options);
     rollout_schedule(&run, train.n, args.total_episodes, R);
 
-    // Go on from a checkpoint (weights, moments, number of the update); from here on the disk is
-    // written. Prompts, samples and minibatches are functions of seed and step, so they are not in it.
-    // Flags under a KEPT heading, data and reference must be the same; the reward may be mended.
+    // Go on from a checkpoint (weights, moments, number of the update: prompts, samples, minibatches are
+    // functions of that). Flags under KEPT headings, data, reference must be the same; the reward not.
     double kl_coef = args.kl_coef;
     uint64_t reference_hash = model_hash(&reference);
     run_keep_f64(&run, "kl_coef", &kl_coef);
