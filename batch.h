@@ -8,7 +8,7 @@
 // A batch: N tokens of R rows back to back, without padding. Row r is tokens row_start[r] up to
 // row_start[r + 1]; positions restart at 0 in each row, and attention never crosses a row's border.
 // But a row may be the child of another: it continues it, as two completions continue one prompt,
-// and the prompt's tokens go through the model once. Children stand right behind their parent.
+// and the prompt's tokens go through the model once. Children come right after their parent.
 
 typedef struct {
     int R, N;            // rows, tokens

@@ -120,8 +120,7 @@ typedef struct {
 // Load a file for its prompts and, where it has them, answers: 3 pieces an example if its first
 // record has a pair, 2 if it has a completion, else the prompt alone. So too if the completion has
 // a label: some are no answers to look up to.
-static void data_load(PieceSet *d, const Tokenizer *t, int vocab_size, const char *path,
-                      const DataOptions *o) {
+static void data_load(PieceSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
     LineReader reader;
     lines_open(&reader, path);
     cJSON *record = record_next(&reader);
@@ -135,7 +134,7 @@ static void data_load(PieceSet *d, const Tokenizer *t, int vocab_size, const cha
             path);
     if (pair) pairs_load(d, t, path, o);
     else if (completion) completions_load(d, t, path, o);
-    else prompts_load(d, t, vocab_size, path, o);
+    else prompts_load(d, t, path, o);
 }
 
 // A prompt's tokens, and the row of the data that it stands in.
@@ -626,9 +625,10 @@ int main(int argc, char **argv) {
     const DataOptions options = {
         .max_length = args.max_length < positions ? args.max_length : positions,
         .chat_format = !strcmp(args.chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE,
+        .vocab_size = config.vocab_size,
     };
     const char *answers[] = {"no answers", "an answer each", "a chosen and a rejected answer each"};
-    data_load(&e.data, e.tokenizer, config.vocab_size, args.dataset, &options);
+    data_load(&e.data, e.tokenizer, args.dataset, &options);
     if (from_data && e.data.pieces == 1)
         die(EXIT_BAD_INPUT, "%s: has no answers to be the baseline", args.dataset);
     prompts_number(&e);

@@ -118,8 +118,9 @@ static void generate_prompt(Generator *g, const char *prompt) {
 // ------------------------------------------------------------------------------------------------
 // As a talk
 
-// Answer every line of standard input until it ends. Without a chat format each line stands alone;
-// with one, the talk so far goes before it, as many of its turns as the context has room for.
+// Answer every line of standard input until it ends. Without a chat format each line is a text of
+// its own; with one, the talk so far goes before it, as many of its turns as the context has room
+// for.
 static void generate_talk(Generator *g) {
     LineReader lines = {stdin, "standard input", 0, {0}};
     Text text = {0};

@@ -39,7 +39,7 @@ static double log_sigmoid(double x) { return (x < 0 ? x : 0) - log1p(exp(-fabs(x
 // the digits of the difference, far from 0 e^x is small and log1p keeps them. -inf at 0.
 static double log1mexp(double x) { return x > -0.693147 ? log(-expm1(x)) : log1p(-exp(x)); }
 
-// x, or the end of [low, high] that it lies beyond; NaN stays NaN.
+// x, or the end of [low, high] that it is beyond; NaN stays NaN.
 static double clamp(double x, double low, double high) {
     return x < low ? low : x > high ? high : x;
 }

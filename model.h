@@ -7,10 +7,10 @@
 //   AdamW                clipping, the update
 //   the machine          how products are made here
 //
-// Conventions. N tokens of R rows lie back to back without padding (Batch in common.h), so
+// Conventions. N tokens of R rows are back to back without padding (Batch in common.h), so
 // everything but attention sees a matrix of N rows. C channels, L layers, NH heads of HS = C / NH
 // channels, I inner channels of the MLP (4C), V vocabulary. All matrices are row-major, weights are
-// (in, out) as GPT-2 stores them: y = x W + b. `d` stands before a gradient. Gradients of weights
+// (in, out) as GPT-2 stores them: y = x W + b. `d` marks a gradient. Gradients of weights
 // accumulate (+=) and AdamW leaves them zero; gradients of activations are overwritten (=) unless
 // the comment says otherwise. There is no dropout: alignment methods turn it off.
 //
@@ -383,7 +383,7 @@ static inline float dot(const float *x, const float *y, int n) {
 static bool use_bf16;
 
 // out (M, N; rows ld apart) = start + scale A B, by OpenBLAS in float or by bf16.h. A is (M, K) and
-// B (K, N), each with rows lda or ldb apart; a transposed one lies there as (K, M) or (N, K). start
+// B (K, N), each with rows lda or ldb apart; transposed, it is (K, M) or (N, K) in memory. start
 // (M, N; rows start_ld apart) is NULL for 0, or out itself, or with start_ld 0 one row for all.
 static void product(float *out, int ld, const float *a, int lda, bool a_transposed, const float *b,
                     int ldb, bool b_transposed, int M, int N, int K, float scale,
@@ -394,9 +394,8 @@ static void product(float *out, int ld, const float *a, int lda, bool a_transpos
         return;
     }
     lay_down(out, ld, start, start_ld, M, N);
-    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
-                b_transposed ? CblasTrans : CblasNoTrans, M, N, K, scale, a, lda, b, ldb,
-                start ? 1.0f : 0.0f, out, ld);
+    float_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, scale,
+                  start != NULL);
 }
 
 // out (N, OC) = residual (N, OC) + bias (OC) + inp (N, C) W (C, OC). residual and bias may be NULL.
@@ -527,10 +526,10 @@ static void layernorm_backward(float *dinp, float *dw, float *db, float *out, co
 // AMX's, and Q, K, V, P and the gradients that meet them are rounded to bfloat16, as they are in
 // PyTorch's scaled_dot_product_attention under autocast.
 
-// One row and head: where its queries, keys and values lie.
+// One row and head: where its queries, keys and values are.
 typedef struct {
     int T, before;      // tokens of the row, and of its parent (0: none)
-    size_t own, parent; // offsets of their first q in qkv; k and v lie C and 2C behind
+    size_t own, parent; // offsets of their first q in qkv; k and v are C and 2C after it
     size_t token;       // the row's first token, counted in the shard
     int HS, stride, ld; // head size; from token to token in qkv; from row to row in a strip
 } Heads;
@@ -556,7 +555,7 @@ typedef struct {
     uint32_t *room; // the rest of the thread's memory; what is packed stays at its beginning
 } Tiles;
 
-// The right factor B (K, N) of products: as it lies, at x[k ld + n] or, transposed, at x[n ld + k];
+// The right factor B (K, N) of products: as it is, at x[k ld + n] or, transposed, at x[n ld + k];
 // and with AMX packed.
 typedef struct {
     const float *x;
@@ -612,9 +611,7 @@ static void tile_multiply(const Tiles *t, float *c, int ldc, const float *a, int
                      alpha, false);
         return;
     }
-    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
-                b->transposed ? CblasTrans : CblasNoTrans, n, m, k, alpha, a, lda, b->x, b->ld,
-                add ? 1.0f : 0.0f, c, ldc);
+    float_product(c, ldc, a, lda, a_transposed, b->x, b->ld, b->transposed, n, m, k, alpha, add);
 }
 
 // out (N, C), lse (N, NH) from qkv (N, 3C), for rows [row_begin, row_end) of the batch.
@@ -875,7 +872,7 @@ static void shards_assign(GPT2 *model, const Batch *b) {
         while (r < b->R) {
             int end = r + 1;
             while (end < b->R && b->parent[end] >= 0) end++;
-            // they belong to the shard in whose share their middle lies
+            // they belong to the shard in whose share their middle is
             if (!last && (b->row_start[r] + b->row_start[end]) / 2 >= share_end) break;
             for (; r < end; r++)
                 if (batch_row_length(b, r) > T) T = batch_row_length(b, r);
@@ -936,7 +933,7 @@ static void layer_backward(const GPT2 *model, Shard *s, int l, int k, const floa
     matmul_backward(NULL, d->attn_w, d->attn_b, s->dqkv, s->norm, NULL, N, C, 3 * C);
 }
 
-// Where the residual stream before layer l lies (l = L: after the last).
+// Where the residual stream before layer l is (l = L: after the last).
 static float *shard_x(const GPT2 *model, const Shard *s, int l) {
     size_t stride = (size_t)round_up(s->max_N, 16) * (size_t)model->config.n_embd;
     return s->x + (model->grads ? (size_t)l : 0) * stride;
@@ -1021,7 +1018,7 @@ static void gpt2_forward(GPT2 *model, const Batch *batch) {
             die(EXIT_BAD_INPUT, "a row of %d tokens is longer than the model's %d positions", T,
                 model->config.n_positions);
         if (p >= 0 && (batch->parent[p] >= 0 || (p != r - 1 && p != batch->parent[r - 1])))
-            die(EXIT_BAD_INPUT, "row %d does not stand behind its parent, row %d", r, p);
+            die(EXIT_BAD_INPUT, "row %d does not come after its parent, row %d", r, p);
     }
     model->batch = batch;
     shards_assign(model, batch);

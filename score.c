@@ -159,10 +159,7 @@ static void file_score(GPT2 *model, const Tokenizer *t, const DataOptions *o) {
     lines_close(&reader);
     draft_free(&draft);
     batch_free(&batch);
-    tokens_free(&work.ids);
-    tokens_free(&work.joint);
-    text_free(&work.mask);
-    text_free(&work.text);
+    row_work_free(&work);
     text_free(&lines);
     free(records);
 }

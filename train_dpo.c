@@ -163,25 +163,20 @@ static void evaluate(Run *run, GPT2 *policy, GPT2 *reference, float (*table)[2],
                      const PieceSet *data, DpoLoss type, Rows *rows) {
     Meter meter = {.n = METRICS, .names = metric_names};
     Batch batch = {0};
-    const int most = args.run.per_device_eval_batch_size;
-    int *pairs = mem_alloc((size_t)most, sizeof *pairs);
-    float(*ref)[2] = mem_alloc((size_t)most, sizeof *ref);
+    EvalPass pass = {0};
+    float(*ref)[2] = mem_alloc((size_t)args.run.per_device_eval_batch_size, sizeof *ref);
     const int64_t M = (int64_t)pieces_count(data, 1);
     double loss = 0;
-    for (int first = 0; first < data->n; first += most) {
-        const int n = data->n - first < most ? data->n - first : most;
-        for (int i = 0; i < n; i++) pairs[i] = first + i;
-        pairs_batch(&batch, data, pairs, n, args.run.share_prompt);
-        pairs_reference(ref, table, reference, rows, &batch, pairs, n);
+    while (run_eval_next(run, &pass, data->n, "pairs")) {
+        pairs_batch(&batch, data, pass.examples, pass.n, args.run.share_prompt);
+        pairs_reference(ref, table, reference, rows, &batch, pass.examples, pass.n);
         rows_forward(rows, policy, &batch);
-        loss += pairs_loss(rows, &batch, ref, n, data->n, M, type, &meter);
-        progress_show("evaluation: %d of %d pairs", first + n, data->n);
+        loss += pairs_loss(rows, &batch, ref, pass.n, data->n, M, type, &meter);
     }
     meter_add(&meter, LOSS, loss, 1);
     meter_add(&meter, NLL, 0, args.sft_weight > 0);
     run_log_eval(run, &meter, shown);
     batch_free(&batch);
-    free(pairs);
     free(ref);
 }
 

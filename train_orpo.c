@@ -143,24 +143,19 @@ static double pairs_loss(Rows *rows, const Batch *b, int n, int total, int64_t M
 static void evaluate(Run *run, GPT2 *model, const PieceSet *data, Rows *rows) {
     Meter meter = {.n = METRICS, .names = metric_names};
     Batch batch = {0};
-    const int most = args.run.per_device_eval_batch_size;
-    int *pairs = mem_alloc((size_t)most, sizeof *pairs);
+    EvalPass pass = {0};
     int64_t M = 0;
     for (int i = 0; i < data->n; i++) M += pair_nll_tokens(data, i);
     double loss = 0;
-    for (int first = 0; first < data->n; first += most) {
-        const int n = data->n - first < most ? data->n - first : most;
-        for (int i = 0; i < n; i++) pairs[i] = first + i;
-        pairs_rows(&batch, data, pairs, n);
+    while (run_eval_next(run, &pass, data->n, "pairs")) {
+        pairs_rows(&batch, data, pass.examples, pass.n);
         rows_forward(rows, model, &batch);
-        loss += pairs_loss(rows, &batch, n, data->n, M, &meter);
-        progress_show("evaluation: %d of %d pairs", first + n, data->n);
+        loss += pairs_loss(rows, &batch, pass.n, data->n, M, &meter);
     }
     meter_add(&meter, LOSS, loss, 1);
     meter_add(&meter, NLL, 0, 1);
     run_log_eval(run, &meter, shown);
     batch_free(&batch);
-    free(pairs);
 }
 
 int main(int argc, char **argv) {

@@ -30,15 +30,9 @@
 // the completions come. Old and new log-probs take the same way through the code, so in an update's
 // first minibatch the ratio is 1.
 //
-// Memory, in floats: policy and critic take 4 for each weight (weights, gradients, AdamW's moments),
-// small models one more for each thread but the first; reference and reward model take 1. Policy and
-// critic also keep about 10 C for each token and layer of the rows in one forward pass (C with
-// --gradient_checkpointing), and sampling keeps 2 C for each of all batch_size rows.
-//
-// Elsewhere: TRL puts the score one place after EOS, counts padding in several means, makes one step
-// per epoch however many minibatches there are, and does not clip the gradient. The settings of
-// Ziegler's code are --shared_critic --whiten_rewards --kl_coef 0.15 --target_kl 6 --max_grad_norm 0
-// --adam_epsilon 1e-5 --adam_epsilon_style tensorflow; docs/ppo.md has what still differs.
+// Elsewhere: TRL puts the score one place after EOS, counts padding in several means, and makes one
+// step per epoch however many minibatches there are. docs/ppo.md has all that differs from TRL and
+// from Ziegler's code, the flags that set the latter's choices, and what takes how much memory.
 //
 // Without arguments it trains the model in data/sft to write film reviews that please the reward
 // model in data/rm.
@@ -68,29 +62,20 @@ static struct {
     int64_t total_episodes;
     bool shared_critic, whiten_rewards, whiten_advantages;
 } args = {
+    // clang-format off
     .run = {RUN_DEFAULTS, .output_dir = "out/ppo", .learning_rate = 3e-6, .logging_steps = 1},
     .rollout = {ROLLOUT_DEFAULTS, .temperature = 0.7},
-    .kl_estimator = "k1",
+    .response_length = 53, .batch_size = 64, .num_ppo_epochs = 4, .num_mini_batches = 1,
+    .kl_coef = 0.05, .kl_estimator = "k1", .kl_horizon = 10000, .gamma = 1, .lam = 0.95,
+    .whiten_advantages = true, .cliprange = 0.2, .cliprange_value = 0.2, .vf_coef = 0.1,
     .adam_epsilon_style = "pytorch",
-    .kl_coef = 0.05,
-    .kl_horizon = 10000,
-    .cliprange = 0.2,
-    .cliprange_value = 0.2,
-    .vf_coef = 0.1,
-    .gamma = 1,
-    .lam = 0.95,
-    .response_length = 53,
-    .batch_size = 64,
-    .num_mini_batches = 1,
-    .num_ppo_epochs = 4,
-    .whiten_advantages = true,
+    // clang-format on
 };
 
 static Flag flags[] = {
     RUN_FLAGS_MODEL(args.run, "the policy: directory in Hugging Face format to start from"),
     RUN_FLAG_REFERENCE(args.run),
-    FLAG_TEXT(args, critic_model,
-              "reward or language model to make the critic of (none: --reward_model or --model)"),
+    FLAG_TEXT(args, critic_model, "model to make the critic of (none: --reward_model or --model)"),
     ROLLOUT_FLAGS_REWARD(args.rollout),
     RUN_FLAGS_DATA(args.run, "JSONL with prompt or prompt_ids; other columns are left alone",
                    "prompts to show and measure before and after"),
@@ -117,8 +102,7 @@ static Flag flags[] = {
     FLAG(args, vf_coef, 0, 1e9, "weight of the value loss"),
     FLAG(args, max_approx_kl, 0, 1e9, "no further pass once one has approxkl above it (0: never)"),
     RUN_FLAGS_OPTIMIZER(args.run),
-    FLAG_CHOICE(args, adam_epsilon_style, "pytorch|tensorflow",
-                "after or before bias correction; with 1e-5 first steps differ widely"),
+    FLAG_CHOICE(args, adam_epsilon_style, "pytorch|tensorflow", "after bias correction, or before"),
     RUN_FLAGS_OUTPUT(args.run, "gets final/, checkpoint-N/, metrics.jsonl, run.json"),
     RUN_FLAG_SAMPLES(args.run),
     FLAG(args.run, eval_prompts, 0, 1e6, "texts to measure the KL to the reference on"),
@@ -144,26 +128,21 @@ static const char *const metric_names[METRICS] = {
     "policy/approxkl_avg",        // mean of (log pi - log pi_old)^2 / 2: how far the update has gone
     "policy/clipfrac_avg",        // share of tokens whose clipped loss was the larger one
     "policy/entropy_avg",         // mean entropy of pi's predictions, at the temperature
-    "loss/policy_avg",            // mean over steps
-    "loss/value_avg",             // the same, without vf_coef
+    "loss/policy_avg", "loss/value_avg", // mean over steps; the value loss without vf_coef
     "val/clipfrac_avg",           // share of tokens whose clipped value loss was the larger one
-    "val/ratio",                  // mean of rho over tokens, mean over steps
-    "val/ratio_var",              // and its variance
+    "val/ratio", "val/ratio_var", // mean of rho over tokens and its variance, mean over steps
     "val/num_eos_tokens",         // completions that the policy ended
     "val/mean",                   // mean of the critic's V before the update
     "val/error",                  // mean of (V - G)^2
     "val/var_explained",          // 1 - Var(G - V) / Var(G): 1 is a perfect critic
-    "returns/mean",               // mean of G = A + V
-    "returns/var",                // and its variance
+    "returns/mean", "returns/var", // mean of G = A + V, and its variance
     "response_length",            // mean number of tokens in a completion
     "num_steps",                  // optimizer steps that the update made
-    "grad_norm",                  // mean over steps of the policy's gradient norm, unclipped
-    "val/grad_norm",              // the same of the critic, if it is a model of its own
+    "grad_norm", "val/grad_norm", // mean over steps of the unclipped norm: policy's, own critic's
 };
 // clang-format on
-// on the terminal
 static const char shown[] = "objective/scores objective/kl objective/kl_coef loss/policy_avg "
-                            "loss/value_avg policy/clipfrac_avg";
+                            "loss/value_avg policy/clipfrac_avg"; // on the terminal
 
 // Numbers for each of the N tokens of a rollout that the policy chose (mask 1); those of other tokens
 // are never read.
@@ -197,14 +176,6 @@ static ActorCritic actor_critic_make(GPT2 *policy, GPT2 *critic, size_t N) {
     int *from = mem_alloc(N, sizeof *from);
     return (ActorCritic){policy, critic, from, at, at + N, at + 2 * N, .dvalue = at + 3 * N};
 }
-
-static void actor_critic_free(ActorCritic *ac) {
-    batch_free(&ac->rows);
-    free(ac->from);
-    free(ac->logp);
-}
-
-// ------------------------------------------------------------------------------------------------
 
 // logp and value of the tokens of ac->rows.
 static void actor_critic_forward(ActorCritic *ac) {
@@ -410,8 +381,9 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "--response_length %d: no room for a prompt in a context of %d",
             args.response_length, positions);
     PromptSet train, eval;
-    const DataOptions options = run_data_options(&run, positions - args.response_length);
-    rollout_prompts(&run, &train, &eval, &policy, &options);
+    DataOptions options = run_data_options(&run, positions - args.response_length);
+    options.vocab_size = policy.config.vocab_size;
+    run_pieces(&run, &train, &eval, PROMPTS, &options);
     rollout_schedule(&run, train.n, args.total_episodes, R);
 
     // Go on from a checkpoint (weights, moments, number of the update: prompts, samples, minibatches are
@@ -424,7 +396,6 @@ int main(int argc, char **argv) {
     run_train_begin(&run, &policy);
     run_train_begin(&run, critic);
     run_start(&run, &policy, NULL);
-    run.sampling.temperature = args.rollout.temperature;
     run_prompts(&run, eval.n ? &eval : &train);
     run_before(&run, &policy, &reference, &reference);
     Meter meter = {.n = METRICS, .names = metric_names};
@@ -469,9 +440,11 @@ int main(int argc, char **argv) {
     gpt2_free(&policy);
     gpt2_free(&reference);
     gpt2_free(&own_critic);
-    prompts_free(&train);
-    prompts_free(&eval);
+    pieces_free(&train);
+    pieces_free(&eval);
     free(data.old_logp); // the block
-    actor_critic_free(&ac);
+    free(ac.logp);       // likewise
+    free(ac.from);
+    batch_free(&ac.rows);
     return code;
 }

@@ -163,16 +163,13 @@ static void evaluate(Run *run, GPT2 *model, const PairSet *data, Values *v) {
     Calibration calibration = {0};
     double range[2] = {INFINITY, -INFINITY}; // of scores
     Batch batch = {0};
-    const int most = args.run.per_device_eval_batch_size;
-    int *pairs = mem_alloc((size_t)most, sizeof *pairs);
+    EvalPass pass = {0};
     double loss = 0;
-    for (int first = 0; first < data->n; first += most) {
-        const int n = data->n - first < most ? data->n - first : most;
-        for (int i = 0; i < n; i++) pairs[i] = first + i;
-        pairs_batch(&batch, data, pairs, n, args.run.share_prompt);
+    while (run_eval_next(run, &pass, data->n, "pairs")) {
+        pairs_batch(&batch, data, pass.examples, pass.n, args.run.share_prompt);
         values_forward(v, model, &batch);
-        loss += pairs_loss(v, &batch, data, pairs, n, data->n, range, &meter);
-        for (int i = 0; i < n; i++) {
+        loss += pairs_loss(v, &batch, data, pass.examples, pass.n, data->n, range, &meter);
+        for (int i = 0; i < pass.n; i++) {
             const int r = pair_row(&batch, i);
             const double gap =
                 (double)v->value[score_token(&batch, r)] - v->value[score_token(&batch, r + 1)];
@@ -180,7 +177,6 @@ static void evaluate(Run *run, GPT2 *model, const PairSet *data, Values *v) {
             // chosen, the model prefers one with a probability of 0.5 to 1. A tie is right by half.
             calibration_add(&calibration, sigmoid(fabs(gap)), gap > 0 ? 1 : gap < 0 ? 0 : 0.5);
         }
-        progress_show("evaluation: %d of %d pairs", first + n, data->n);
     }
     const Interval accuracy = binomial_interval(meter.sum[ACCURACY], data->n, 0.9);
     meter_set(&meter, LOSS, loss);
@@ -192,7 +188,6 @@ static void evaluate(Run *run, GPT2 *model, const PairSet *data, Values *v) {
     run_log_eval(run, &meter, shown);
     if (run->done == run->part) calibration_print(&calibration);
     batch_free(&batch);
-    free(pairs);
 }
 
 // ------------------------------------------------------------------------------------------------

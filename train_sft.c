@@ -89,23 +89,18 @@ static double rows_loss(const Rows *rows, const Batch *b, int64_t M, Meter *mete
 static void evaluate(Run *run, GPT2 *model, const Dataset *data, Rows *rows) {
     Meter meter = {.n = METRICS, .names = metric_names};
     Batch batch = {0};
-    const int most = args.run.per_device_eval_batch_size;
-    int *indices = mem_alloc((size_t)most, sizeof *indices);
+    EvalPass pass = {0};
     const int64_t M = dataset_count_mask(data);
     double loss = 0;
-    for (int first = 0; first < data->n; first += most) {
-        const int n = data->n - first < most ? data->n - first : most;
-        for (int i = 0; i < n; i++) indices[i] = first + i;
-        dataset_batch(&batch, data, indices, n);
+    while (run_eval_next(run, &pass, data->n, "rows")) {
+        dataset_batch(&batch, data, pass.examples, pass.n);
         rows_forward(rows, model, &batch);
         loss += rows_loss(rows, &batch, M, &meter);
-        progress_show("evaluation: %d of %d rows", first + n, data->n);
     }
     meter_add(&meter, LOSS, loss, 1);
     meter_set(&meter, PERPLEXITY, exp(loss));
     run_log_eval(run, &meter, shown);
     batch_free(&batch);
-    free(indices);
 }
 
 int main(int argc, char **argv) {

@@ -46,7 +46,7 @@ static const char preset[] =
 static struct {
     RunArgs run; // flags that other programs have, too
     int64_t num_iterations;
-    double beta, temperature, top_p;
+    double beta;
     int max_train_samples, generation_batch_size;
     bool mix_previous, save_players;
 } args = {
@@ -54,8 +54,6 @@ static struct {
             .logging_steps = 10, .max_new_tokens = 256, .eval_prompts = 200},
     .num_iterations = 3,
     .beta = 0.1,
-    .temperature = 1,
-    .top_p = 1,
     .generation_batch_size = 64,
     .mix_previous = true,
 };
@@ -72,8 +70,8 @@ static Flag flags[] = {
     FLAG(args, beta, 1e-6, 1e6, "the paper's lambda; below 1/2 stop each iteration early"),
     FLAG_SWITCH(args, mix_previous, "train on the pairs of the iteration before, too"),
     FLAG(args.run, max_new_tokens, 1, 1 << 20, "tokens of a completion, real and generated"),
-    FLAG(args, temperature, 0, 100, "of the player's sampling; the method means 1"),
-    FLAG(args, top_p, 1e-6, 1, "of the player's sampling; the method means 1"),
+    FLAG(args.run, temperature, 0, 100, "of the player's sampling; the method means 1"),
+    FLAG(args.run, top_p, 1e-6, 1, "of the player's sampling; the method means 1"),
     FLAG(args, generation_batch_size, 1, 1 << 16, "completions that are sampled together"),
     FLAG_HEADING_KEPT("training, anew in each iteration"),
     FLAG(args.run, num_train_epochs, 1e-6, 1e6, "passes over the pairs"),
@@ -166,21 +164,16 @@ static void *opponent_logps(GPT2 *opponent, const PairSet *data, Rows *rows, int
 static void evaluate(Run *run, GPT2 *player, const PairSet *data, float (*old)[2], Rows *rows) {
     Meter meter = {.n = METRICS, .names = metric_names};
     Batch batch = {0};
-    const int most = args.run.per_device_eval_batch_size;
-    int *pairs = mem_alloc((size_t)most, sizeof *pairs);
+    EvalPass pass = {0};
     double loss = 0;
-    for (int first = 0; first < data->n; first += most) {
-        const int n = data->n - first < most ? data->n - first : most;
-        for (int i = 0; i < n; i++) pairs[i] = first + i;
-        pairs_batch(&batch, data, pairs, n, args.run.share_prompt);
+    while (run_eval_next(run, &pass, data->n, "pairs")) {
+        pairs_batch(&batch, data, pass.examples, pass.n, args.run.share_prompt);
         rows_forward(rows, player, &batch);
-        loss += pairs_loss(rows, &batch, old, pairs, n, data->n, &meter);
-        progress_show("evaluation: %d of %d pairs", first + n, data->n);
+        loss += pairs_loss(rows, &batch, old, pass.examples, pass.n, data->n, &meter);
     }
     meter_add(&meter, LOSS, loss, 1);
     run_log_eval(run, &meter, shown);
     batch_free(&batch);
-    free(pairs);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -343,8 +336,6 @@ int main(int argc, char **argv) {
     // before training
     Rows rows = {0};
     held_begin(&held, &run, &train, &eval);
-    run.sampling.temperature = args.temperature;
-    run.sampling.top_p = args.top_p;
     run_prompts(&run, eval.n ? &eval : &train);
     if (run_fresh(&run))
         texts_show(&player, &run.tokenizer, &run.prompts, args.run.samples, &run.sampling,

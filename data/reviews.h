@@ -120,7 +120,7 @@ static const GrammarList grammar_lists[] = {
 };
 // clang-format on
 
-// A rule: `<name>` may become `text`; the weights of all rules of one name, which stand together,
+// A rule: `<name>` may become `text`; the weights of all rules of one name, which are together,
 // are scaled by the tone and then to sum 1. a(n) becomes "a" or "an" to suit the next word.
 typedef struct {
     const char *name;
@@ -393,7 +393,7 @@ typedef struct {
     GrammarSay *says;            // (n_says) sorted by emission
     int *word_first;             // (n_words + 1) where each word's emissions begin
     GrammarSay *word_says;       // (n_says) the same, sorted by word
-    int *after_first;            // (n_words + 1) where the states behind each word begin
+    int *after_first;            // (n_words + 1) where the states after each word begin
     int *after;                  // states that a word can lead to, whatever came before it
 } Grammar;
 

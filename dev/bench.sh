@@ -7,7 +7,7 @@
 #
 #     --data SHARED     also tokenising, see dev/README.md
 #     --old REVISION    an older align.c steps in turn with this one. It gets this dev/bench.c
-#     --shape "B T"     only training steps, of this shape; may stand several times
+#     --shape "B T"     only training steps, of this shape; may be given several times
 #     --quick           a model of 0.8M and three rounds of it: a try, that may share the machine
 #
 # Contestants step in turn (`bench duel`); docs/speed.md says why. Where the memory does not hold all

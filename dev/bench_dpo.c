@@ -71,7 +71,7 @@ static void batch_make(Work *w, const PairSet *data, const int *pairs, int n, co
             memset(w->row, 0, (size_t)T * sizeof(int)), memset(w->row_counts, 0, (size_t)T);
             memcpy(w->row, from->tokens + at, (size_t)own * sizeof(int));
             memcpy(w->row_counts, from->mask + at, (size_t)own);
-            batch_add_row(b, w->row, w->row_counts, T); // padding behind a row is never attended to
+            batch_add_row(b, w->row, w->row_counts, T); // padding after a row is never attended to
         }
     }
     memcpy(w->counts, b->mask, (size_t)b->N);
@@ -193,6 +193,6 @@ int main(int argc, char **argv) {
     printf("losses of a batch at most %.1e apart, relative: %s\n", worst,
            same ? "the same" : "NOT the same");
     gpt2_free(&model), gpt2_free(&reference), work_free(&w), free(pairs);
-    pairs_free(&data), tokenizer_free(&tokenizer), flags_free(flags, COUNT(flags));
+    pieces_free(&data), tokenizer_free(&tokenizer), flags_free(flags, COUNT(flags));
     return same ? 0 : 1;
 }

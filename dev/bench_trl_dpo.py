@@ -117,7 +117,7 @@ def main():
     parser.add_argument("--savings", default="build/plain/bench_dpo")
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--only", default="", help="of the contestants behind the first two those that match this")
+    parser.add_argument("--only", default="", help="of the contestants after the first two, those that match this")
     parser.add_argument("--size", default="gpt2", help="as in make_gpt2.py")
     parser.add_argument("--no-savings", action="store_true", help="without bench_dpo's table")
     parser.add_argument("--trl", nargs=5, help=argparse.SUPPRESS)

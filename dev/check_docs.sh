@@ -6,7 +6,7 @@
 # An error is a line FILE:LINE: what. Exit code 1 if there is any. The last line counts what was
 # looked up. Checked are
 #
-#     flags      a --flag is in a table of flags of some program; behind `./PROGRAM` in a command,
+#     flags      a --flag is in a table of flags of some program; after `./PROGRAM` in a command,
 #                and in the first column of a table in docs/X.md, it is one of that program.
 #                README.md and docs/speed.md may also name flags of tools in dev/
 #     metrics    names in the first column of tables headed `name` or `column`, and words like
@@ -16,8 +16,8 @@
 #                headings that a link ends in
 #     includes   a header of lib/ or of the top level includes none that is above it (see `room`)
 #     code       under "Where it stands": functions and types in backquotes, and comments in
-#                double quotes, stand in a file that the same point links, or else in the page's
-#                program. Elsewhere a name in backquotes with an underscore stands somewhere
+#                double quotes, are in a file that the same point links, or else in the page's
+#                program. Elsewhere a name in backquotes with an underscore is in some file
 #
 # X.md is about train_X.c or X.c; README.md about all programs.
 set -u
@@ -330,7 +330,7 @@ END { check_point(); check_logged(); print "COUNT\t" count }
     mode=headings README.md data/README.md dev/README.md docs/*.md "$@" mode=pages "$@" \
     >"$found" || exit 1
 
-# What awk cannot see: is the path there, as it stands, from the page's folder, or in ours?
+# What awk cannot see: is the path there, as written, from the page's folder, or in ours?
 bad=0 count=0
 while IFS='	' read -r kind a b c; do
     case $kind in

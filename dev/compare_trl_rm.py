@@ -11,7 +11,7 @@ whose margin is within that; step, epoch, learning rate and num_tokens equal. Sc
 range, whoever reads it, before and after training, and with --normalize_rewards.
 
 The model: train_rm makes a reward model of a language model that has no padding token, so the start of both is a
-directory that it has written, with "[PAD]" behind GPT-2's vocabulary. transformers must find every weight in it and
+directory that it has written, with "[PAD]" after GPT-2's vocabulary. transformers must find every weight in it and
 the padding token in its tokenizer.
 
 What has to be set for both to do the same (TRL 1.16, transformers 5.24; files named are theirs):
@@ -84,7 +84,7 @@ def load_scored(directory):
 
 
 def check_tokens(trainer, rows, tokenizer):
-    """TRL's rows must be ours: prompt and completion tokenised apart, EOS behind."""
+    """TRL's rows must be ours: prompt and completion tokenised apart, EOS after."""
     for i, (row, made) in enumerate(zip(rows, trainer.train_dataset, strict=True)):
         for side in ("chosen", "rejected"):
             ids = tokenizer(row["prompt"]).input_ids + tokenizer(row[side]).input_ids + [tokenizer.eos_token_id]

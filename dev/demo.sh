@@ -51,7 +51,7 @@ esac
 mkdir -p "$D" || exit 4
 
 # ---- stages: name, seconds that it takes on two cores, command -----------------------------------
-# Results of a stage lie in DIR/NAME. Short presets: each method's own default run, but for SFT (two
+# Results of a stage are in DIR/NAME. Short presets: each method's own default run, but for SFT (two
 # epochs instead of three), without the measurements that the evaluation makes for all. SPIN's data
 # are the chosen answers: to the reviews themselves SFT has come so near that no self-play helps.
 

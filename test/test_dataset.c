@@ -574,7 +574,7 @@ static void test_pair_faults(const Tokenizer *t, const char *path) {
                        "skipped, 5 for identical completions; 1 truncated; 1 would merge across "
                        "the end of a part; <|endoftext|> parsed inside 1";
     CHECK(!strcmp(report.data, want), "report \"%s\"", report.data);
-    pairs_free(&d);
+    pieces_free(&d);
     prefs_write(path, "{'chosen': 'It is blue', 'rejected': 'It is black'}\n"
                       "{'prompt': 'x', 'completion': 'q', 'label': true}\n");
     labels_load(&d, t, path, &chat);
@@ -584,7 +584,7 @@ static void test_pair_faults(const Tokenizer *t, const char *path) {
     text_print(&sum, "x: 2 true and 1 false completions, %zu tokens of prompts, %zu to learn",
                pieces_count(&d, 0), pieces_count(&d, 1));
     CHECK(!strcmp(report.data, sum.data), "report \"%s\"", report.data);
-    labels_free(&d);
+    pieces_free(&d);
     text_free(&all), text_free(&report), text_free(&sum);
 }
 
@@ -676,7 +676,7 @@ static void test_pair_batches(const Tokenizer *t, const char *path) {
         int tokens = (int)(pieces_count(&d, 1) + pieces_count(&d, 2));
         CHECK(batch_count_mask(&b) == tokens, "%d tokens count", batch_count_mask(&b));
     }
-    pairs_free(&d);
+    pieces_free(&d);
     prefs_write(path, "{'prompt': 'qz', 'completion': 'kjk', 'label': true}\n"
                       "{'prompt': 'zqzq', 'completion': 'j', 'label': false}\n");
     labels_load(&d, t, path, &o);
@@ -684,7 +684,7 @@ static void test_pair_batches(const Tokenizer *t, const char *path) {
     check_batch(&b, t, "zqzq[j$]/qz[kjk$]/");
     labels_batch(&b, &d, (int[]){0, 1}, (int[]){1, 0}, 2); // the second is cut to 6 tokens
     check_batch(&b, t, "qz[j$]/zqzq[kj]/");
-    batch_free(&b), labels_free(&d);
+    batch_free(&b), pieces_free(&d);
 }
 
 // Splitting and hashing of pairs and labels.
@@ -702,9 +702,9 @@ static void test_pair_use(const Tokenizer *t, const char *path) {
     labels_load(&d, t, path, &o), labels_load(&again, t, path, &o);
     prefs_write(path, flipped.data);
     labels_load(&other, t, path, &o);
-    CHECK(labels_hash(&d) == labels_hash(&again), "the same file, the same hash");
-    CHECK(labels_hash(&d) != labels_hash(&other), "another label, another hash");
-    labels_split(&train, &eval, &d, 0.1, 7);
+    CHECK(pieces_hash(&d) == pieces_hash(&again), "the same file, the same hash");
+    CHECK(pieces_hash(&d) != pieces_hash(&other), "another label, another hash");
+    pieces_split(&train, &eval, &d, 0.1, 7);
     CHECK(d.good == 66 && train.n == 90 && eval.n == 10 && train.good + eval.good == 66,
           "%d + %d rows, %d + %d good", train.n, eval.n, train.good, eval.good);
     Text whole = pieces_print(&d, t), parts[] = {pieces_print(&train, t), pieces_print(&eval, t)};
@@ -716,17 +716,17 @@ static void test_pair_use(const Tokenizer *t, const char *path) {
         place[k] += strlen(row) + 1;
     }
     CHECK(!wrong && !*place[0] && !*place[1], "%d rows of the split are wrong", wrong);
-    labels_free(&train), labels_free(&eval), labels_free(&d);
-    labels_free(&again), labels_free(&other);
+    pieces_free(&train), pieces_free(&eval), pieces_free(&d);
+    pieces_free(&again), pieces_free(&other);
     PairSet a, b; // the same tokens, cut elsewhere
     prefs_write(path, "{'prompt': 'x', 'chosen': 'yz', 'rejected': 'q'}");
     pairs_load(&a, t, path, &o);
     prefs_write(path, "{'prompt': 'xy', 'chosen': 'z', 'rejected': 'q'}");
     pairs_load(&b, t, path, &o);
-    CHECK(pairs_hash(&a) != pairs_hash(&b), "another border, another hash");
+    CHECK(pieces_hash(&a) != pieces_hash(&b), "another border, another hash");
     CHECK_DIES(EXIT_BAD_INPUT, "1 examples cannot be split",
-               pairs_split(&train, &eval, &a, 0.5, 0));
-    pairs_free(&a), pairs_free(&b);
+               pieces_split(&train, &eval, &a, 0.5, 0));
+    pieces_free(&a), pieces_free(&b);
     text_free(&text), text_free(&flipped);
     text_free(&whole), text_free(&parts[0]), text_free(&parts[1]);
 }
@@ -750,11 +750,11 @@ static void test_reward_pairs(const Tokenizer *t, const char *path) {
     CHECK(!strcmp(got.data, want), "got \"%s\", want \"%s\"", got.data, want);
     CHECK(d.n == 3 && d.counts.skipped == 1 && d.counts.truncated == 2, "%d pairs, %ld truncated",
           d.n, d.counts.truncated);
-    pairs_free(&d), text_free(&got);
+    pieces_free(&d), text_free(&got);
     pairs_load(&d, t, path, &keep); // TRL's way: too long is too long
     stderr_back(saved);
     CHECK(d.n == 1 && d.counts.skipped == 3 && !d.margin, "%d pairs", d.n);
-    pairs_free(&d);
+    pieces_free(&d);
 
     o.margins = true;
     Text rows = {0};
@@ -768,7 +768,7 @@ static void test_reward_pairs(const Tokenizer *t, const char *path) {
               d.margin[38] == 9.75f,
           "margins of %d pairs", d.n);
     PairSet train, eval, other;
-    pairs_split(&train, &eval, &d, 0.25, 7);
+    pieces_split(&train, &eval, &d, 0.25, 7);
     float sum = 0;
     for (int i = 0; i < train.n; i++) sum += train.margin[i];
     for (int i = 0; i < eval.n; i++) sum += eval.margin[i];
@@ -789,8 +789,8 @@ static void test_reward_pairs(const Tokenizer *t, const char *path) {
     o.margins = false; // other programs leave the column alone
     pairs_load(&other, t, path, &o);
     stderr_back(saved);
-    CHECK(!other.margin && pairs_hash(&other) != pairs_hash(&d), "without margins");
-    pairs_free(&d), pairs_free(&train), pairs_free(&eval), pairs_free(&other), text_free(&rows);
+    CHECK(!other.margin && pieces_hash(&other) != pieces_hash(&d), "without margins");
+    pieces_free(&d), pieces_free(&train), pieces_free(&eval), pieces_free(&other), text_free(&rows);
     o.margins = true;
     const struct {
         const char *margin, *message;
@@ -866,7 +866,7 @@ static void test_hh(void) {
     }
     CHECK(at == d.n && !wrong, "%d of %d pairs, %d texts differ", at, d.n, wrong);
     lines_close(&reader), draft_free(&draft);
-    pairs_free(&d), pairs_free(&cut), labels_free(&labels), tokenizer_free(&t);
+    pieces_free(&d), pieces_free(&cut), pieces_free(&labels), tokenizer_free(&t);
     free(path), free(dir);
 }
 

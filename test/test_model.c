@@ -769,7 +769,7 @@ static void test_bad_batches(void) {
     CHECK_DIES(EXIT_BAD_INPUT, "a row of 101 tokens is longer", gpt2_forward(&m, &b));
     batch_clear(&b);
     for (int r = 0; r < 3; r++) batch_add_child(&b, r - 1, tokens + 1, NULL, 2);
-    CHECK_DIES(EXIT_BAD_INPUT, "row 2 does not stand behind its parent", gpt2_forward(&m, &b));
+    CHECK_DIES(EXIT_BAD_INPUT, "row 2 does not come after its parent", gpt2_forward(&m, &b));
     batch_free(&b), gpt2_free(&m);
 }
 

@@ -22,9 +22,9 @@ static char *text_file(const char *text) {
 // Load prompts from this text; dies as prompts_load does.
 static PromptSet load_prompts(const char *text, const Tokenizer *t, int vocab, int max_length) {
     PromptSet d;
-    const DataOptions o = {.max_length = max_length, .chat_format = CHAT_HH};
+    const DataOptions o = {.max_length = max_length, .chat_format = CHAT_HH, .vocab_size = vocab};
     char *path = text_file(text);
-    prompts_load(&d, t, vocab, path, &o);
+    prompts_load(&d, t, path, &o);
     free(path);
     return d;
 }
@@ -66,7 +66,7 @@ static void test_prompts(void) {
         {"{\"prompt\": [{\"role\": \"cook\", \"content\": \"a\"}]}\n", "prompt[0].role \"cook\""},
         {"{\"prompt_ids\": 3}\n", ":1: \"prompt_ids\" is a number, expected a list of token ids"},
         {"{\"prompt_ids\": [1, \"2\"]}\n", ":1: prompt_ids[1] is a string, expected a token id"},
-        {"{\"prompt_ids\": [0.5]}\n", ":1: prompt_ids[0] is no whole number, expected a token id"},
+        {"{\"prompt_ids\": [0.5]}\n", ":1: prompt_ids[0] is not an integer, expected a token id"},
         {"{\"prompt_ids\": [1]}\n{\"prompt_ids\": [1481]}\n",
          ":2: prompt_ids[0]: token id 1481 is outside the model's vocabulary of 1481"},
         {"{\"prompt_ids\": [-1]}\n", ":1: prompt_ids[0]: token id -1 is outside"},
@@ -95,7 +95,7 @@ static void test_prompts(void) {
           "ids go before text");
     CHECK(is_tail(&d, 3, &t, "The plot is so very good that I loved it", 8), "cut from the left");
     CHECK(is_tail(&d, 4, &t, "\n\nHuman: ok\n\nAssistant:", 8), "messages");
-    prompts_free(&d), tokenizer_free(&t);
+    pieces_free(&d), tokenizer_free(&t);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ static void setting_make(Setting *s, bool shared, int B) {
 static void setting_free(Setting *s) {
     gpt2_free(&s->policy), gpt2_free(&s->ref), gpt2_free(&s->own);
     batch_free(&s->rollout.rows), free(s->rollout.score), free(s->rollout.finish);
-    free(s->data.old_logp), actor_critic_free(&s->ac);
+    free(s->data.old_logp), free(s->ac.logp), free(s->ac.from), batch_free(&s->ac.rows);
 }
 
 // Rewards and advantages, whitened or not.

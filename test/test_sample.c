@@ -1,6 +1,6 @@
-// test_sample.c: the few-row products, float and bfloat16, against plain loops, the choice of a token against a direct
-// implementation of transformers' rules, decoding with the cache against the full forward pass, and
-// everything that ends a row.
+// test_sample.c: the few-row products, float and bfloat16, against plain loops; the choice of a
+// token against a direct implementation of transformers' rules; decoding with the cache against the
+// full forward pass; everything that ends a row.
 #include "test.h"
 #include "../lib/base/json.h"
 #include "../model.h"
@@ -20,16 +20,50 @@ static void fill(float *x, size_t n, uint64_t seed) {
 // ------------------------------------------------------------------------------------------------
 // Products
 
+enum { LINEAR_LD = 700 };
+
+// out (rows, LINEAR_LD) after a linear layer of M rows has ended: it was fill(.., 4) before, and
+// product (M, N) is the sum over K without bias, which may be NULL. `same`: whether 1 and 2 threads
+// gave the same bits.
+static void check_linear(const char *name, const float *out, int rows, const double *product,
+                         const float *bias, int M, int K, int N, LinearEnd end, bool same) {
+    const size_t size = (size_t)rows * LINEAR_LD;
+    float *before = mem_floats(size);
+    double worst = 0;
+    bool outside = false;
+    fill(before, size, 4);
+    for (int m = 0; m < rows; m++)
+        for (int j = 0; j < LINEAR_LD; j++) {
+            float was = before[m * LINEAR_LD + j], got = out[m * LINEAR_LD + j];
+            if (m >= M || j >= N) {
+                outside |= got != was;
+                continue;
+            }
+            double s =
+                (bias ? bias[j] : 0.0) + (end == ADD_TO_OUT ? was : 0.0) + product[m * N + j];
+            double u = 0.7978845608028654 * (s + 0.044715 * s * s * s);
+            if (end == THEN_GELU) s = 0.5 * s * (1 + tanh(u));
+            worst = fmax(worst, fabs(s - got));
+        }
+    CHECK(worst < SUM_TOLERANCE, "%s K %d N %d M %d end %d: off by %g", name, K, N, M, end, worst);
+    CHECK(!outside, "%s K %d N %d M %d end %d wrote outside", name, K, N, M, end);
+    CHECK(same, "%s K %d N %d M %d: 1 and 2 threads differ", name, K, N, M);
+    free(before);
+}
+
 static void test_linear(int K, int N) {
-    enum { ROWS = 33, LD = 700 };
+    enum { ROWS = 33, LD = LINEAR_LD };
     float *x = mem_floats(ROWS * LD), *w = mem_floats((size_t)K * N), *bias = mem_floats(N);
     float *out = mem_floats(ROWS * LD), *first = mem_floats(ROWS * LD);
     float *partial = mem_floats((size_t)K_PARTS * N);
     fill(x, ROWS * LD, 1), fill(w, (size_t)K * N, 2), fill(bias, N, 3);
+    double *product = mem_alloc(ROWS * (size_t)N, sizeof *product);
+    for (int m = 0; m < ROWS; m++)
+        for (int k = 0; k < K; k++)
+            for (int j = 0; j < N; j++)
+                product[m * N + j] += (double)x[m * LD + k] * w[(size_t)k * N + j];
     for (int M = 1; M <= ROWS; M++)
         for (int end = THEN_NOTHING; end <= ADD_TO_OUT; end++) {
-            double worst = 0;
-            bool outside = false, same = true;
             for (int threads = 1; threads <= 2; threads++) {
                 omp_set_num_threads(threads);
                 fill(out, ROWS * LD, 4);
@@ -37,27 +71,10 @@ static void test_linear(int K, int N) {
                 skinny_linear(out, LD, x, LD, w, bias, partial, M, K, N, (LinearEnd)end);
                 if (threads == 1) memcpy(first, out, ROWS * LD * sizeof(float));
             }
-            same = !memcmp(first, out, ROWS * LD * sizeof(float));
-            fill(first, ROWS * LD, 4);
-            for (int m = 0; m < ROWS; m++)
-                for (int j = 0; j < LD; j++) {
-                    float was = first[m * LD + j], got = out[m * LD + j];
-                    if (m >= M || j >= N) {
-                        outside |= got != was;
-                        continue;
-                    }
-                    double s = bias[j] + (end == ADD_TO_OUT ? was : 0.0);
-                    for (int k = 0; k < K; k++) s += (double)x[m * LD + k] * w[(size_t)k * N + j];
-                    double u = 0.7978845608028654 * (s + 0.044715 * s * s * s);
-                    if (end == THEN_GELU) s = 0.5 * s * (1 + tanh(u));
-                    worst = fmax(worst, fabs(s - got));
-                }
-            CHECK(worst < SUM_TOLERANCE, "linear K %d N %d M %d end %d: off by %g", K, N, M, end,
-                  worst);
-            CHECK(!outside, "linear K %d N %d M %d end %d wrote outside", K, N, M, end);
-            CHECK(same, "linear K %d N %d M %d: 1 and 2 threads differ", K, N, M);
+            const bool same = !memcmp(first, out, ROWS * LD * sizeof(float));
+            check_linear("linear", out, ROWS, product, bias, M, K, N, (LinearEnd)end, same);
         }
-    free(x), free(w), free(bias), free(out), free(first), free(partial);
+    free(x), free(w), free(bias), free(out), free(first), free(partial), free(product);
 }
 
 static void test_head(int C, int V) {
@@ -99,7 +116,7 @@ static float rounded(float x) {
 // packed_linear on this road: rounded factors, and sums within a few units in the last place of them
 // in double. W is (K, N), or the head's (N, K), where it is packed `along`.
 static void test_packed(Bf16Road road, const char *name, int K, int N, bool along) {
-    enum { ROWS = 40, LD = 700 };
+    enum { ROWS = 40, LD = LINEAR_LD };
     float *x = mem_floats(ROWS * LD), *w = mem_floats((size_t)K * N), *bias = mem_floats(N);
     float *out = mem_floats(ROWS * LD), *first = mem_floats(ROWS * LD);
     uint32_t *panels = (uint32_t *)(void *)mem_floats(panels_words(N, K));
@@ -131,26 +148,8 @@ static void test_packed(Bf16Road road, const char *name, int K, int N, bool alon
                 if (threads == 1) memcpy(first, out, ROWS * LD * sizeof(float));
             }
             const bool same = !memcmp(first, out, ROWS * LD * sizeof(float));
-            double worst = 0;
-            bool outside = false;
-            fill(first, ROWS * LD, 4);
-            for (int m = 0; m < ROWS; m++)
-                for (int j = 0; j < LD; j++) {
-                    float was = first[m * LD + j], got = out[m * LD + j];
-                    if (m >= M || j >= N) {
-                        outside |= got != was;
-                        continue;
-                    }
-                    double s = (biased ? bias[j] : 0.0) + (end == ADD_TO_OUT ? was : 0.0) +
-                               product[m * N + j];
-                    double u = 0.7978845608028654 * (s + 0.044715 * s * s * s);
-                    if (end == THEN_GELU) s = 0.5 * s * (1 + tanh(u));
-                    worst = fmax(worst, fabs(s - got));
-                }
-            CHECK(worst < SUM_TOLERANCE, "%s K %d N %d M %d end %d: off by %g", name, K, N, M, end,
-                  worst);
-            CHECK(!outside, "%s K %d N %d M %d end %d wrote outside", name, K, N, M, end);
-            CHECK(same, "%s K %d N %d M %d: 1 and 2 threads differ", name, K, N, M);
+            check_linear(name, out, ROWS, product, biased ? bias : NULL, M, K, N, (LinearEnd)end,
+                         same);
         }
     bf16_road = BF16_UNKNOWN;
     free(x), free(w), free(bias), free(out), free(first), free(panels), free(rows), free(product);

@@ -149,7 +149,7 @@ static bool show_claim(int holds, int of, const char *claim) {
     return holds >= need;
 }
 
-// The runs of a list with commas between the directories; the names lie in `copy`.
+// The runs of a list with commas between the directories; the names are in `copy`.
 static int runs_read(Run *runs, char *copy) {
     int n = 0;
     for (char *dir = strtok(copy, ","); dir && n < MAX_RUNS; dir = strtok(NULL, ","))

@@ -260,8 +260,9 @@ static int run_check(const char *world, double temperature, char **policies, int
         die(EXIT_BAD_INPUT, "%s: its vocabulary has %d tokens, expected %d", ref_dir,
             model.config.vocab_size, VOCAB);
     world_enumerate(w, model.config.eos_token_id);
-    const DataOptions options = {.max_length = model.config.n_positions - LENGTH};
-    prompts_load(&prompts, NULL, VOCAB, path, &options);
+    const DataOptions options = {.max_length = model.config.n_positions - LENGTH,
+                                 .vocab_size = VOCAB};
+    prompts_load(&prompts, NULL, path, &options);
     Table t = {.prompts = prompts.n, .n = w->n};
     const size_t all = (size_t)t.prompts * t.n;
     double *logp = mem_alloc(all, sizeof *logp), *scratch = mem_alloc(all, sizeof *scratch);
@@ -316,7 +317,7 @@ static int run_check(const char *world, double temperature, char **policies, int
     }
     printf("\nexact: %s   within %g of the frontier: %s\n", exact ? "yes" : "NO", NEAR,
            near ? "yes" : "NO");
-    gpt2_free(&model), prompts_free(&prompts);
+    gpt2_free(&model), pieces_free(&prompts);
     free(w), free(logp), free(scratch), free(t.ref), free(t.reward), free(ref_dir), free(path);
     return !exact ? 3 : near ? 0 : 1;
 }

@@ -224,7 +224,7 @@ static void policy_measure(Policy *policy, Work *w, GPT2 *ref, const Scores *s, 
     free(kl), free(gold), free(token_kl), free(logp), free(ref_logp), free(scores);
 }
 
-// "a,b,c" cut at the commas, into at most `max` parts; returns how many. The parts lie in `copy`.
+// "a,b,c" cut at the commas, into at most `max` parts; returns how many. The parts are in `copy`.
 static int list_cut(char *copy, char **parts, int max) {
     int n = 0;
     for (char *part = strtok(copy, ","); part && n < max; part = strtok(NULL, ","))
@@ -346,8 +346,9 @@ int main(int argc, char **argv) {
     if (args.response_length >= ref.config.n_positions)
         die(EXIT_USAGE, "--response_length %d: no room in a context of %d", args.response_length,
             ref.config.n_positions);
-    const DataOptions options = {.max_length = ref.config.n_positions - args.response_length};
-    prompts_load(&set, &tokenizer, ref.config.vocab_size, args.dataset, &options);
+    const DataOptions options = {.max_length = ref.config.n_positions - args.response_length,
+                                 .vocab_size = ref.config.vocab_size};
+    prompts_load(&set, &tokenizer, args.dataset, &options);
     for (int i = 0; i < set.n && prompts.R < args.prompts; i++)
         prompts_add(&prompts, set.tokens + set.start[i], set.start[i + 1] - set.start[i]);
     gold_create(gold);
@@ -408,7 +409,7 @@ int main(int argc, char **argv) {
     printf("%s%.0f s\n", n ? "   " : "\n", seconds_now() - began);
 
     sampler_free(&work.sampler), batch_free(&work.asked), batch_free(&work.rows_out);
-    batch_free(&prompts), prompts_free(&set), gold_free(gold), free(gold), free(scores.gold);
+    batch_free(&prompts), pieces_free(&set), gold_free(gold), free(gold), free(scores.gold);
     gpt2_free(&ref), tokenizer_free(&tokenizer), free(policies_copy), free(targets_copy);
     flags_free(flags, COUNT(flags));
     return all ? 0 : 1;

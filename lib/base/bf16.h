@@ -78,7 +78,7 @@ ALWAYS_INLINE uint32_t bf16_pair_at(const float *x, int ld, bool across, int i, 
     return 2 * p + 1 < K ? even | bf16_round(x[at + (across ? (size_t)ld : 1)]) << 16 : even;
 }
 
-// Rows for the left side. to (BLOCK_ROWS, pairs) if they lie along K, (pairs, BLOCK_ROWS) if
+// Rows for the left side. to (BLOCK_ROWS, pairs) if they run along K, (pairs, BLOCK_ROWS) if
 // across: a tile reads either. Rows beyond the `left` that there are become zeros.
 NEVER_INLINE void bf16_pack_rows(uint32_t *to, const float *x, int ld, bool across, int left,
                                  int K) {
@@ -259,10 +259,9 @@ static void rounded_product(float *out, int ld, const float *a, int lda, bool a_
                 const int n_n = N - n < PIECE ? N - n : PIECE;
                 if (b_transposed) bf16_round_copy(y, b + (size_t)n * ldb + k, ldb, n_n, k_n);
                 else bf16_round_copy(y, b + (size_t)k * ldb + n, ldb, k_n, n_n);
-                cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
-                            b_transposed ? CblasTrans : CblasNoTrans, m_n, n_n, k_n, alpha, x,
-                            a_transposed ? m_n : k_n, y, b_transposed ? k_n : n_n,
-                            add || k > 0 ? 1.0f : 0.0f, out + (size_t)m * ld + n, ld);
+                float_product(out + (size_t)m * ld + n, ld, x, a_transposed ? m_n : k_n,
+                              a_transposed, y, b_transposed ? k_n : n_n, b_transposed, m_n, n_n,
+                              k_n, alpha, add || k > 0);
             }
         }
 }
@@ -299,9 +298,8 @@ static void bf16_product(float *out, int ld, const float *a, int lda, bool a_tra
         avx512_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
                        start != NULL);
     else if (bf16_road == BF16_FLOAT)
-        cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
-                    b_transposed ? CblasTrans : CblasNoTrans, M, N, K, alpha, a, lda, b, ldb,
-                    start ? 1.0f : 0.0f, out, ld);
+        float_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
+                      start != NULL);
     else
         rounded_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
                         start != NULL);

@@ -1,5 +1,5 @@
-// blas.h: the one place that knows which library multiplies float matrices. It brings cblas_sgemm,
-// and three functions about the library itself:
+// blas.h: the one place that knows which library multiplies float matrices: its product, and three
+// functions about the library itself.
 //
 //   OpenBLAS     wherever its header is the system's <cblas.h>; on macOS with -DALIGN_OPENBLAS
 //   Accelerate   macOS's own, so nothing is to be installed: link with `-framework Accelerate`
@@ -55,5 +55,15 @@ static void blas_set_threads(int n) { openblas_set_num_threads(n); }
 // other's way.
 static bool blas_is_openmp(void) { return openblas_get_parallel() == OPENBLAS_OPENMP; }
 #endif
+
+// out (M, N; rows ld apart) = alpha A B, or += it if `add`. A (M, K) is at a[m lda + k] or, if
+// a_transposed, at a[k lda + m]; B (K, N) is at b[k ldb + n] or, if b_transposed, at b[n ldb + k].
+static void float_product(float *out, int ld, const float *a, int lda, bool a_transposed,
+                          const float *b, int ldb, bool b_transposed, int M, int N, int K,
+                          float alpha, bool add) {
+    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+                b_transposed ? CblasTrans : CblasNoTrans, M, N, K, alpha, a, lda, b, ldb,
+                add ? 1.0f : 0.0f, out, ld);
+}
 
 #endif

@@ -231,7 +231,7 @@ static FILE *file_open(const char *path) {
     return file;
 }
 
-// The whole of a file, with a NUL added behind it; *size may be NULL. Release with free().
+// The whole of a file, with a NUL added after it; *size may be NULL. Release with free().
 static char *file_read(const char *path, size_t *size) {
     FILE *file = file_open(path);
     Text t = {0};

@@ -76,7 +76,7 @@ static ssize_t disk_read(int fd, void *bytes, size_t n, uint64_t offset) {
 }
 
 // fsync. Not to be tried again after a failure: the kernel may have dropped the pages by then, and
-// the second call would lie. File systems that cannot sync directories say EINVAL.
+// the second call would say what is not so. File systems that cannot sync directories say EINVAL.
 static int disk_sync(int fd) {
     int result = disk_fails("fsync") ? -1 : fsync(fd);
     return result && errno == EINVAL ? 0 : result;

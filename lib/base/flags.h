@@ -79,7 +79,7 @@ static int choice_index(const char *value, const char *choices) {
 }
 
 // Store `text` in the flag's variable; an empty string unsets one of type string. Dies with
-// EXIT_USAGE if the text does not fit. `from` says where it stands: "" or "FILE: ".
+// EXIT_USAGE if the text does not fit. `from` says where it is: "" or "FILE: ".
 static void flag_set(Flag *flag, const char *text, const char *from) {
     char *end = NULL;
     double number = 0;
@@ -255,7 +255,7 @@ static void flags_free(Flag *flags, int n) {
         if (flags[i].type == FLAG_STRING && flags[i].given) free(*(char **)flags[i].value);
 }
 
-// True if flag i stands under a heading whose flags a resumed run must repeat.
+// True if flag i is under a heading whose flags a resumed run must repeat.
 static bool flag_kept(const Flag *flags, int i) {
     while (i > 0 && flags[i].name) i--;
     return flags[i].type == FLAG_KEPT_SECTION;

@@ -110,7 +110,7 @@ static const cJSON *json_find_duplicate(const cJSON *item) {
     return found;
 }
 
-// Count the strings (keys and values) that stand before the key of `key` in the text of `item`.
+// Count the strings (keys and values) that come before the key of `key` in the text of `item`.
 // False if the key is not there: then all of them are counted.
 static bool json_strings_before(const cJSON *item, const cJSON *key, size_t *count) {
     *count += cJSON_IsString(item);

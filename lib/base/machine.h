@@ -19,7 +19,8 @@
 // hundred times as long for a product. Attention weights, GELU and AdamW's moments come there when
 // a model has learnt something very well.
 
-// Let the calling thread take numbers below 2^-126 for 0, as factors and as results. Does nothing on a CPU that has no such switch.
+// Let the calling thread take numbers below 2^-126 for 0, as factors and as results. Does nothing on
+// a CPU that has no such switch.
 static void flush_subnormals_here(void) {
 #if defined(__SSE__)
     _mm_setcsr(_mm_getcsr() | 0x8040); // flush results (bit 15), take factors for 0 (bit 6)

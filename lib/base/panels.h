@@ -12,7 +12,7 @@
 //     ..                                       ..
 //     row 15   A[15][0,1]   ..  A[15][30,31]   pair 15  B[30,31][0]       ..  B[30,31][15]
 //
-// A panel holds 32 lines (rows of A or columns of B) and runs along K in steps of 32. Panels lie
+// A panel holds 32 lines (rows of A or columns of B) and runs along K in steps of 32. Panels are
 // one after the other:
 //
 //     uint32_t panels[lines / 32][K / 32 steps][2 tiles of 16 lines][16][16]
@@ -150,7 +150,7 @@ static size_t panels_words(int lines, int K) {
     return (size_t)((lines + PANEL_LINES - 1) / PANEL_LINES) * panel_words(K);
 }
 
-// One tile of 16 lines and 32 k. Its matrix lies in memory `along` K (element k of line i is
+// One tile of 16 lines and 32 k. Its matrix runs in memory `along` K (element k of line i is
 // x[i ld + k]) or across it (x[k ld + i]).
 NEVER_INLINE void tile_pack(uint32_t *to, const float *x, size_t ld, bool along, Side side) {
     Pair16 square[16];
@@ -183,8 +183,8 @@ static void tile_pack_edge(uint32_t *to, const float *x, size_t ld, bool along, 
     tile_pack(to, copy, (size_t)width, along, side);
 }
 
-// Lines in a group: the number that one call below had best be given. A matrix that lies along K is
-// read in 16 streams, one a line; of one that lies across, 512 bytes of a row at a time. (32 lines
+// Lines in a group: the number that one call below had best be given. A matrix that runs along K is
+// read in 16 streams, one a line; of one that runs across, 512 bytes of a row at a time. (32 lines
 // across take twice the time: rows are far apart, and 128 bytes of each are too few for the
 // memory.)
 static int panel_group(bool along) { return along ? PANEL_LINES : 4 * PANEL_LINES; }
@@ -214,8 +214,8 @@ static void panels_pack_group(uint32_t *panels, const float *x, int ld, bool alo
 }
 
 // The same on all threads: panels (panels_words(lines, K) words, aligned to 64 bytes) of a whole
-// factor. `along`: the left factor as (M, K), the right one as (N, K), as wte lies for the head.
-// Across: the left one as (K, M), the right one as (K, N), as the weights of linear layers lie. Not
+// factor. `along`: the left factor as (M, K), the right one as (N, K), as wte is for the head.
+// Across: the left one as (K, M), the right one as (K, N), as the weights of linear layers are. Not
 // for use inside of a parallel region.
 static void panels_pack(uint32_t *panels, const float *x, int ld, bool along, Side side, int lines,
                         int K) {

@@ -329,7 +329,7 @@ static void added_load_list(Tokenizer *t, const NameTable *names, const cJSON *l
     }
 }
 
-// Added tokens from the three files where they may stand, then the roles.
+// Added tokens from the three files where they may be, then the roles.
 static void specials_load(Tokenizer *t, const NameTable *names, const cJSON *json, const char *dir,
                           const char *vocab_path) {
     char *json_path = path_join(dir, "tokenizer.json"), *config_path, *list_path;
@@ -352,7 +352,7 @@ static int added_compare(const void *a, const void *b) {
     return ((const AddedToken *)a)->id - ((const AddedToken *)b)->id;
 }
 
-// Give added tokens that are not in vocab.json their places behind it.
+// Give added tokens that are not in vocab.json their places after it.
 static void added_place(Tokenizer *t, const char *dir) {
     qsort(t->added, (size_t)t->n_added, sizeof *t->added, added_compare);
     t->vocab_size = t->n_pieces;
@@ -431,7 +431,7 @@ static void tokenizer_load(Tokenizer *t, const char *dir) {
 }
 
 // Make `name` a special token that is found in texts as a whole, as transformers' add_tokens does,
-// and return its id: the one that it has, if it is a token already, or a new one behind all others.
+// and return its id: the one that it has, if it is a token already, or a new one after all others.
 static int tokenizer_add_special(Tokenizer *t, const char *name) {
     const size_t length = strlen(name);
     for (int i = 0; i < t->n_added; i++)

@@ -31,6 +31,7 @@ typedef struct {
     int max_completion;     // tokens that a completion may have (preferences.h; 0: no limit)
     bool whole;             // completions must keep their end, EOS (preferences.h)
     bool margins;           // read the column `margin` (preferences.h)
+    int vocab_size;         // ids in `prompt_ids` are below it (prompts.h)
 } DataOptions;
 
 // What the report tells of a file.
@@ -59,10 +60,10 @@ typedef struct {
 //   hh       "\n\nHuman: ..\n\nAssistant: .." as in HH-RLHF (Bai et al. 2022)
 //   simple   "User: ..\n\nAssistant: .."
 //
-// What the assistant says begins with the space behind the colon, so that a prompt ends in
+// What the assistant says begins with the space after the colon, so that a prompt ends in
 // "Assistant:", and its tokens are the same whether a reply follows or is yet to be generated.
 
-// Append one turn to a conversation: `content` NULL leaves it open behind the colon.
+// Append one turn to a conversation: `content` NULL leaves it open after the colon.
 static void chat_turn(Text *out, ChatFormat format, const char *role, const char *content) {
     bool user = !strcmp(role, "user"), assistant = !strcmp(role, "assistant");
     const char *name = assistant ? "Assistant" : user ? "User" : "System";
@@ -208,7 +209,7 @@ typedef struct {
     TokenList ids, joint;
     Text mask;               // one byte for each id
     Text text;               // for `joint`
-    size_t begin[3], end[3]; // where the pieces of a preference lie in `ids`
+    size_t begin[3], end[3]; // where the pieces of a preference are in `ids`
 } RowWork;
 
 // Cut a row of n tokens, the first `prompt` of which come before all loss, to max_length tokens.
@@ -260,7 +261,7 @@ static void dataset_add(Dataset *d, const Tokenizer *t, Draft *draft, RowWork *w
     }
     size_t kept = row_truncate(n, prompt, o, &begin);
     unsigned char *mask = (unsigned char *)w->mask.data + begin;
-    mask[0] = 0; // nothing stands before the first token to predict it from
+    mask[0] = 0; // nothing is before the first token to predict it from
     if (!memchr(mask, 1, kept)) {
         draft_fault(draft, "there is no token to learn");
         return;
@@ -280,7 +281,7 @@ static void dataset_add(Dataset *d, const Tokenizer *t, Draft *draft, RowWork *w
 //   prompt, completion    two strings, or two lists of messages: loss on the completion
 //   text                  (or the column options->text_field): loss everywhere
 //
-// A conversation must end with the assistant: behind its last word stands EOS, and only there.
+// A conversation must end with the assistant: after its last word comes EOS, and only there.
 static void draft_sft(Draft *d, const LineReader *r, const cJSON *record, const DataOptions *o) {
     const char *field = o->text_field ? o->text_field : "text", *role = NULL;
     const cJSON *messages = json_get(record, "messages"), *prompt = json_get(record, "prompt");
@@ -343,14 +344,22 @@ static void record_done(DataCounts *c, const Draft *draft, const LineReader *r, 
     cJSON_Delete(record);
 }
 
+static void row_work_free(RowWork *w) {
+    tokens_free(&w->ids);
+    tokens_free(&w->joint);
+    text_free(&w->mask);
+    text_free(&w->text);
+}
+
 // Done with a file of which n examples can be used: none is an error. Frees the working memory.
 static void file_done(LineReader *r, Draft *draft, RowWork *w, const DataCounts *c, int n) {
     if (!c->records) die(EXIT_BAD_INPUT, "%s: contains no records", r->path);
     if (!n)
         die(EXIT_BAD_INPUT, "%s: all %ld records were skipped: nothing to train on", r->path,
             c->records);
-    lines_close(r), draft_free(draft);
-    tokens_free(&w->ids), tokens_free(&w->joint), text_free(&w->mask), text_free(&w->text);
+    lines_close(r);
+    draft_free(draft);
+    row_work_free(w);
 }
 
 // Load a file for supervised fine-tuning: plain text if its name ends in .txt, else JSONL.

@@ -15,8 +15,8 @@
 //
 //   margin                       a number: by how much the chosen score has to be ahead
 //
-// For SPIN, which makes the other completion itself, completions_load at the end takes prompt and
-// completion without a label, too, or `messages`.
+// For SPIN, which makes the other completion itself, completions_load takes prompt and completion
+// without a label, too, or `messages`.
 //
 // A completion in messages is one reply of the assistant. The pieces are tokenised each on its own
 // and completions end with EOS, as in supervised fine-tuning. An empty prompt becomes EOS, which
@@ -114,6 +114,32 @@ static void draft_preference(Draft *d, const LineReader *r, const cJSON *record,
     const char *begin = prompt ? record_string(r, record, "prompt") : text[0];
     draft_part(d, begin, prompt ? strlen(begin) : cut, false, "prompt");
     for (int i = 0; i < n; i++) draft_part(d, text[i] + cut, strlen(text[i] + cut), true, keys[i]);
+}
+
+// Draft a prompt and its completion: the columns of these names; or of a pair both, of which the
+// chosen one comes first; or a conversation in `messages`, whose last reply is the completion and
+// all before it the prompt.
+static void draft_completion(Draft *d, const LineReader *r, const cJSON *record,
+                             ChatFormat format) {
+    const cJSON *messages = json_get(record, "messages"), *message;
+    const bool pair = json_get(record, "chosen") || json_get(record, "rejected");
+    if (!messages || pair || json_get(record, "prompt") || json_get(record, "completion")) {
+        draft_preference(d, r, record, pair ? 2 : 1, format);
+        return;
+    }
+    const char *role = "", *content = "";
+    int i = 0;
+    draft_clear(d);
+    messages_check(r, messages, "messages");
+    cJSON_ArrayForEach(message, messages) {
+        role = message_read(r, message, "messages", i++, role, &content);
+        if (message->next) chat_turn(&d->text, format, role, content);
+    }
+    if (strcmp(role, "assistant")) draft_fault(d, "the last message is not the assistant's");
+    chat_turn(&d->text, format, "assistant", NULL);
+    draft_end_part(d, false, "prompt");
+    text_append(&d->text, " ", 1);
+    draft_part(d, content, strlen(content), true, "messages");
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -261,9 +287,10 @@ static float margin_read(PieceSet *d, const LineReader *r, const cJSON *record, 
     return (float)item->valuedouble;
 }
 
-// Load a set of 3 pieces an example (pairs only) or 2 (labels; of a pair both completions).
-static void preferences_load(PieceSet *d, int pieces, const Tokenizer *t, const char *path,
-                             const DataOptions *o) {
+// Load a set of 3 pieces an example (pairs only) or 2. Of a pair in a set of 2 both completions are
+// taken, or, if they are not `labelled`, the chosen one.
+static void preferences_load(PieceSet *d, int pieces, bool labelled, const Tokenizer *t,
+                             const char *path, const DataOptions *o) {
     *d = (PieceSet){.pieces = pieces, .max_length = o->max_length};
     LineReader reader;
     Draft draft = {0};
@@ -271,17 +298,19 @@ static void preferences_load(PieceSet *d, int pieces, const Tokenizer *t, const 
     lines_open(&reader, path);
     for (cJSON *record; (record = record_next(&reader));) {
         bool pair = pieces == 3 || json_get(record, "chosen") || json_get(record, "rejected");
-        const cJSON *label = pair ? NULL : record_item(&reader, record, "label");
+        const cJSON *label = pair || !labelled ? NULL : record_item(&reader, record, "label");
         if (label && !cJSON_IsBool(label))
             die(EXIT_BAD_INPUT, "%s:%ld: \"label\" must be true or false (found %s)", path,
                 reader.number, json_type_name(label));
-        draft_preference(&draft, &reader, record, pair ? 2 : 1, o->chat_format);
+        if (labelled) draft_preference(&draft, &reader, record, pair ? 2 : 1, o->chat_format);
+        else draft_completion(&draft, &reader, record, o->chat_format);
         const float margin =
             o->margins ? margin_read(d, &reader, record, d->counts.records == 0) : 0;
         pieces_encode(&w, t, &draft, o, &d->counts);
-        if (!draft.fault[0]) pieces_add(d, w.ids.data, w.begin, w.end, pair || cJSON_IsTrue(label));
+        if (!draft.fault[0])
+            pieces_add(d, w.ids.data, w.begin, w.end, !label || cJSON_IsTrue(label));
         if (!draft.fault[0] && d->margin) d->margin[d->n - 1] = margin;
-        if (!draft.fault[0] && pair && pieces == 2) {
+        if (!draft.fault[0] && pair && labelled && pieces == 2) {
             w.begin[1] = w.begin[2], w.end[1] = w.end[2];
             pieces_add(d, w.ids.data, w.begin, w.end, 0);
         }
@@ -292,24 +321,29 @@ static void preferences_load(PieceSet *d, int pieces, const Tokenizer *t, const 
 
 // Load pairs: what DPO, IPO and ORPO learn from.
 static void pairs_load(PairSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
-    preferences_load(d, 3, t, path, o);
+    preferences_load(d, 3, true, t, path, o);
 }
 
 // Load labelled completions: what KTO learns from. Of a pair both are taken, the chosen one with
 // label true and then the rejected one. A file with one label only is an error.
 static void labels_load(LabelSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
-    preferences_load(d, 2, t, path, o);
+    preferences_load(d, 2, true, t, path, o);
     if (d->good == 0 || d->good == d->n)
         die(EXIT_BAD_INPUT, "%s: all %d labels are %s: both are needed", path, d->n,
             d->good ? "true" : "false");
+}
+
+// Load completions without a label: what SPIN learns to tell from the model's own. Of a pair the
+// chosen one is taken.
+static void completions_load(LabelSet *d, const Tokenizer *t, const char *path,
+                             const DataOptions *o) {
+    preferences_load(d, 2, false, t, path, o);
 }
 
 static void pieces_free(PieceSet *d) {
     free(d->start), free(d->tokens), free(d->label), free(d->margin);
     *d = (PieceSet){0};
 }
-static void pairs_free(PairSet *d) { pieces_free(d); }
-static void labels_free(LabelSet *d) { pieces_free(d); }
 
 // Tokens of pair i as TRL counts them: two rows, with the prompt in each.
 static int64_t pair_tokens(const PairSet *d, int i) {
@@ -338,6 +372,12 @@ static void labels_report(Text *out, const LabelSet *d, const char *path) {
     counts_report(out, &d->counts);
 }
 
+static void completions_report(Text *out, const LabelSet *d, const char *path) {
+    text_print(out, "%s: %d completions, %zu tokens of prompts, %zu to learn", path, d->n,
+               pieces_count(d, 0), pieces_count(d, 1));
+    counts_report(out, &d->counts);
+}
+
 // A hash of all that a run sees of the data: lengths and tokens of the pieces, labels, margins.
 static uint64_t pieces_hash(const PieceSet *d) {
     uint64_t hash = HASH_BEGIN;
@@ -354,8 +394,6 @@ static uint64_t pieces_hash(const PieceSet *d) {
     }
     return hash;
 }
-static uint64_t pairs_hash(const PairSet *d) { return pieces_hash(d); }
-static uint64_t labels_hash(const LabelSet *d) { return pieces_hash(d); }
 
 // Part a set as dataset_split does.
 static void pieces_split(PieceSet *train, PieceSet *eval, const PieceSet *all, double fraction,
@@ -366,14 +404,6 @@ static void pieces_split(PieceSet *train, PieceSet *eval, const PieceSet *all, d
         (side ? eval : train)->margin = mem_alloc(1, sizeof *all->margin);
     for (int i = 0; i < all->n; i++) pieces_copy(drawn[i] ? eval : train, all, i);
     free(drawn);
-}
-static void pairs_split(PairSet *train, PairSet *eval, const PairSet *all, double fraction,
-                        uint64_t seed) {
-    pieces_split(train, eval, all, fraction, seed);
-}
-static void labels_split(LabelSet *train, LabelSet *eval, const LabelSet *all, double fraction,
-                         uint64_t seed) {
-    pieces_split(train, eval, all, fraction, seed);
 }
 
 // Example i of n that are spread evenly over a set of `all`.
@@ -432,83 +462,6 @@ static void labels_batch(Batch *b, const LabelSet *d, const int *prompts, const 
     batch_clear(b);
     for (int i = 0; i < n; i++)
         batch_add_joined(b, d, 2 * (size_t)prompts[i], 2 * (size_t)completions[i] + 1);
-}
-
-// ------------------------------------------------------------------------------------------------
-// Completions without a label (SPIN)
-
-// Draft a prompt and its completion: the columns of these names; or of a pair both, of which the
-// chosen one comes first; or a conversation in `messages`, whose last reply is the completion and
-// all before it the prompt.
-static void draft_completion(Draft *d, const LineReader *r, const cJSON *record,
-                             ChatFormat format) {
-    const cJSON *messages = json_get(record, "messages"), *message;
-    const bool pair = json_get(record, "chosen") || json_get(record, "rejected");
-    if (!messages || pair || json_get(record, "prompt") || json_get(record, "completion")) {
-        draft_preference(d, r, record, pair ? 2 : 1, format);
-        return;
-    }
-    const char *role = "", *content = "";
-    int i = 0;
-    draft_clear(d);
-    messages_check(r, messages, "messages");
-    cJSON_ArrayForEach(message, messages) {
-        role = message_read(r, message, "messages", i++, role, &content);
-        if (message->next) chat_turn(&d->text, format, role, content);
-    }
-    if (strcmp(role, "assistant")) draft_fault(d, "the last message is not the assistant's");
-    chat_turn(&d->text, format, "assistant", NULL);
-    draft_end_part(d, false, "prompt");
-    text_append(&d->text, " ", 1);
-    draft_part(d, content, strlen(content), true, "messages");
-}
-
-// Load completions without a label: what SPIN learns to tell from the model's own. Of a pair the
-// chosen one is taken.
-static void completions_load(LabelSet *d, const Tokenizer *t, const char *path,
-                             const DataOptions *o) {
-    *d = (LabelSet){.pieces = 2, .max_length = o->max_length};
-    LineReader reader;
-    Draft draft = {0};
-    RowWork w = {0};
-    lines_open(&reader, path);
-    for (cJSON *record; (record = record_next(&reader));) {
-        draft_completion(&draft, &reader, record, o->chat_format);
-        pieces_encode(&w, t, &draft, o, &d->counts);
-        if (!draft.fault[0]) pieces_add(d, w.ids.data, w.begin, w.end, 1);
-        record_done(&d->counts, &draft, &reader, record);
-    }
-    file_done(&reader, &draft, &w, &d->counts, d->n);
-}
-
-// Append one line about what was read.
-static void completions_report(Text *out, const LabelSet *d, const char *path) {
-    text_print(out, "%s: %d completions, %zu tokens of prompts, %zu to learn", path, d->n,
-               pieces_count(d, 0), pieces_count(d, 1));
-    counts_report(out, &d->counts);
-}
-
-// ------------------------------------------------------------------------------------------------
-// Any of them
-
-typedef enum { PAIRS, LABELS, COMPLETIONS } PieceKind;
-
-static void pieces_load(PieceSet *d, PieceKind kind, const Tokenizer *t, const char *path,
-                        const DataOptions *o) {
-    if (kind == PAIRS) pairs_load(d, t, path, o);
-    else if (kind == LABELS) labels_load(d, t, path, o);
-    else completions_load(d, t, path, o);
-}
-
-static void pieces_report(Text *out, const PieceSet *d, PieceKind kind, const char *path) {
-    if (kind == PAIRS) pairs_report(out, d, path);
-    else if (kind == LABELS) labels_report(out, d, path);
-    else completions_report(out, d, path);
-}
-
-// What messages call them.
-static const char *pieces_name(PieceKind kind) {
-    return kind == PAIRS ? "pairs" : kind == LABELS ? "examples" : "completions";
 }
 
 #endif

@@ -38,7 +38,7 @@ static void record_ids(TokenList *ids, const LineReader *r, const cJSON *record,
         int64_t id;
         if (!json_integer(item, &id))
             die(EXIT_BAD_INPUT, "%s:%ld: %s[%d] is %s, expected a token id", r->path, r->number,
-                key, i, cJSON_IsNumber(item) ? "no whole number" : json_type_name(item));
+                key, i, cJSON_IsNumber(item) ? "not an integer" : json_type_name(item));
         if (id < 0 || id >= vocab_size)
             die(EXIT_BAD_INPUT,
                 "%s:%ld: %s[%d]: token id %" PRId64 " is outside the model's vocabulary of %d",
@@ -50,9 +50,8 @@ static void record_ids(TokenList *ids, const LineReader *r, const cJSON *record,
 
 // Load prompts. One longer than o->max_length tokens loses its beginning; an empty text becomes
 // EOS, which is how generate begins a text from nothing. Without a tokenizer (NULL) all records
-// must have prompt_ids.
-static void prompts_load(PromptSet *d, const Tokenizer *t, int vocab_size, const char *path,
-                         const DataOptions *o) {
+// must have prompt_ids, which are below o->vocab_size. Dies (EXIT_BAD_INPUT) where a record is not so.
+static void prompts_load(PromptSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
     *d = (PieceSet){.pieces = 1, .max_length = o->max_length};
     LineReader reader;
     Draft draft = {0};
@@ -62,7 +61,7 @@ static void prompts_load(PromptSet *d, const Tokenizer *t, int vocab_size, const
         draft_clear(&draft);
         w.ids.n = 0;
         if (json_get(record, "prompt_ids")) {
-            record_ids(&w.ids, &reader, record, "prompt_ids", vocab_size);
+            record_ids(&w.ids, &reader, record, "prompt_ids", o->vocab_size);
             if (!w.ids.n) draft_fault(&draft, "\"prompt_ids\" is empty");
         } else if (!json_get(record, "prompt")) {
             record_missing(&reader, record, "\"prompt\" or \"prompt_ids\"");
@@ -86,14 +85,10 @@ static void prompts_load(PromptSet *d, const Tokenizer *t, int vocab_size, const
     file_done(&reader, &draft, &w, &d->counts, d->n);
 }
 
-static void prompts_free(PromptSet *d) { pieces_free(d); }
-
 // Append one line about what was read.
 static void prompts_report(Text *out, const PromptSet *d, const char *path) {
     text_print(out, "%s: %d prompts, %zu tokens", path, d->n, pieces_count(d, 0));
     counts_report(out, &d->counts);
 }
-
-static uint64_t prompts_hash(const PromptSet *d) { return pieces_hash(d); }
 
 #endif

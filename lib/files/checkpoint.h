@@ -15,7 +15,7 @@
 //     output_finish(&out, &model, &tokenizer);
 //
 // so that a mistake in flags or data ends the program before anything on the disk has changed.
-// A checkpoint is a Hugging Face directory; the training state lies in its trainer/ folder, where
+// A checkpoint is a Hugging Face directory; the training state is in its trainer/ folder, where
 // no loader of models looks:
 //
 //     OUT/run.json                      all flags, what --config reads
@@ -772,11 +772,11 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
         die(EXIT_BAD_INPUT,
             "%s: saved by an earlier version of align.c, whose runs this one cannot go on with",
             out->resume_dir);
-    flags_compare(json_get(json, "flags"), out);
     if (format != 2 || !json_integer(json_get(json, "adam_step"), &model->adam_step) ||
         !json_integer(json_get(json, "metrics_bytes"), &out->metrics_bytes) ||
         !json_integer(json_get(json, "threads"), &threads))
         die(EXIT_BAD_INPUT, "%s: not a training state of format 2", path);
+    flags_compare(json_get(json, "flags"), out);
     // A MATCH_ value is compared by its letters and left alone, the others are set.
     for (int i = 0; i < n_fields; i++) {
         const cJSON *item = json_get(json_get(json, "values"), fields[i].name);

@@ -502,7 +502,7 @@ static void model_load_reward(GPT2 *model, const char *dir) {
 // ------------------------------------------------------------------------------------------------
 // Scored. transformers' GPT2ForSequenceClassification reads the score at the right-most token that
 // is not padding. People often pad GPT-2 with EOS, for want of a padding token. Then EOS at the end
-// of a text counts as padding, and the score stands on the token before it. Ours stands on EOS: so
+// of a text counts as padding, and the score is on the token before it. Ours is on EOS: so
 // the padding token has to be another one.
 
 // Make the padding token of model and tokenizer the same, and not EOS: the model's, the tokenizer's,

@@ -272,7 +272,7 @@ static float safe_half(uint16_t h) {
     return x;
 }
 
-// Read elements [first, first + n) of a tensor, which must lie inside it, as floats. F32 goes
+// Read elements [first, first + n) of a tensor, which must be inside it, as floats. F32 goes
 // straight from the file to `out`, the 16-bit types through a small buffer.
 static void safetensors_read(const SafeFile *f, const SafeTensor *t, uint64_t first, size_t n,
                              float *out) {
@@ -313,7 +313,7 @@ static void safetensors_close_all(SafeSet *set) {
     *set = (SafeSet){0};
 }
 
-// The shards of an index {"metadata": {..}, "weight_map": {tensor: file}}. Each tensor must lie in
+// The shards of an index {"metadata": {..}, "weight_map": {tensor: file}}. Each tensor must be in
 // the file named for it; the names must be bare, since an index may come from anywhere.
 static void safe_open_index(SafeSet *set, const char *dir, const char *path) {
     cJSON *index = json_read(path), *item;

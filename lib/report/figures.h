@@ -217,7 +217,7 @@ static int plane_axes(const Report *r, Axis *x, Axis *y, double *kl, double *sco
     return n;
 }
 
-// The plane as a figure. Labels stand where there is room for them.
+// The plane as a figure. Labels are where there is room for them.
 static void plane_html(Text *out, const Report *r) {
     double kl[FRONTIER_POINTS], score[FRONTIER_POINTS], low[FRONTIER_POINTS], high[FRONTIER_POINTS];
     Axis x, y;

@@ -27,7 +27,7 @@ typedef struct {
 } Run;
 
 // The best mean score that any policy can have at a KL, its standard error, and the slope there
-// (NAN if unknown): the curve is concave, so it lies below its tangents.
+// (NAN if unknown): the curve is concave, so it is below its tangents.
 typedef struct {
     double kl, score, error, slope;
 } Best;
@@ -260,7 +260,7 @@ static void stages_read(Report *r, const char *path) {
     records_check(path, r->stages, r->n_stages, keys, "name, command, seconds, peak_memory_mb");
 }
 
-// Give the policies their colours, in their order; those who only have texts come behind.
+// Give the policies their colours, in their order; those who only have texts come last.
 static void names_collect(Report *r) {
     for (int i = 0; i < r->n_policies + r->n_samples; i++) {
         const cJSON *from = i < r->n_policies ? r->policy[i] : r->samples[i - r->n_policies];

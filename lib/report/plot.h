@@ -120,7 +120,7 @@ static void svg_begin(Text *out, int width, int height, const char *what) {
 // End the picture.
 static void svg_end(Text *out) { text_put(out, "</svg>\n"); }
 
-// Grid, ticks and names of both axes; y_name stands above the y axis. Either name may be NULL.
+// Grid, ticks and names of both axes; y_name is above the y axis. Either name may be NULL.
 static void svg_axes(Text *out, const Axis *x, const Axis *y, const char *x_name,
                      const char *y_name) {
     char s[32];

@@ -70,7 +70,7 @@ typedef struct {
     double length, gold_score, valid;
 } Observed;
 
-// Look at the pieces `piece` (> 0) of n examples spread over the set, each behind its prompt. gold
+// Look at the pieces `piece` (> 0) of n examples spread over the set, each after its prompt. gold
 // may be NULL. Release with observed_free.
 static void observe(Observed *o, const PieceSet *d, int piece, int n, const Gold *gold,
                     const Tokenizer *tokenizer) {

@@ -13,7 +13,7 @@
 #include "../../model.h"
 
 // The logits (n; row length VP) by which a model predicts from the states of these tokens (n, at
-// most HEAD_CHUNK) of the batch that gpt2_forward saw. They lie in the first shard's scratch and
+// most HEAD_CHUNK) of the batch that gpt2_forward saw. They are in the first shard's scratch and
 // are gone with the next pass.
 static const float *kl_logits(const GPT2 *model, const int *sources, int n) {
     const GPT2Config *c = &model->config;

@@ -58,7 +58,7 @@ static void meter_log(const Meter *m, MetricsLog *log, const char *prefix) {
 }
 
 // Print the means of some metrics: "loss  0.6931  margins  0.0000  ". `shown` has their names with
-// blanks between, of which the part behind the last / is printed.
+// blanks between, of which the part after the last / is printed.
 static void meter_print(const Meter *m, const char *prefix, const char *shown) {
     char *copy = text_copy(shown), *rest = NULL;
     for (char *word = strtok_r(copy, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {

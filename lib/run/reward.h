@@ -138,7 +138,7 @@ static void reward_print_ids(Text *out, const int *ids, int n) {
     text_append(out, "]", 1);
 }
 
-// Append row i of the batch as a line: the prompt is what stands before the first masked token.
+// Append row i of the batch as a line: the prompt is what comes before the first masked token.
 static void reward_print_row(Text *out, const Batch *rows, int i, const Tokenizer *t) {
     const int begin = rows->row_start[i], end = rows->row_start[i + 1];
     int middle = begin;

@@ -3,7 +3,7 @@
 //
 //     rollout_begin      flags;  rollout_policy: the model, which may be one of bare token ids
 //     rollout_open       what gives the scores
-//     rollout_prompts    data;  rollout_schedule: updates
+//     rollout_schedule   updates
 //     rollout_sample     completions of the next prompts
 //     rollout_score      their scores;  rollout_fail: save and die, if the reward fails
 //     rollout_pack       some of the rows for a forward pass
@@ -13,7 +13,7 @@
 
 #include "../../data/gold.h" // defines: Gold, gold_parts
 #include "../base/texts.h"   // defines: text_add_bytes, text_add_row
-#include "../data/prompts.h" // defines: PromptSet, prompts_load
+#include "../data/prompts.h" // defines: PromptSet
 #include "../../model.h"     // defines: GPT2, Batch
 #include "reward.h"          // defines: Reward, reward_score
 #include "run.h"             // defines: Run
@@ -80,6 +80,7 @@ static void rollout_begin(Run *run, const RolloutArgs *a, int length) {
             a->reward_model ? "expected one of" : "nothing gives a reward: expected");
     // flags that such programs do not have, but run.h reads
     run->args->max_new_tokens = length;
+    run->args->temperature = a->temperature;
     run->args->max_length = a->max_prompt_length;
     run->args->per_device_eval_batch_size = run->args->per_device_train_batch_size;
     run->args->gold = a->gold;
@@ -143,25 +144,6 @@ static void rollout_end(Rollout *r) {
     free(r->finish);
     free(r->score);
     *r = (Rollout){0};
-}
-
-// Load the prompts of --dataset and --eval_dataset (n 0 without); say what was read.
-static void rollout_prompts(Run *r, PromptSet *train, PromptSet *eval, const GPT2 *policy,
-                            const DataOptions *options) {
-    const RunArgs *a = r->args;
-    const Tokenizer *t = run_tokenizer(r);
-    Text report = {0};
-    *eval = (PromptSet){0};
-    prompts_load(train, t, policy->config.vocab_size, a->dataset, options);
-    prompts_report(&report, train, a->dataset);
-    if (a->eval_dataset) {
-        prompts_load(eval, t, policy->config.vocab_size, a->eval_dataset, options);
-        text_print(&report, "\n");
-        prompts_report(&report, eval, a->eval_dataset);
-    }
-    printf("%s\n", report.data);
-    text_free(&report);
-    r->data_hash = prompts_hash(train);
 }
 
 // The run makes `episodes` completions (0: one for each of n prompts), R in each update.

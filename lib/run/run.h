@@ -1,9 +1,9 @@
 // run.h: what surrounds an algorithm in a training program, as plain calls. Nothing in here knows a
-// loss, and nothing calls back: `main` calls these in order, and the loop stands in the program.
+// loss, and nothing calls back: `main` calls these in order, and the loop is in the program.
 //
 //     run_begin       flags from the command line, those that every run needs
-//     run_open        the output directory, products, the tokenizer
-//     run_model       the model to train;  run_reference: a frozen one beside it
+//     run_open        the output directory, and how products are made
+//     run_model       the model to train and its tokenizer;  run_reference: a frozen model
 //     run_pieces      data: loaded, reported, split;  run_rows: the same of plain rows
 //     run_schedule    updates and the order of examples
 //     run_start       go on from a checkpoint; from here on the disk is written
@@ -21,6 +21,8 @@
 // From top to bottom: flags; begin; models; data; schedule and order; start; the loop; texts; end.
 #ifndef RUN_H
 #define RUN_H
+
+#include <assert.h>
 
 #include "../base/common.h"      // defines: die, Rng, MetricsLog, stop_signal
 #include "../base/flags.h"       // defines: Flag, flags_parse
@@ -59,6 +61,7 @@ typedef struct {
     bool overwrite_output_dir;
     int logging_steps, save_steps, save_total_limit, eval_steps, per_device_eval_batch_size;
     int samples, max_new_tokens, eval_prompts;
+    double temperature, top_p; // of texts that the model writes
     bool gold;
 } RunArgs;
 
@@ -69,7 +72,7 @@ typedef struct {
     .per_device_train_batch_size = 8, .gradient_accumulation_steps = 1,                            \
     .lr_scheduler_type = "linear", .adam_beta1 = 0.9, .adam_beta2 = 0.999,                         \
     .adam_epsilon = 1e-8, .max_grad_norm = 1, .seed = 42, .save_steps = 500,                       \
-    .per_device_eval_batch_size = 8, .samples = 4
+    .per_device_eval_batch_size = 8, .samples = 4, .temperature = 1, .top_p = 1
 
 // `r` is the RunArgs. `what` says what the directory of --model holds.
 #define RUN_FLAGS_MODEL(r, what)                                                                   \
@@ -220,13 +223,8 @@ static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags,
 // True before the first update of a run that is neither gone on with nor asked to stop.
 static bool run_fresh(const Run *r) { return !r->resume && !stop_signal; }
 
-// True if the user gave this flag.
-static bool run_given(const Run *r, const char *name) {
-    return flag_given(r->flags, r->n_flags, name);
-}
-
-// Check the output directory (nothing is written yet) and choose how products are made. --model is
-// needed, but where it is NULL by the program's wish: then weights come from elsewhere.
+// Check the output directory (nothing is written yet) and choose how products are made. Dies with
+// EXIT_USAGE if the directory cannot be used.
 static void run_open(Run *r) {
     RunArgs *a = r->args;
     output_open(&r->output, a->output_dir, a->resume_from_checkpoint, a->overwrite_output_dir,
@@ -299,19 +297,44 @@ static DataOptions run_data_options(const Run *r, int context) {
                          .chat_format = !strcmp(a->chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE};
 }
 
+// What a set of pieces has: pairs, labelled completions, completions, or prompts alone.
+typedef enum { PAIRS, LABELS, COMPLETIONS, PROMPTS } PieceKind;
+
+// What messages call them.
+static const char *pieces_name(PieceKind kind) {
+    static const char *const names[] = {"pairs", "examples", "completions", "prompts"};
+    return names[kind];
+}
+
+// Load a file of them and append a line about what was read. t: NULL for bare token ids.
+static void pieces_load(PieceSet *d, PieceKind kind, const Tokenizer *t, const char *path,
+                        const DataOptions *o, Text *report) {
+    if (kind == PAIRS) {
+        pairs_load(d, t, path, o);
+        pairs_report(report, d, path);
+    } else if (kind == LABELS) {
+        labels_load(d, t, path, o);
+        labels_report(report, d, path);
+    } else if (kind == COMPLETIONS) {
+        completions_load(d, t, path, o);
+        completions_report(report, d, path);
+    } else {
+        prompts_load(d, t, path, o);
+        prompts_report(report, d, path);
+    }
+}
+
 // Load --dataset and --eval_dataset, or part the former by --eval_split; say what was read. `eval` is
-// empty (n 0) without either.
+// empty (n 0) without either. Dies with EXIT_BAD_INPUT where a file is not as its kind needs it.
 static void run_pieces(Run *r, PieceSet *train, PieceSet *eval, PieceKind kind,
                        const DataOptions *options) {
     const RunArgs *a = r->args;
     Text report = {0};
     *eval = (PieceSet){0};
-    pieces_load(train, kind, &r->tokenizer, a->dataset, options);
-    pieces_report(&report, train, kind, a->dataset);
+    pieces_load(train, kind, run_tokenizer(r), a->dataset, options, &report);
     if (a->eval_dataset) {
-        pieces_load(eval, kind, &r->tokenizer, a->eval_dataset, options);
         text_print(&report, "\n");
-        pieces_report(&report, eval, kind, a->eval_dataset);
+        pieces_load(eval, kind, run_tokenizer(r), a->eval_dataset, options, &report);
     } else if (a->eval_split > 0) {
         PieceSet all = *train;
         pieces_split(train, eval, &all, a->eval_split, (uint64_t)a->seed);
@@ -422,20 +445,26 @@ static const int *run_order(Run *r, int64_t epoch) {
 // ------------------------------------------------------------------------------------------------
 // Start
 
+// Add a value to what a checkpoint remembers.
+static void run_state(Run *r, StateField field) {
+    assert(r->n_state < RUN_STATE_MOST);
+    r->state[r->n_state++] = field;
+}
+
 // Let a checkpoint remember a value of the program's, and a resumed run have it again.
 static void run_keep_i64(Run *r, const char *name, int64_t *value) {
-    r->state[r->n_state++] = (StateField)STATE_I64(name, value);
+    run_state(r, (StateField)STATE_I64(name, value));
 }
 static void run_keep_u64(Run *r, const char *name, uint64_t *value) {
-    r->state[r->n_state++] = (StateField)STATE_U64(name, value);
+    run_state(r, (StateField)STATE_U64(name, value));
 }
 static void run_keep_f64(Run *r, const char *name, double *value) {
-    r->state[r->n_state++] = (StateField)STATE_F64(name, value);
+    run_state(r, (StateField)STATE_F64(name, value));
 }
 
 // Let a resumed run be refused where this hash is not what it was; `flag` names what makes it.
 static void run_match(Run *r, const char *name, uint64_t *hash, const char *flag) {
-    r->state[r->n_state++] = (StateField)MATCH_U64(name, hash, flag);
+    run_state(r, (StateField)MATCH_U64(name, hash, flag));
 }
 
 // Go on from the checkpoint if there is one: the model, AdamW's moments, all that run_keep_* and
@@ -453,8 +482,8 @@ static void run_restore(Run *r, GPT2 *model, Meter *meter) {
         run_keep_f64(r, weight, &meter->weight[i]);
     }
     run_match(r, "data", &r->data_hash, "--dataset, --max_length and what else makes the examples");
-    r->state[r->n_state++] =
-        (StateField)MATCH_I64("total_steps", &r->total, "--max_steps and --num_train_epochs");
+    run_state(
+        r, (StateField)MATCH_I64("total_steps", &r->total, "--max_steps and --num_train_epochs"));
     if (r->resume) {
         if (!model->grads) gpt2_train_begin(model, r->args->gradient_checkpointing);
         checkpoint_resume(&r->output, model, r->state, r->n_state);
@@ -481,8 +510,8 @@ static void run_write(Run *r, const GPT2 *model) {
     r->saved_step = r->first_step = r->step;
     r->first_tokens = r->num_tokens;
     r->sampling = (SampleOptions){.max_new_tokens = a->max_new_tokens,
-                                  .temperature = 1,
-                                  .top_p = 1,
+                                  .temperature = a->temperature,
+                                  .top_p = a->top_p,
                                   .eos_id = run_eos(r, model),
                                   .vocab_size = run_tokenizer(r) ? r->tokenizer.vocab_size
                                                                  : model->config.vocab_size,
@@ -501,7 +530,8 @@ static void run_train_begin(const Run *r, GPT2 *model) {
 }
 
 // log ref(y|x) of every completion of the set, floats (n, completions that an example has): from the
-// file of an earlier run, or computed now and kept for the next one. `name` says what the data is, in messages.
+// file of an earlier run, or computed now and kept for the next one. `name` says in messages what the
+// data is (NULL: "evaluation").
 static void *run_reference_logps(Run *r, GPT2 *reference, uint64_t hash, const PieceSet *data,
                                  const char *name) {
     const char *given = r->args->ref_cache_dir;
@@ -598,8 +628,7 @@ static void run_print(const Run *r, const Meter *meter, const char *shown) {
     meter_print(meter, "", shown);
 }
 
-// It ends: how many `unit`s a second this run has done, `seen` in all, and the time
-// left.
+// It ends: how many `unit`s a second this run has done, `seen` in all, and the time left.
 static void run_print_rate(const Run *r, double seen, const char *unit) {
     const double seconds = seconds_now() - r->began, steps = (double)(r->step - r->first_step);
     char left[32];
@@ -624,6 +653,29 @@ static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
     printf("norm %6.3f  lr %.2e  ", r->norm, r->lr);
     run_print_rate(r, (double)seen, unit);
     meter_clear(meter);
+}
+
+// An evaluation goes through examples in their order, some at a time:
+//
+//     EvalPass pass = {0};
+//     while (run_eval_next(run, &pass, data->n, "pairs")) ...
+typedef struct {
+    int *examples; // (n) numbers of those that this pass is of
+    int n, first;  // the first of them
+} EvalPass;
+
+// Go to the next examples of `total`, at most --per_device_eval_batch_size; false after the last, when
+// nothing is left to release. `unit` is their name.
+static bool run_eval_next(const Run *r, EvalPass *p, int total, const char *unit) {
+    const int most = r->args->per_device_eval_batch_size;
+    if (!p->examples) p->examples = mem_alloc((size_t)most, sizeof *p->examples);
+    else progress_show("evaluation: %d of %d %s", p->first + p->n, total, unit);
+    p->first += p->n;
+    p->n = total - p->first < most ? total - p->first : most;
+    for (int i = 0; i < p->n; i++) p->examples[i] = p->first + i;
+    if (p->n) return true;
+    free(p->examples);
+    return false;
 }
 
 // What an evaluation measured: a row of the log with "eval_" before each name, and a line.
@@ -652,7 +704,7 @@ static void run_save(Run *r, const GPT2 *model) {
 // ------------------------------------------------------------------------------------------------
 // Texts before and after
 
-// The prompts to show and measure: those of a set, each once where it stands several times in a row.
+// The prompts to show and measure: those of a set, each once where it comes several times in a row.
 static void run_prompts(Run *r, const PieceSet *d) {
     for (int i = 0; i < d->n; i++) {
         const size_t *start = d->start + (size_t)d->pieces * (size_t)i;
@@ -678,7 +730,7 @@ static void run_measure(Run *r, Texts *texts, GPT2 *model, GPT2 *reference) {
     const RunArgs *a = r->args;
     GPT2 start, other;
     *texts = (Texts){0};
-    if (!a->eval_prompts || stop_signal) return;
+    if (!a->eval_prompts) return;
     if (!model) model_load(&start, a->model);
     if (!reference) model_load(&other, r->reference_dir);
     texts_measure(texts, model ? model : &start, reference ? reference : &other, &r->tokenizer,
@@ -691,6 +743,7 @@ static void run_measure(Run *r, Texts *texts, GPT2 *model, GPT2 *reference) {
 // Before training: measure the model that training begins with, `start`, against the reference (NULL:
 // from the disk); in a run that begins now, also log that and show some texts of `model`.
 static void run_before(Run *r, const GPT2 *model, GPT2 *start, GPT2 *reference) {
+    if (stop_signal) return;
     run_measure(r, &r->before, start, reference);
     if (r->resume || stop_signal) return;
     texts_log(&r->before, &r->log, 0, 0);

@@ -232,7 +232,7 @@ static inline float sum_of(const float *x, int n) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// The head's product: logits (M, V) = h (M, C) wte^T. Rows of wte lie along C, so here the M tokens
+// The head's product: logits (M, V) = h (M, C) wte^T. Rows of wte run along C, so here the M tokens
 // are the lanes: with h turned to (C, lanes), HEAD_ROWS vocabulary rows at a time are multiplied
 // number by number, and no vector has to be added up across.
 
@@ -284,7 +284,7 @@ DEFINE_HEAD_TILE(head_tile_32, Vec, 32 / LANES)
 #undef DEFINE_HEAD_TILE
 enum { HEAD_FEW = 4, HEAD_LANES = LANES == 16 ? 32 : 16 };
 
-// Few rows are faster the other way round, with C along the lanes, which reads wte as it lies:
+// Few rows are faster the other way round, with C along the lanes, which reads wte as it is:
 // logits (rows, ld) of two tokens for h (rows, ld_h). rows is a constant after inlining.
 ALWAYS_INLINE void head_pair(float *logits, int ld, const float *h, int ld_h, const float *wte,
                              int C, const int rows) {
@@ -366,7 +366,7 @@ NEVER_INLINE void skinny_head(float *logits, int ld, const float *h, int ld_h, c
 // The rows come in the order in which the panels are multiplied with them:
 //
 //   ROWS_PANELS   panels (M / 32, K / 32, 2, 16, 16) of pairs, for AMX
-//   ROWS_PAIRS    (K / 2, M) pairs: those that meet one pair of a column lie side by side
+//   ROWS_PAIRS    (K / 2, M) pairs: those that meet one pair of a column are side by side
 //   ROWS_FLOATS   (K, M) rounded floats
 //
 // K is padded to a multiple of 32 with zeros.
@@ -495,6 +495,7 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
 }
 
 // The same for any number of rows up to PANEL_ROWS, and two panels if it is the only row.
+// clang-format off
 #define DEFINE_PANEL_TILE_ANY(NAME, IN_PAIRS)                                                      \
     NEVER_INLINE void NAME(float *sums, const uint32_t *x, int M, const uint32_t *w, size_t other, \
                            int steps, int rows, int panels) {                                      \
@@ -503,20 +504,16 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
             return;                                                                                \
         }                                                                                          \
         switch (rows) {                                                                            \
-            CASE(1, IN_PAIRS)                                                                      \
-            CASE(2, IN_PAIRS)                                                                      \
-            CASE(3, IN_PAIRS)                                                                      \
-            CASE(4, IN_PAIRS)                                                                      \
-            CASE(5, IN_PAIRS)                                                                      \
-            CASE(6, IN_PAIRS)                                                                      \
-            CASE(7, IN_PAIRS) CASE(8, IN_PAIRS) CASE(9, IN_PAIRS) CASE(10, IN_PAIRS)               \
-                CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)                                              \
+            CASE(1, IN_PAIRS) CASE(2, IN_PAIRS) CASE(3, IN_PAIRS) CASE(4, IN_PAIRS)                \
+            CASE(5, IN_PAIRS) CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS)                \
+            CASE(9, IN_PAIRS) CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)             \
         }                                                                                          \
     }
 #define CASE(n, IN_PAIRS)                                                                          \
     case n:                                                                                        \
         if (n <= PANEL_ROWS) panel_tile(sums, x, M, w, other, steps, n, 1, IN_PAIRS);              \
         break;
+// clang-format on
 DEFINE_PANEL_TILE_ANY(panel_tile_pairs, true)
 DEFINE_PANEL_TILE_ANY(panel_tile_floats, false)
 #undef CASE
@@ -615,7 +612,7 @@ static bool candidate_before(Candidate a, Candidate b) {
 
 // Bring the best of c (n) to its front: the first k (k > 0), or as few as possible so that their
 // sum reaches `mass` (k = 0). Returns how many. This is quickselect: a pivot parts the candidates,
-// and only the part in which the border lies is looked at again.
+// and only the part that has the border is looked at again.
 static int candidates_cut(Candidate *c, int n, int k, double mass) {
     const double goal = k ? k : fmax(mass, DBL_MIN); // at least one is kept
     double before = 0;                               // number or sum of c[0..low)

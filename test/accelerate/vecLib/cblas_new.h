@@ -1,5 +1,5 @@
-// A stand-in for the header <vecLib/cblas_new.h> of macOS: the one function that we call, with no code
-// behind it. Where there is no Mac, this at least compiles the lines that are only for one
+// A stand-in for the header <vecLib/cblas_new.h> of macOS: the one function that we call, without
+// its code. Where there is no Mac, this at least compiles the lines that are only for one
 // (test/test_accelerate.sh).
 #ifndef CBLAS_NEW_H
 #define CBLAS_NEW_H
