@@ -6,7 +6,8 @@
 #     sh dev/bench.sh venv/bin/python         with PyTorch's best settings: 25 minutes
 #
 #     --data SHARED     also tokenising, see dev/README.md
-#     --old REVISION    an older align.c steps in turn with this one. It gets this dev/bench.c
+#     --old REVISION    an older align.c steps in turn with this one. It gets this dev/bench.c, so it
+#                       must have its headers in lib/, too
 #     --shape "B T"     only training steps, of this shape; may be given several times
 #     --quick           a model of 0.8M and three rounds of it: a try, that may share the machine
 #
@@ -79,6 +80,10 @@ if [ -n "$old" ]; then
     rm -rf build/old
     mkdir -p build/old
     git archive "$old" | tar -x -C build/old
+    [ -d build/old/lib/base ] || {
+        echo "bench.sh: $old has no lib/base, which dev/bench.c includes" >&2
+        exit 2
+    }
     cp dev/bench.c dev/limits.h build/old/dev
     make -C build/old build/plain/bench >&2
     older="align.c $old, float32=build/old/build/plain/bench serve"
