@@ -144,18 +144,22 @@ typedef struct {
     // Scratch of one layer.
     float *mean_f, *rstd_f;  // (N) statistics of ln_f, for the scalar head
     float *norm;             // (N, C) LayerNorm output, recomputed in the backward pass
-    float *gelu;             // (N, I) GELU output, recomputed in the backward pass
     float *dx;               // (N, C) gradient of the residual stream
     float *dnorm;            // (N, C)
-    float *dqkv;             // (N, 3C)
-    float *dfc;              // (N, I)
     float *strips;           // (threads, attention_room) attention scores
-    float *logits;           // (HEAD_CHUNK, VP), NULL until a head needs them
-    bool logits_held;        // they are those of all masked tokens of the batch
     float *hidden, *dhidden; // (HEAD_CHUNK, C) rows gathered for a head
     float *head_stats;       // (HEAD_CHUNK, 2) mean, rstd
     int *targets, *sources;  // (HEAD_CHUNK) tokens to predict, tokens whose states predict them
-    float *grads_memory;     // private gradients, NULL for the first shard
+    // One block for two uses, since no layer runs while the head needs its logits.
+    float *wide;
+    size_t wide_size;    // in floats
+    float *gelu;         // (N, I) GELU output, recomputed in the backward pass
+    float *dfc;          // (N, I)
+    float *dqkv;         // (N, 3C)
+    float *logits;       // (logits_room, VP), the same memory; no room until a head asks
+    int logits_room;     // in tokens, at most HEAD_CHUNK
+    bool logits_held;    // they are those of all masked tokens of the batch
+    float *grads_memory; // private gradients, NULL for the first shard
     Weights grads;
     HeadStats stats;
 } Shard;
@@ -316,7 +320,7 @@ static void gpt2_train_begin(GPT2 *model, bool recompute) {
 static void gpt2_free(GPT2 *model) {
     for (int s = 0; s < model->n_shards; s++) {
         Shard *shard = &model->shards[s];
-        free(shard->memory), free(shard->targets), free(shard->logits);
+        free(shard->memory), free(shard->targets), free(shard->wide);
         free(shard->grads_memory), free(shard->grads.h);
     }
     free(model->shards), free(model->tensors), free(model->w.h);
@@ -738,8 +742,12 @@ static void attention_backward(float *dqkv, const float *dout, const float *qkv,
 // subnormal number (machine.h), and so would what the next products make of it.
 static inline float gelu_sigmoid(float x) {
     const float a = 0.797884561f; // sqrt(2 / pi)
-    const float s = 1.0f / (1.0f + exp_poly(-2.0f * a * (x + 0.044715f * x * x * x)));
-    return s * (float)(s > 1e-20f);
+    float s = 1.0f / (1.0f + exp_poly(-2.0f * a * (x + 0.044715f * x * x * x)));
+    int32_t word;
+    memcpy(&word, &s, 4);
+    word &= -(s > 1e-20f); // a mask, for the reason in exp_poly
+    memcpy(&s, &word, 4);
+    return s;
 }
 
 // out, inp (n)
@@ -810,6 +818,32 @@ static int kept_layers(const GPT2 *model) {
     return model->grads && !model->recompute ? model->config.n_layer : 1;
 }
 
+// Place a layer's widest scratch and the logits in one block; what was there is lost.
+static void shard_reserve_wide(const GPT2 *model, Shard *s) {
+    const size_t n = (size_t)round_up(s->max_N, 16);
+    const size_t C = (size_t)model->config.n_embd, I = (size_t)model->config.n_inner;
+    const size_t VP = (size_t)round_up(model->config.vocab_size, 16);
+    const size_t layer = model->grads ? n * (2 * I + 3 * C) : n * I;
+    const size_t logits = (size_t)s->logits_room * VP;
+    const size_t size = layer > logits ? layer : logits;
+    if (size > s->wide_size) {
+        free(s->wide);
+        s->wide = mem_floats(size);
+        s->wide_size = size;
+    }
+    s->logits = s->wide;
+    s->gelu = s->wide;
+    s->dfc = s->gelu + n * I;
+    s->dqkv = s->dfc + n * I;
+}
+
+// Make room for the logits of n tokens, at most HEAD_CHUNK; a model that only scores never comes here.
+static void shard_logits(const GPT2 *model, Shard *s, int n) {
+    if (n <= s->logits_room) return;
+    s->logits_room = n;
+    shard_reserve_wide(model, s);
+}
+
 // Give the shard room for N tokens and rows of T tokens; existing contents are lost.
 static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
     if (N <= s->max_N && T <= s->max_T) return;
@@ -838,11 +872,8 @@ static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
         {&s->mean_f, n},
         {&s->rstd_f, n},
         {&s->norm, n * C},
-        {&s->gelu, n * I},
         {&s->dx, train ? n * C : 0},
         {&s->dnorm, train ? n * C : 0},
-        {&s->dqkv, train ? n * 3 * C : 0},
-        {&s->dfc, train ? n * I : 0},
         {&s->strips, strip},
         {&s->hidden, HEAD_CHUNK * C},
         {&s->dhidden, HEAD_CHUNK * C},
@@ -857,6 +888,7 @@ static void shard_reserve(const GPT2 *model, Shard *s, int N, int T) {
     float *p = s->memory;
     for (int i = 0; i < COUNT(parts); p += (parts[i].size + 15) / 16 * 16, i++)
         *parts[i].field = parts[i].size ? p : NULL;
+    shard_reserve_wide(model, s);
 }
 
 // Deal the rows out to the shards in order, each about the same number of tokens. A parent and its
@@ -1073,12 +1105,6 @@ static void head_stats_add(HeadStats *sum, const TokenStats *token) {
     sum->correct += token->correct > 0, sum->count++;
 }
 
-// Make room for the logits of HEAD_CHUNK tokens; a model that only scores never comes here.
-static void shard_logits(const GPT2 *model, Shard *s) {
-    const size_t VP = (size_t)round_up(model->config.vocab_size, 16);
-    if (!s->logits) s->logits = mem_floats(HEAD_CHUNK * VP);
-}
-
 // One shard's part of the head. logp, dlogp, tokens: (N of the batch) or NULL.
 static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const float *dlogp,
                                TokenStats *tokens) {
@@ -1091,7 +1117,7 @@ static HeadStats shard_lm_head(const GPT2 *model, Shard *s, float *logp, const f
     TokenStats seen[HEAD_CHUNK];
     HeadStats stats = {0};
     int t = s->token_begin, end = s->token_begin + s->N, r = s->row_begin;
-    shard_logits(model, s);
+    shard_logits(model, s, s->max_N < HEAD_CHUNK ? s->max_N : HEAD_CHUNK);
     while (t < end) {
         int n = 0;
         for (; t < end && n < HEAD_CHUNK; t++) {

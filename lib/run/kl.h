@@ -19,7 +19,7 @@ static const float *kl_logits(const GPT2 *model, const int *sources, int n) {
     const GPT2Config *c = &model->config;
     const int C = c->n_embd, V = c->vocab_size;
     Shard *own = &model->shards[0];
-    shard_logits(model, own);
+    shard_logits(model, own, HEAD_CHUNK);
     own->logits_held = false;
     for (int i = 0; i < n; i++) {
         const Shard *s = own;
