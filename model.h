@@ -837,7 +837,8 @@ static void shard_reserve_wide(const GPT2 *model, Shard *s) {
     s->dqkv = s->dfc + n * I;
 }
 
-// Make room for the logits of n tokens, at most HEAD_CHUNK; a model that only scores never comes here.
+// Make room for the logits of n tokens, at most HEAD_CHUNK. A model that only scores never comes
+// here.
 static void shard_logits(const GPT2 *model, Shard *s, int n) {
     if (n <= s->logits_room) return;
     s->logits_room = n;
