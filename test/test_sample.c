@@ -55,7 +55,7 @@ static void test_linear(int K, int N) {
     enum { ROWS = 33, LD = LINEAR_LD };
     float *x = mem_floats(ROWS * LD), *w = mem_floats((size_t)K * N), *bias = mem_floats(N);
     float *out = mem_floats(ROWS * LD), *first = mem_floats(ROWS * LD);
-    float *partial = mem_floats((size_t)K_PARTS * N);
+    float *partial = mem_floats(partial_size(ROWS, N));
     fill(x, ROWS * LD, 1), fill(w, (size_t)K * N, 2), fill(bias, N, 3);
     double *product = mem_alloc(ROWS * (size_t)N, sizeof *product);
     for (int m = 0; m < ROWS; m++)

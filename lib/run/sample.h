@@ -40,12 +40,20 @@ enum { LANES = 4, TILE_ROWS = 8 };
 enum { LANES = 4, TILE_ROWS = 4 };
 #endif
 // A tile of the output is summed up in registers: TILE_ROWS x TILE_COLS, three vectors wide, 24
-// (or 12) registers. All tiles of a block of W, BLOCK_K x BLOCK_COLS, are made before the next block
-// is looked at, which is on its way from memory meanwhile. The width matters: a CPU fetches cache
-// lines in pairs and ahead within a page, so that pieces of a row as short as a tile (192 bytes)
-// cost a third more to read. Within the block TILE_AHEAD rows are fetched into the first-level cache.
+// (or 12) registers.
+//
+// With AVX-512, all tiles of a block of W, BLOCK_K x BLOCK_COLS, are made before the next block is
+// looked at, which is on its way from memory meanwhile. The width matters: a CPU fetches cache lines
+// in pairs and ahead within a page, so that pieces of a row as short as a tile (192 bytes) cost a
+// third more to read. Within the block TILE_AHEAD rows are fetched into the first-level cache.
+//
+// Elsewhere W is read in strips (IN_STRIPS, below). On a Zen 3 they take half the time of blocks;
+// with AVX-512 they were never measured: try -DIN_STRIPS=true.
 enum { TILE_COLS = 3 * LANES, BLOCK_COLS_OF_W = 384, BLOCK_K_OF_W = 64, TILE_AHEAD = 8 };
 enum { K_PARTS = 16, LINE_FLOATS = 16, TILE_LINES = (TILE_COLS + LINE_FLOATS - 1) / LINE_FLOATS };
+#ifndef IN_STRIPS
+#define IN_STRIPS (LANES < 16)
+#endif
 typedef float Vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef float Vec8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float FloatWord __attribute__((may_alias));
@@ -165,11 +173,138 @@ static void row_product(float *partial, const float *x, const float *w, int K, i
 
 typedef enum { THEN_NOTHING, THEN_GELU, ADD_TO_OUT } LinearEnd;
 
+// By strips: STRIP_ROWS whole rows of W, which lie one after the other in memory, meet
+// all rows of x, tile by tile from left to right. So memory is read in the order in which a CPU
+// fetches ahead by itself. A strip is low because rows of W may be a multiple of 4 KB apart (3072
+// floats are): then one column of the strip, of the next and of the sums compete for the same 8
+// lines of the first-level cache. K is cut into STRIP_PARTS parts with sums of their own, whose
+// number is fixed, as that of K_PARTS is. Sums of a part stay in the second-level cache: if M is
+// large, only so many columns at a time.
+enum { STRIP_ROWS = 4, STRIP_PARTS = 4, STRIP_SUMS = 32768 };
+
+// sums (rows, TILE_COLS) += x (rows, height) W (height, TILE_COLS). rows and height are constants
+// after inlining.
+ALWAYS_INLINE void strip_tile(float *sums, const float *x, int ld_x, const float *w, int N,
+                              const int rows, const int height) {
+    Vec sum[TILE_ROWS][3];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++) sum[i][j] = *(Vec *)(sums + i * TILE_COLS + j * LANES);
+#pragma GCC unroll 4
+    for (int k = 0; k < height; k++, w += N) {
+        Vec row[3];
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++) row[j] = *(const Vec *)(w + j * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const float factor = x[(size_t)i * ld_x + k];
+#pragma GCC unroll 3
+            for (int j = 0; j < 3; j++) sum[i][j] += factor * row[j];
+            KEEP_LOADS_HERE();
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++) *(Vec *)(sums + i * TILE_COLS + j * LANES) = sum[i][j];
+}
+
+// sums (tiles, M, TILE_COLS) += x (M, height) W (height, tiles * TILE_COLS), fetching the next strip.
+ALWAYS_INLINE void strip_add(float *sums, const float *x, int ld_x, const float *w, int N,
+                             int tiles, int M, const int height) {
+    const int groups = (M + TILE_ROWS - 1) / TILE_ROWS; // of equal size: 9 rows as 3, 3 and 3
+    for (int t = 0; t < tiles; t++, w += TILE_COLS) {
+        for (int k = 0; k < height; k++)
+            for (int j = 0; j < TILE_LINES; j++)
+                __builtin_prefetch(w + (size_t)(height + k) * N + j * LINE_FLOATS, 0, 2);
+        for (int g = 0; g < groups; g++) {
+            const int m = M * g / groups, rows = M * (g + 1) / groups - m;
+            const float *x_g = x + (size_t)m * ld_x;
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        if (n <= TILE_ROWS) strip_tile(sums, x_g, ld_x, w, N, n, height);                          \
+        break;
+            switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+#undef CASE
+            sums += rows * TILE_COLS;
+        }
+    }
+}
+
+// The same for any height and number of columns: a last tile that is not whole is filled up with 0.
+NEVER_INLINE void strip_add_any(float *sums, const float *x, int ld_x, const float *w, int N,
+                                int cols, int M, int height) {
+    const int tiles = cols / TILE_COLS, rest = cols % TILE_COLS;
+    if (height == STRIP_ROWS) strip_add(sums, x, ld_x, w, N, tiles, M, STRIP_ROWS);
+    else
+        for (int k = 0; k < height; k++)
+            strip_add(sums, x + k, ld_x, w + (size_t)k * N, N, tiles, M, 1);
+    for (int k = 0; rest && k < height; k++) {
+        float last[TILE_COLS] = {0};
+        memcpy(last, w + (size_t)k * N + tiles * TILE_COLS, (size_t)rest * sizeof(float));
+        strip_add(sums + (size_t)tiles * M * TILE_COLS, x + k, ld_x, last, 0, 1, M, 1);
+    }
+}
+
+// Floats of scratch that a product of M rows with N columns needs.
+static size_t partial_size(int M, int N) {
+    return (size_t)round_up(N, TILE_COLS) * (size_t)(IN_STRIPS ? STRIP_PARTS * M : K_PARTS);
+}
+
+// partial (STRIP_PARTS, tiles, M, TILE_COLS) <- x W in STRIP_PARTS pieces of K.
+static void strips_product(float *partial, const float *x, int ld_x, const float *w, int M, int K,
+                           int N) {
+    const int tiles = (N + TILE_COLS - 1) / TILE_COLS, tile = M * TILE_COLS;
+    const int most = STRIP_SUMS / tile > 0 ? STRIP_SUMS / tile : 1; // tiles at a time
+    const int blocks = (tiles + most - 1) / most;
+#pragma omp for schedule(static)
+    for (int task = 0; task < STRIP_PARTS * blocks; task++) {
+        const int part = task / blocks, block = task % blocks;
+        const int first = tiles * block / blocks, end = tiles * (block + 1) / blocks;
+        const int col = first * TILE_COLS, cols = end < tiles ? (end - first) * TILE_COLS : N - col;
+        const int k_end = K * (part + 1) / STRIP_PARTS;
+        float *sums = partial + ((size_t)part * tiles + first) * tile;
+        memset(sums, 0, (size_t)(end - first) * tile * sizeof(float));
+        for (int k = K * part / STRIP_PARTS; k < k_end; k += STRIP_ROWS)
+            strip_add_any(sums, x + k, ld_x, w + (size_t)k * N + col, N, cols, M,
+                          k_end - k < STRIP_ROWS ? k_end - k : STRIP_ROWS);
+    }
+}
+
+// out (M, N) = the sum of the parts + bias, and the end.
+static void strips_finish(float *out, int ld_out, const float *partial, const float *bias, int M,
+                          int N, LinearEnd end) {
+    const int tiles = (N + TILE_COLS - 1) / TILE_COLS;
+    const size_t part = (size_t)tiles * M * TILE_COLS;
+#pragma omp for schedule(static)
+    for (int t = 0; t < tiles; t++) {
+        const int j = t * TILE_COLS, cols = N - j < TILE_COLS ? N - j : TILE_COLS;
+        for (int m = 0; m < M; m++) {
+            const float *p = partial + ((size_t)t * M + m) * TILE_COLS;
+            float *o = out + (size_t)m * ld_out + j;
+            for (int c = 0; c < cols; c++) {
+                float s = bias[j + c] + (end == ADD_TO_OUT ? o[c] : 0.0f);
+                for (int i = 0; i < STRIP_PARTS; i++) s += p[(size_t)i * part + c];
+                o[c] = s;
+            }
+            if (end == THEN_GELU)
+#pragma omp simd
+                for (int c = 0; c < cols; c++) o[c] *= gelu_sigmoid(o[c]);
+        }
+    }
+}
+
 // out (M, N) = x (M, K) W (K, N) + bias (N), then GELU; or the sum is added to what is in out.
-// partial (K_PARTS, N) is scratch. Rows of x and out are ld_x and ld_out floats apart.
+// partial (partial_size) is scratch. Rows of x and out are ld_x and ld_out floats apart.
 NEVER_INLINE void skinny_linear(float *out, int ld_out, const float *x, int ld_x, const float *w,
                                 const float *bias, float *partial, int M, int K, int N,
                                 LinearEnd end) {
+    if (IN_STRIPS) {
+        strips_product(partial, x, ld_x, w, M, K, N);
+        strips_finish(out, ld_out, partial, bias, M, N, end);
+        return;
+    }
     if (M == 1) {
         row_product(partial, x, w, K, N);
 #pragma omp for simd schedule(static)
@@ -269,8 +404,8 @@ enum { HEAD_ROWS = 6 };
         }                                                                                          \
         _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++) {                             \
             float all[ALL];                                                                        \
-            _Pragma("GCC unroll 4") for (int j = 0; j < VECS; j++)                                 \
-                memcpy(all + j * WIDTH, &sum[v][j], sizeof(TYPE));                                 \
+            _Pragma("GCC unroll 4") for (int j = 0; j < VECS; j++) * (TYPE *)(all + j * WIDTH) =   \
+                sum[v][j]; /* memcpy keeps sum in memory */                                        \
             for (int m = 0; m < M; m++) logits[(size_t)m * ld + v] = all[m];                       \
         }                                                                                          \
     }
@@ -373,14 +508,15 @@ NEVER_INLINE void skinny_head(float *logits, int ld, const float *h, int ld_h, c
 
 typedef enum { ROWS_PANELS, ROWS_PAIRS, ROWS_FLOATS } RowsForm;
 
-// A tile of sums is PANEL_ROWS rows by the columns of one panel. One row takes two panels at a
-// time: a single one would wait for its own additions.
+// A tile of sums is PANEL_ROWS rows by the columns of one panel; with AVX-512 one row takes two
+// panels at a time, since with a single one it would wait for its own additions. Elsewhere a panel's
+// two tiles of 16 columns come one after the other, step by step: there are half as many registers.
 #if defined(__AVX512F__)
 enum { PANEL_ROWS = 12 };
 #elif defined(__AVX__) || defined(__aarch64__)
-enum { PANEL_ROWS = 3 };
+enum { PANEL_ROWS = 6 };
 #else
-enum { PANEL_ROWS = 1 };
+enum { PANEL_ROWS = 2 };
 #endif
 enum { PANEL_VECS = PANEL_LINES / LANES, PANEL_AHEAD = 4 * STEP_WORDS, AMX_ROWS = 8 };
 typedef uint32_t Words __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -494,6 +630,53 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
         for (int v = 0; v < vecs; v++) *(Vec *)(sums + (i * vecs + v) * LANES) = sum[i][v];
 }
 
+// sums (rows; 32 apart) += x times one tile of 16 columns and 32 k, as floats.
+ALWAYS_INLINE void half_panel_tile(float *sums, const uint32_t *x, int M, const uint32_t *w,
+                                   const int rows) {
+    enum { VECS = PANEL_VECS / 2 };
+    Vec sum[PANEL_ROWS][PANEL_VECS];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECS; v++) sum[i][v] = *(Vec *)(sums + i * PANEL_LINES + v * LANES);
+    for (int p = 0; p < 16; p++, w += 16) {
+        __builtin_prefetch(w + PANEL_AHEAD, 0, 2);
+#pragma GCC unroll 2
+        for (int odd = 0; odd < 2; odd++, x += M) {
+            Vec b[PANEL_VECS];
+#pragma GCC unroll 4
+            for (int v = 0; v < VECS; v++) {
+                const Words pairs = *(const Words *)(w + v * LANES);
+                b[v] = odd ? (Vec)(pairs & 0xFFFF0000u) : (Vec)(pairs << 16);
+            }
+#pragma GCC unroll 12
+            for (int i = 0; i < rows; i++) {
+                const float factor = ((const FloatWord *)x)[i];
+#pragma GCC unroll 4
+                for (int v = 0; v < VECS; v++) sum[i][v] += factor * b[v];
+                KEEP_LOADS_HERE();
+            }
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECS; v++) *(Vec *)(sums + i * PANEL_LINES + v * LANES) = sum[i][v];
+}
+
+// sums (rows, 32) += x times `steps` steps of a panel, for any number of rows up to PANEL_ROWS.
+NEVER_INLINE void half_panel_tiles(float *sums, const uint32_t *x, int M, const uint32_t *w,
+                                   int steps, int rows) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        if (n <= PANEL_ROWS) half_panel_tile(sums + half, x, M, w, n);                             \
+        break;
+    for (int s = 0; s < steps; s++, x += STEP_K * M)
+        for (int half = 0; half < PANEL_LINES; half += PANEL_LINES / 2, w += TILE_WORDS)
+            switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
+#undef CASE
+}
+
 // The same for any number of rows up to PANEL_ROWS, and two panels if it is the only row.
 // clang-format off
 #define DEFINE_PANEL_TILE_ANY(NAME, IN_PAIRS)                                                      \
@@ -551,7 +734,7 @@ NEVER_INLINE void packed_linear(float *out, int ld_out, const uint32_t *x, const
     for (int panel = first, n_panels; panel < last; panel += n_panels) {
         const uint32_t *b = w + (size_t)panel * other;
         const int n = panel * PANEL_LINES;
-        n_panels = M == 1 && panel + 1 < last ? 2 : 1;
+        n_panels = M == 1 && panel + 1 < last && LANES == 16 ? 2 : 1;
         const int width = n_panels * PANEL_LINES, cols = N - n < width ? N - n : width;
         for (int m = 0; m < M; m += ROWS) {
             const int rows = M - m < ROWS ? M - m : ROWS;
@@ -572,6 +755,8 @@ NEVER_INLINE void packed_linear(float *out, int ld_out, const uint32_t *x, const
                         if (form == ROWS_PAIRS)
                             panel_tile_pairs(sums + i * width, x_s, M, b_s, other, steps, i_n,
                                              n_panels);
+                        else if (LANES < 16)
+                            half_panel_tiles(sums + i * width, x_s, M, b_s, steps, i_n);
                         else
                             panel_tile_floats(sums + i * width, x_s, M, b_s, other, steps, i_n,
                                               n_panels);
@@ -848,7 +1033,7 @@ typedef struct {
     float *qkv;                   // (M, ld_qkv)
     float *att;                   // (M, ld_c)
     float *fc;                    // (M, ld_i)
-    float *partial;               // (K_PARTS, the widest product)
+    float *partial;               // (partial_size of the widest product)
     float *turned;                // (C, HEAD_LANES)
     float *logits;                // (M, ld_v)
     uint32_t *rounded;            // (M, the longest row) rows for packed_linear
@@ -933,7 +1118,7 @@ static void sampler_reserve(Sampler *s, const GPT2 *model) {
         {&s->qkv, PASS_TOKENS * (size_t)s->ld_qkv},
         {&s->att, PASS_TOKENS * (size_t)s->ld_c},
         {&s->fc, PASS_TOKENS * (size_t)s->ld_i},
-        {&s->partial, K_PARTS * widest},
+        {&s->partial, partial_size(PASS_TOKENS, (int)widest)},
         {&s->turned, HEAD_LANES * (size_t)s->ld_c},
         {&s->logits, PASS_TOKENS * (size_t)s->ld_v},
         {&s->scratch, (size_t)threads * s->scratch_size},
