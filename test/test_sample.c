@@ -55,25 +55,29 @@ static void test_linear(int K, int N) {
     enum { ROWS = 33, LD = LINEAR_LD };
     float *x = mem_floats(ROWS * LD), *w = mem_floats((size_t)K * N), *bias = mem_floats(N);
     float *out = mem_floats(ROWS * LD), *first = mem_floats(ROWS * LD);
-    float *partial = mem_floats(partial_size(ROWS, N));
+    float *partial = mem_floats((K_PARTS + STRIP_PARTS * ROWS) * (size_t)(N + TILE_COLS));
     fill(x, ROWS * LD, 1), fill(w, (size_t)K * N, 2), fill(bias, N, 3);
     double *product = mem_alloc(ROWS * (size_t)N, sizeof *product);
     for (int m = 0; m < ROWS; m++)
         for (int k = 0; k < K; k++)
             for (int j = 0; j < N; j++)
                 product[m * N + j] += (double)x[m * LD + k] * w[(size_t)k * N + j];
-    for (int M = 1; M <= ROWS; M++)
-        for (int end = THEN_NOTHING; end <= ADD_TO_OUT; end++) {
-            for (int threads = 1; threads <= 2; threads++) {
-                omp_set_num_threads(threads);
-                fill(out, ROWS * LD, 4);
+    // both ways, whichever this CPU takes
+    for (int strips = 0; strips <= 1; strips++)
+        for (int M = 1; M <= ROWS; M++)
+            for (int end = THEN_NOTHING; end <= ADD_TO_OUT; end++) {
+                for (int threads = 1; threads <= 2; threads++) {
+                    omp_set_num_threads(threads);
+                    fill(out, ROWS * LD, 4);
 #pragma omp parallel
-                skinny_linear(out, LD, x, LD, w, bias, partial, M, K, N, (LinearEnd)end);
-                if (threads == 1) memcpy(first, out, ROWS * LD * sizeof(float));
+                    (strips ? strips_linear : blocks_linear)(out, LD, x, LD, w, bias, partial, M, K,
+                                                             N, (LinearEnd)end);
+                    if (threads == 1) memcpy(first, out, ROWS * LD * sizeof(float));
+                }
+                const bool same = !memcmp(first, out, ROWS * LD * sizeof(float));
+                check_linear(strips ? "strips" : "blocks", out, ROWS, product, bias, M, K, N,
+                             (LinearEnd)end, same);
             }
-            const bool same = !memcmp(first, out, ROWS * LD * sizeof(float));
-            check_linear("linear", out, ROWS, product, bias, M, K, N, (LinearEnd)end, same);
-        }
     free(x), free(w), free(bias), free(out), free(first), free(partial), free(product);
 }
 
