@@ -6,11 +6,17 @@
 // other. With the log-ratio r = log pi(y|x) - log ref(y|x) to a frozen reference, the loss is the
 // mean over pairs of
 //
-//     l(h),   h = r_chosen - r_rejected;   DPO: l(h) = -log sigmoid(beta h)
+//     l(h),   h = r_chosen - r_rejected;   with u = beta h and e = label_smoothing, by loss_type:
 //
-// (Rafailov et al. 2023, eq. 7; losses.h has the others). Its minimum is the policy at which RLHF
-// would end: the reference times exp(reward / beta), for the reward that explains the choices. But
-// no reward model is trained, and nothing is sampled.
+//     sigmoid   -(1-e) log sigmoid(u) - e log sigmoid(-u)              DPO (e = 0); cDPO
+//     robust    (-(1-e) log sigmoid(u) + e log sigmoid(-u)) / (1-2e)   robust DPO
+//     hinge     max(0, 1 - u)                                          SLiC, RSO
+//     ipo_sum   (h - 1/(2 beta))^2                                     IPO
+//     ipo       the same, each r divided by its completion's length    IPO as TRL has it
+//
+// (DPO: Rafailov et al. 2023, eq. 7; the other papers and the slopes are in losses.h). DPO's minimum is
+// the policy at which RLHF would end: the reference times exp(reward / beta), for the reward that
+// explains the choices. But no reward model is trained, and nothing is sampled to learn from.
 //
 // Where to look: pairs_loss is the loss and its gradient, the loop in main is the algorithm. What
 // surrounds it (flags, order, log, checkpoints) is in lib/run/run.h. An update takes
@@ -18,7 +24,9 @@
 //
 // log pi(y|x) is the sum over y's tokens, its end-of-text token too: those have mask 1 in the batch.
 // The prompt's tokens are only read. They have no term in the loss, and no logits are made for them;
-// with share_prompt they go through the model once for both completions.
+// with share_prompt they go through the model once for both completions. In a row longer than
+// max_length the prompt loses its beginning, down to half of max_length; a completion that is still too
+// long loses its end, EOS too, and log pi(y|x) is the sum over what is left.
 //
 // Without arguments it trains the model in data/sft on preferences between film reviews.
 #include "losses.h"               // defines: dpo_point, l(h) and its slope
@@ -97,7 +105,7 @@ static const char shown[] = "loss rewards/margins rewards/accuracies"; // on the
 // ------------------------------------------------------------------------------------------------
 
 // Tokens of pair i's chosen completion. (Pieces 3i, 3i + 1, 3i + 2 are prompt, chosen, rejected.) All
-// of them are predicted, since no prompt is empty, and none is empty, since it ends in EOS.
+// of them are predicted, since no prompt is empty; and there are some, since an empty one is EOS.
 static int64_t pair_chosen_tokens(const PieceSet *d, int i) {
     return (int64_t)(d->start[3 * (size_t)i + 2] - d->start[3 * (size_t)i + 1]);
 }
@@ -110,8 +118,7 @@ static double pairs_loss(Rows *rows, const Batch *b, float (*ref)[2], int n, int
                          DpoLoss type, Meter *meter) {
     double loss = 0;
     for (int i = 0; i < n; i++) {
-        const int c = pair_row(b, i),
-                  j = c + 1; // the rows of the chosen and the rejected completion
+        const int c = pair_row(b, i), j = c + 1; // the rows of chosen and rejected completion
         const double r_c = (double)rows->sum[c] - ref[i][0];
         const double r_j = (double)rows->sum[j] - ref[i][1];
         // what log-ratios are divided by: their lengths in TRL's IPO
@@ -184,6 +191,7 @@ int main(int argc, char **argv) {
     Run run;
     run_begin(&run, &args.run, argc, argv, flags, COUNT(flags),
               "direct preference optimisation of GPT-2", preset);
+    // the names in the order of enum DpoLoss
     const DpoLoss type = (DpoLoss)choice_index(args.loss_type, "sigmoid|hinge|ipo|ipo_sum|robust");
     // what is not used is refused rather than ignored
     if (args.label_smoothing > 0 && type != DPO_SIGMOID && type != DPO_ROBUST)
@@ -210,13 +218,14 @@ int main(int argc, char **argv) {
     const DataOptions options = run_data_options(&run, run_context(&policy, &reference));
     run_pieces(&run, &train, &eval, PAIRS, &options);
 
-    // The updates and their order. run_start goes on from --resume_from_checkpoint: weights, AdamW's
-    // moments, the number of the update, the meter's sums. Flags under a KEPT heading, the data and
-    // what run_match names must be the same. From here on the disk is written.
+    // The updates, their order (a function of seed and epoch) and learning rates. run_start goes on from
+    // --resume_from_checkpoint: weights, AdamW's moments, numbers of the update and of tokens, the
+    // meter's sums. Flags under a KEPT heading, the data and what run_match names must be the same.
+    // From here on the disk is written.
     Meter meter = {.n = METRICS, .names = metric_names};
     run_schedule(&run, train.n);
     run_match(&run, "reference", &reference_hash, "--ref_model, or --model without it");
-    if (args.sync_ref_model) run.output.reference = &reference; // it changes, so it is saved, too
+    if (args.sync_ref_model) run.output.reference = &reference; // it changes: saved, restored, too
     run_start(&run, &policy, &meter);
 
     // The reference never changes (but in TR-DPO), so its log-probs are computed once, and it leaves.
@@ -225,11 +234,11 @@ int main(int argc, char **argv) {
         ref_train = run_reference_logps(&run, &reference, reference_hash, &train, args.run.dataset);
         ref_eval =
             run_reference_logps(&run, &reference, reference_hash, &eval, args.run.eval_dataset);
-        gpt2_free(&reference);
+        gpt2_free(&reference); // from here on only the tables are read
     }
     run_train_begin(&run, &policy);
 
-    // before training
+    // before training: an evaluation; with --samples and --eval_prompts, texts and KL for comparison
     Rows rows = {0};
     run_prompts(&run, eval.n ? &eval : &train);
     if (eval.n && run_fresh(&run))
@@ -252,9 +261,11 @@ int main(int argc, char **argv) {
             rows_forward(&rows, &policy, &batch); // rows.sum[r] = log pi(y|x) of row r
             loss += pairs_loss(&rows, &batch, ref, n, run.n, M, type, &meter);
             rows_backward(&rows, &policy); // from rows.dsum
+            // logged as num_tokens, which counts the prompt for each completion
             for (int i = 0; i < n; i++) run.num_tokens += pair_tokens(&train, pairs[i]);
         }
-        // clip to max_grad_norm, AdamW at run.lr (run_next took it from the schedule), clear gradients
+        // clip the norm of the whole gradient to max_grad_norm (1), AdamW at run.lr, clear gradients.
+        // run_next took run.lr from the schedule: by default linear from learning_rate to 0.
         run_update(&run, &policy, loss);
         meter_add(&meter, LOSS, loss, 1);
         meter_add(&meter, NLL, 0, args.sft_weight > 0);
@@ -264,7 +275,7 @@ int main(int argc, char **argv) {
         run_log(&run, &meter, shown, "pairs");
         if (eval.n && run_due(&run, args.run.eval_steps))
             evaluate(&run, &policy, &reference, ref_eval, &eval, type, &rows);
-        run_save(&run, &policy);
+        run_save(&run, &policy); // checkpoint-N/, every save_steps updates
     }
     run_after(&run, &policy, NULL);
     const int code = run_end(&run, &policy);

@@ -17,6 +17,9 @@
 // prompt meets for z, examples_kl makes z, and the loop in main is the algorithm. What surrounds it
 // (flags, order, log, checkpoints) is in lib/run/run.h.
 //
+// log pi(y|x) is the sum over y's tokens, its end-of-text token too. The prompt's tokens are only
+// read: they have mask 0 in the batch and no term in the loss.
+//
 // z comes from all examples of an update, not from each forward pass alone as TRL's, so it does not
 // depend on how the update is split. An update has per_device_train_batch_size times
 // gradient_accumulation_steps examples, the first number at a time; an epoch's last may have fewer, but
@@ -83,9 +86,10 @@ static Flag flags[] = {
 
 // What is logged, under TRL's names, which say "chosen" for desirable and "rejected" for undesirable
 // examples: means over the examples of a class; LOGIT_* (the mean logit of the vocabulary) and
-// ENTROPY over tokens of completions; LOSS and KL (z, in nats) over updates. A reward is beta r.
-// MARGINS is the difference of the mean rewards. A class without examples has no entries. The log has
-// means since its last line: meter_add(meter, k, sum, weight) adds to sum and weight of a mean.
+// ENTROPY over tokens of completions; LOSS and KL (z, in nats) over updates, in an evaluation over
+// examples. A reward is beta r. MARGINS is the difference of the mean rewards. A class without examples
+// has no entries. The log has means since its last line: meter_add(meter, k, sum, weight) adds to sum
+// and weight of a mean.
 // clang-format off
 enum { LOSS, KL, CHOSEN, REJECTED, MARGINS, LOGP_CHOSEN, LOGP_REJECTED, LOGIT_CHOSEN,
        LOGIT_REJECTED, ENTROPY, METRICS };
@@ -103,7 +107,7 @@ static const char shown[] = "loss kl rewards/chosen rewards/rejected"; // on the
 // all have the same prompt, it is the example before. The order is drawn anew in each epoch, so
 // others meet then. (TRL fixes who meets whom once for all.)
 static int mismatched(const LabelSet *d, const int *update, int total, int i) {
-    const size_t *own = d->start + 2 * (size_t)update[i];
+    const size_t *own = d->start + 2 * (size_t)update[i]; // where its prompt begins, its completion
     for (int back = 1; back < total; back++) {
         const int other = update[(i + total - back) % total];
         const size_t *start = d->start + 2 * (size_t)other, n = start[1] - start[0];
@@ -114,8 +118,9 @@ static int mismatched(const LabelSet *d, const int *update, int total, int i) {
 }
 
 // z of an update of `total` examples, at most B at a time: each prompt with the completion of another
-// example, under policy and reference. Forward only: z is a constant in the gradient. It is new in
-// every update, so the reference stays in memory. Without a KL term z is 0.
+// example, under policy and reference. Forward only: z is a constant in the gradient. These texts are
+// new in every update, so the reference's log-probs of them cannot be made before training, as those
+// of the examples are, and the reference stays in memory. Without a KL term z is 0.
 static double examples_kl(Rows *rows, Batch *batch, GPT2 *policy, GPT2 *reference,
                           const LabelSet *data, const int *update, int total, int B, KtoLoss type) {
     if (type == KTO_APO_ZERO_UNPAIRED) return 0;
@@ -124,7 +129,7 @@ static double examples_kl(Rows *rows, Batch *batch, GPT2 *policy, GPT2 *referenc
     for (int i = 0; i < total; i++) others[i] = mismatched(data, update, total, i);
     for (int first = 0; first < total; first += B) {
         const int n = total - first < B ? total - first : B;
-        labels_batch(batch, data, update + first, others + first, n);
+        labels_batch(batch, data, update + first, others + first, n); // whose prompts, completions
         rows_forward(rows, policy, batch);
         memcpy(logp + first, rows->sum, (size_t)n * sizeof *logp);
         rows_forward(rows, reference, batch);
@@ -238,11 +243,12 @@ int main(int argc, char **argv) {
         die(EXIT_BAD_INPUT, "%s: 1 example for evaluation: KTO's KL term needs at least 2",
             args.run.eval_dataset ? args.run.eval_dataset : args.run.dataset);
 
-    // The updates and their order. run_start goes on from --resume_from_checkpoint: weights, AdamW's
-    // moments, the number of the update, the meter's sums. Flags under a KEPT heading, the data and
-    // what run_match names must be the same. From here on the disk is written.
+    // The updates, their order (a function of seed and epoch) and learning rates. run_start goes on from
+    // --resume_from_checkpoint: weights, AdamW's moments, numbers of the update and of tokens, the
+    // meter's sums. Flags under a KEPT heading, the data and what run_match names must be the same.
+    // From here on the disk is written.
     Meter meter = {.n = METRICS, .names = metric_names};
-    run.least = 2; // examples in an epoch's last update
+    run.least = 2; // in an epoch's last update: a lone example joins the update before
     run_schedule(&run, train.n);
     run_match(&run, "reference", &reference_hash, "--ref_model, or --model without it");
     run_start(&run, &policy, &meter);
@@ -281,7 +287,8 @@ int main(int argc, char **argv) {
             rows_backward(&rows, &policy); // from rows.dsum
             run.num_tokens += batch.N;
         }
-        // clip to max_grad_norm, AdamW at run.lr (run_next took it from the schedule), clear gradients
+        // clip the norm of the whole gradient to max_grad_norm (1), AdamW at run.lr, clear gradients.
+        // run_next took run.lr from the schedule: by default linear from learning_rate to 0.
         run_update(&run, &policy, loss);
         meter_add(&meter, LOSS, loss, 1);
         meter_add(&meter, KL, z, 1);
@@ -289,7 +296,7 @@ int main(int argc, char **argv) {
         run_log(&run, &meter, shown, "examples");
         if (eval.n && run_due(&run, args.run.eval_steps))
             evaluate(&run, &policy, &reference, ref_eval, &eval, type, &rows);
-        run_save(&run, &policy);
+        run_save(&run, &policy); // checkpoint-N/, every save_steps updates
     }
     run_after(&run, &policy, &reference);
     const int code = run_end(&run, &policy);

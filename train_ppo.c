@@ -18,7 +18,8 @@
 //
 //     max(-A rho, -A clip(rho, 1 - c, 1 + c)) + vf_coef 1/2 max((V - G)^2, (V clipped - G)^2)
 //     r_t = -kl_coef (log pi_old(y_t) - log ref(y_t)), + score at the last token
-//     A = GAE(r, V),   G = A + V (before A is whitened)
+//     A_t = d_t + gamma lam A_t+1,   d_t = r_t + gamma V_t+1 - V_t      (GAE; 0 after the last token)
+//     G = A + V (before A is whitened)
 //
 // Where to look: `rewards_advantages` makes A and G, `minibatch_loss` is the loss and its gradient,
 // `ppo_update` makes the steps, the loop in main is the algorithm. What surrounds it is in
@@ -90,7 +91,8 @@ static Flag flags[] = {
     ROLLOUT_FLAGS_SAMPLING(args.rollout),
     FLAG_SWITCH(args, shared_critic, "the critic is a head on the policy"),
     FLAG(args, kl_coef, 0, 1e9, "weight of the KL term in the reward"),
-    FLAG_CHOICE(args, kl_estimator, "k1|k3", "log-ratio, or a biased form >= 0 (see losses.h)"),
+    FLAG_CHOICE(args, kl_estimator, "k1|k3",
+                "log-ratio; or a form >= 0, which as a reward is biased (see losses.h)"),
     FLAG(args, target_kl, 0, 1e9, "adapt kl_coef to this KL, in nats a completion (0: do not)"),
     FLAG(args, kl_horizon, 1, 1e15, "episodes in which it adapts; fewer are faster"),
     FLAG(args, gamma, 0, 1, "discount of rewards"),
@@ -110,8 +112,8 @@ static Flag flags[] = {
 };
 
 // What is logged, one row an update, under TRL's names where it has them. Each mean over tokens runs
-// over the tokens of completions, EOS included; "mean over steps" is over all minibatches of all
-// epochs. TRL's eps is only printed, as episodes/s: the log of a run is a function of its flags.
+// over the tokens of completions, EOS included; those of policy/, loss/ and val/ratio are means over
+// steps, which are all minibatches of all epochs, of each one's mean over its tokens. TRL's eps is only printed, as episodes/s: the log of a run is a function of its flags.
 // clang-format off
 enum { SCORES, KL, ENTROPY, NON_SCORE, RLHF, KL_COEF, SCORES_STD, GOLD, APPROX_KL, CLIPPED,
        POLICY_ENTROPY, POLICY_LOSS, VALUE_LOSS, VALUE_CLIPPED, RATIO, RATIO_VAR, EOS_TOKENS, VALUE,
@@ -128,9 +130,9 @@ static const char *const metric_names[METRICS] = {
     "policy/approxkl_avg",        // mean of (log pi - log pi_old)^2 / 2: how far the update has gone
     "policy/clipfrac_avg",        // share of tokens whose clipped loss was the larger one
     "policy/entropy_avg",         // mean entropy of pi's predictions, at the temperature
-    "loss/policy_avg", "loss/value_avg", // mean over steps; the value loss without vf_coef
+    "loss/policy_avg", "loss/value_avg", // the value loss without vf_coef
     "val/clipfrac_avg",           // share of tokens whose clipped value loss was the larger one
-    "val/ratio", "val/ratio_var", // mean of rho over tokens and its variance, mean over steps
+    "val/ratio", "val/ratio_var", // mean of rho, and its variance about that mean
     "val/num_eos_tokens",         // completions that the policy ended
     "val/mean",                   // mean of the critic's V before the update
     "val/error",                  // mean of (V - G)^2
@@ -205,15 +207,15 @@ static void tokens_forward(TokenData *d, const Rollout *r, ActorCritic *ac, GPT2
             // the state in which token t was chosen is the one that the token before it leads to
             d->old_value[ac->from[t]] = ac->rows.mask[t] ? ac->value[t - 1] : 0;
         }
-        gpt2_forward(reference, &ac->rows);
+        gpt2_forward(reference, &ac->rows); // rows in order: their tokens are neighbours in d, too
         lm_head_forward(reference, d->ref_logp + ac->from[0]);
     }
 }
 
 // Rewards of tokens and advantages. A token's reward is minus its KL term; the last one, which is EOS
 // if the policy ended the text, has the completion's score on top. A completion that was cut counts as
-// ended there: after its last token V is 0, and its score is less by --missing_eos_penalty. The sum
-// over a row is what RLHF maximises: score - kl_coef KL(pi || ref).
+// ended there: after its last token V is 0. The sum over a row is what RLHF maximises, without
+// whitening: score - kl_coef KL(pi || ref).
 static void rewards_advantages(TokenData *d, const Rollout *r, double kl_coef) {
     const Batch *b = &r->rows;
     kl_estimate(d->kl, d->old_logp, d->ref_logp, b->mask, b->N,
@@ -259,7 +261,8 @@ static double minibatch_loss(ActorCritic *ac, const TokenData *d, double M, Mete
         meter_add(meter, VALUE_CLIPPED, value_clipped / M, 1 / M);
         meter_add(meter, APPROX_KL, moved * moved / 2 / M, 1 / M);
         meter_add(meter, RATIO, rho / M, 1 / M);
-        meter_add(meter, RATIO_VAR, (rho - 1) * (rho - 1) / M, 1 / M); // minus 1: update_measure
+        meter_add(meter, RATIO_VAR, (rho - 1) * (rho - 1) / M,
+                  1 / M); // about 1; see update_measure
     }
     meter_add(meter, POLICY_ENTROPY, ac->stats.entropy, (double)ac->stats.count);
     return loss;
@@ -299,8 +302,9 @@ static void ppo_update(Run *run, ActorCritic *ac, const Rollout *r, const TokenD
         for (int first = 0; first < R; first += n) {
             const int *rows = order ? order + first : NULL;
             const double loss = minibatch_learn(ac, r, d, rows, n, one_pass && epoch == 0, meter);
-            // clip (each model by its own norm), AdamW at run->lr, which the schedule sets once an
-            // update; `loss` is only looked at for being finite
+            // clip (each model by its own norm, to max_grad_norm, 1), AdamW (each model counts its own
+            // steps) at run->lr, clear gradients. The schedule sets run->lr once an update: by default
+            // linear from learning_rate to 0. `loss` is only looked at for being finite.
             meter_add(meter, NORM, run_update(run, ac->policy, loss), 1);
             if (ac->critic != ac->policy)
                 meter_add(meter, VALUE_NORM, run_update(run, ac->critic, loss), 1);
@@ -357,7 +361,7 @@ int main(int argc, char **argv) {
     run_open(&run);
     run.adamw.tensorflow_epsilon = !strcmp(args.adam_epsilon_style, "tensorflow");
 
-    // policy, reference, critic, reward
+    // policy, reference, critic (its head is zero where its directory has none), reward
     GPT2 policy, reference, own_critic = {0};
     GPT2 *critic = args.shared_critic ? &policy : &own_critic;
     const char *critic_dir = args.critic_model ? args.critic_model : args.rollout.reward_model;
@@ -386,8 +390,8 @@ int main(int argc, char **argv) {
     run_pieces(&run, &train, &eval, PROMPTS, &options);
     rollout_schedule(&run, train.n, args.total_episodes, R);
 
-    // Go on from a checkpoint (weights, moments, number of the update: prompts, samples, minibatches are
-    // functions of that). Flags under KEPT headings, data, reference must be the same; the reward not.
+    // Go on from a checkpoint: weights and moments of policy and critic, kl_coef, number of the update
+    // (prompts, samples, minibatches follow from it). KEPT flags, data, reference must be the same.
     double kl_coef = args.kl_coef;
     uint64_t reference_hash = model_hash(&reference);
     run_keep_f64(&run, "kl_coef", &kl_coef);
@@ -403,7 +407,8 @@ int main(int argc, char **argv) {
     TokenData data = token_data_make((size_t)R * T);
     ActorCritic ac = actor_critic_make(&policy, critic, (size_t)B * T);
     while (run_next(&run)) {
-        // rollout: completions of the next R prompts, sampled from the policy; their scores
+        // rollout: completions of the next R prompts, sampled from the policy at --temperature, from the
+        // whole vocabulary; their scores, as the reward gives them, less --missing_eos_penalty if cut
         rollout_sample(&rollout, &run, &policy, &train, (run.step - 1) * R, R);
         char *failure = rollout_score(&rollout, run_tokenizer(&run));
         if (failure) rollout_fail(&run, &policy, failure); // saves what the last update left, dies
