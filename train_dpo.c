@@ -14,9 +14,10 @@
 //     ipo_sum   (h - 1/(2 beta))^2                                     IPO
 //     ipo       the same, each r divided by its completion's length    IPO as TRL has it
 //
-// (DPO: Rafailov et al. 2023, eq. 7; the other papers and the slopes are in losses.h). DPO's minimum is
-// the policy at which RLHF would end: the reference times exp(reward / beta), for the reward that
-// explains the choices. But no reward model is trained, and nothing is sampled to learn from.
+// and sft_weight (0) times the mean of -log pi over the chosen tokens (RPO). (DPO: Rafailov et al. 2023,
+// eq. 7; losses.h names the other papers and has the slopes.) DPO's minimum is the policy at which RLHF
+// would end: the reference times exp(reward / beta), for the reward that explains the choices. But no
+// reward model is trained, and nothing is sampled to learn from.
 //
 // Where to look: pairs_loss is the loss and its gradient, the loop in main is the algorithm. What
 // surrounds it (flags, order, log, checkpoints) is in lib/run/run.h. An update takes
@@ -149,7 +150,7 @@ static double pairs_loss(Rows *rows, const Batch *b, float (*ref)[2], int n, int
         meter_add(meter, ENTROPY, chosen.entropy + rejected.entropy,
                   (double)(chosen.count + rejected.count));
         meter_add(meter, TOKEN_ACCURACY, (double)chosen.correct, (double)chosen.count);
-        meter_add(meter, NLL, nll, 0);
+        meter_add(meter, NLL, nll, 0); // a part of the update's; its weight is added there
     }
     return loss;
 }
@@ -172,7 +173,7 @@ static void evaluate(Run *run, GPT2 *policy, GPT2 *reference, float (*table)[2],
     Batch batch = {0};
     EvalPass pass = {0};
     float(*ref)[2] = mem_alloc((size_t)args.run.per_device_eval_batch_size, sizeof *ref);
-    const int64_t M = (int64_t)pieces_count(data, 1);
+    const int64_t M = (int64_t)pieces_count(data, 1); // chosen tokens: piece 1 of 3
     double loss = 0;
     while (run_eval_next(run, &pass, data->n, "pairs")) {
         pairs_batch(&batch, data, pass.examples, pass.n, args.run.share_prompt);

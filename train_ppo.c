@@ -84,8 +84,8 @@ static Flag flags[] = {
     FLAG_HEADING_KEPT("training"),
     FLAG(args, total_episodes, 0, 1e15, "completions to learn from (0: one for each prompt)"),
     FLAG(args, batch_size, 1, 1 << 16, "completions in one update"),
-    FLAG(args, num_ppo_epochs, 1, 1000, "passes over them"),
-    FLAG(args, num_mini_batches, 1, 1 << 16, "optimizer steps in each pass"),
+    FLAG(args, num_ppo_epochs, 1, 1000, "epochs: passes over them"),
+    FLAG(args, num_mini_batches, 1, 1 << 16, "optimizer steps in each epoch"),
     FLAG(args.run, per_device_train_batch_size, 1, 1 << 16, "rows in one forward pass"),
     FLAG(args, response_length, 1, 1 << 20, "tokens that a completion may have"),
     ROLLOUT_FLAGS_SAMPLING(args.rollout),
@@ -102,7 +102,7 @@ static Flag flags[] = {
     FLAG(args, cliprange, 1e-9, 1e9, "the ratio's gain ends at 1 -+ this"),
     FLAG(args, cliprange_value, 1e-9, 1e9, "the same for the distance of a value to the old one"),
     FLAG(args, vf_coef, 0, 1e9, "weight of the value loss"),
-    FLAG(args, max_approx_kl, 0, 1e9, "no further pass once one has approxkl above it (0: never)"),
+    FLAG(args, max_approx_kl, 0, 1e9, "no further epoch once one has approxkl above it (0: never)"),
     RUN_FLAGS_OPTIMIZER(args.run),
     FLAG_CHOICE(args, adam_epsilon_style, "pytorch|tensorflow", "after bias correction, or before"),
     RUN_FLAGS_OUTPUT(args.run, "gets final/, checkpoint-N/, metrics.jsonl, run.json"),
@@ -112,8 +112,9 @@ static Flag flags[] = {
 };
 
 // What is logged, one row an update, under TRL's names where it has them. Each mean over tokens runs
-// over the tokens of completions, EOS included; those of policy/, loss/ and val/ratio are means over
-// steps, which are all minibatches of all epochs, of each one's mean over its tokens. TRL's eps is only printed, as episodes/s: the log of a run is a function of its flags.
+// over the tokens of completions, EOS included. Those of policy/, loss/, val/clipfrac and val/ratio are
+// means over the update's optimizer steps of each minibatch's mean. (TRL's `eps`, episodes a second, is
+// only printed: the log of a run is a function of its flags.)
 // clang-format off
 enum { SCORES, KL, ENTROPY, NON_SCORE, RLHF, KL_COEF, SCORES_STD, GOLD, APPROX_KL, CLIPPED,
        POLICY_ENTROPY, POLICY_LOSS, VALUE_LOSS, VALUE_CLIPPED, RATIO, RATIO_VAR, EOS_TOKENS, VALUE,
@@ -129,7 +130,7 @@ static const char *const metric_names[METRICS] = {
     "objective/gold",             // with --gold: mean gold score of the completions
     "policy/approxkl_avg",        // mean of (log pi - log pi_old)^2 / 2: how far the update has gone
     "policy/clipfrac_avg",        // share of tokens whose clipped loss was the larger one
-    "policy/entropy_avg",         // mean entropy of pi's predictions, at the temperature
+    "policy/entropy_avg",         // entropy of pi's predictions, at the temperature; over all tokens
     "loss/policy_avg", "loss/value_avg", // the value loss without vf_coef
     "val/clipfrac_avg",           // share of tokens whose clipped value loss was the larger one
     "val/ratio", "val/ratio_var", // mean of rho, and its variance about that mean
@@ -303,7 +304,7 @@ static void ppo_update(Run *run, ActorCritic *ac, const Rollout *r, const TokenD
             const int *rows = order ? order + first : NULL;
             const double loss = minibatch_learn(ac, r, d, rows, n, one_pass && epoch == 0, meter);
             // clip (each model by its own norm, to max_grad_norm, 1), AdamW (each model counts its own
-            // steps) at run->lr, clear gradients. The schedule sets run->lr once an update: by default
+            // steps) at run->lr, clear gradients. run_next sets run->lr once an update, by default
             // linear from learning_rate to 0. `loss` is only looked at for being finite.
             meter_add(meter, NORM, run_update(run, ac->policy, loss), 1);
             if (ac->critic != ac->policy)
