@@ -745,7 +745,7 @@ static inline float gelu_sigmoid(float x) {
     float s = 1.0f / (1.0f + exp_poly(-2.0f * a * (x + 0.044715f * x * x * x)));
     int32_t word;
     memcpy(&word, &s, 4);
-    word &= -(s > 1e-20f); // a mask, for the reason in exp_poly
+    word &= -(int32_t) !(s <= 1e-20f); // a mask, for the reason in exp_poly; NaN stays NaN
     memcpy(&s, &word, 4);
     return s;
 }

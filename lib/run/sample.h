@@ -47,7 +47,7 @@ enum { LANES = 4, TILE_ROWS = 4 };
 // in pairs and ahead within a page, so that pieces of a row as short as a tile (192 bytes) cost a
 // third more to read. Within the block TILE_AHEAD rows are fetched into the first-level cache.
 //
-// Elsewhere W is read in strips (IN_STRIPS, below). On a Zen 3 they take half the time of blocks;
+// Elsewhere W is read in strips (strips_linear). On a Zen 3 they take half the time of blocks;
 // with AVX-512 they were never measured: try -DIN_STRIPS=true.
 enum { TILE_COLS = 3 * LANES, BLOCK_COLS_OF_W = 384, BLOCK_K_OF_W = 64, TILE_AHEAD = 8 };
 enum { K_PARTS = 16, LINE_FLOATS = 16, TILE_LINES = (TILE_COLS + LINE_FLOATS - 1) / LINE_FLOATS };
