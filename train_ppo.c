@@ -91,8 +91,7 @@ static Flag flags[] = {
     ROLLOUT_FLAGS_SAMPLING(args.rollout),
     FLAG_SWITCH(args, shared_critic, "the critic is a head on the policy"),
     FLAG(args, kl_coef, 0, 1e9, "weight of the KL term in the reward"),
-    FLAG_CHOICE(args, kl_estimator, "k1|k3",
-                "log-ratio; or a form >= 0, which as a reward is biased (see losses.h)"),
+    FLAG_CHOICE(args, kl_estimator, "k1|k3", "log-ratio; a form >= 0, biased as a reward"),
     FLAG(args, target_kl, 0, 1e9, "adapt kl_coef to this KL, in nats a completion (0: do not)"),
     FLAG(args, kl_horizon, 1, 1e15, "episodes in which it adapts; fewer are faster"),
     FLAG(args, gamma, 0, 1, "discount of rewards"),
@@ -111,10 +110,9 @@ static Flag flags[] = {
     ROLLOUT_FLAGS_SHOW(args.rollout),
 };
 
-// What is logged, one row an update, under TRL's names where it has them. Each mean over tokens runs
-// over the tokens of completions, EOS included. Those of policy/, loss/, val/clipfrac and val/ratio are
-// means over the update's optimizer steps of each minibatch's mean. (TRL's `eps`, episodes a second, is
-// only printed: the log of a run is a function of its flags.)
+// What is logged, one row an update, most under TRL's names. Each mean over tokens runs over those of
+// completions, EOS included; policy/, loss/, val/clipfrac and val/ratio are means over optimizer steps.
+// (TRL's `eps`, episodes a second, is only printed: a run's log is a function of its flags.)
 // clang-format off
 enum { SCORES, KL, ENTROPY, NON_SCORE, RLHF, KL_COEF, SCORES_STD, GOLD, APPROX_KL, CLIPPED,
        POLICY_ENTROPY, POLICY_LOSS, VALUE_LOSS, VALUE_CLIPPED, RATIO, RATIO_VAR, EOS_TOKENS, VALUE,
@@ -214,9 +212,9 @@ static void tokens_forward(TokenData *d, const Rollout *r, ActorCritic *ac, GPT2
 }
 
 // Rewards of tokens and advantages. A token's reward is minus its KL term; the last one, which is EOS
-// if the policy ended the text, has the completion's score on top. A completion that was cut counts as
-// ended there: after its last token V is 0. The sum over a row is what RLHF maximises, without
-// whitening: score - kl_coef KL(pi || ref).
+// if the policy ended the text, has the completion's score on top. A cut completion counts as ended
+// there: its score is less by --missing_eos_penalty (rollout_score), after its last token V is 0. The
+// sum over a row, without whitening, is what RLHF maximises: score - kl_coef KL(pi || ref).
 static void rewards_advantages(TokenData *d, const Rollout *r, double kl_coef) {
     const Batch *b = &r->rows;
     kl_estimate(d->kl, d->old_logp, d->ref_logp, b->mask, b->N,
@@ -262,16 +260,14 @@ static double minibatch_loss(ActorCritic *ac, const TokenData *d, double M, Mete
         meter_add(meter, VALUE_CLIPPED, value_clipped / M, 1 / M);
         meter_add(meter, APPROX_KL, moved * moved / 2 / M, 1 / M);
         meter_add(meter, RATIO, rho / M, 1 / M);
-        meter_add(meter, RATIO_VAR, (rho - 1) * (rho - 1) / M,
-                  1 / M); // about 1; see update_measure
+        meter_add(meter, RATIO_VAR, (rho - 1) * (rho - 1) / M, 1 / M); // about 1: update_measure
     }
     meter_add(meter, POLICY_ENTROPY, ac->stats.entropy, (double)ac->stats.count);
     return loss;
 }
 
-// Loss and gradients of a minibatch: n of the rollout's `rows` (NULL: all, in order), B of which go
-// through the networks in a pass. `passed`: they have just done that, all in one pass, so only the way
-// back is to be made.
+// Loss and gradients of a minibatch: n of the rollout's `rows` (NULL: all, in order), B in a pass.
+// `passed`: all have just gone forward, in one pass, so only the way back is to be made.
 static double minibatch_learn(ActorCritic *ac, const Rollout *r, const TokenData *d,
                               const int *rows, int n, bool passed, Meter *meter) {
     const int B = args.run.per_device_train_batch_size;
@@ -303,9 +299,8 @@ static void ppo_update(Run *run, ActorCritic *ac, const Rollout *r, const TokenD
         for (int first = 0; first < R; first += n) {
             const int *rows = order ? order + first : NULL;
             const double loss = minibatch_learn(ac, r, d, rows, n, one_pass && epoch == 0, meter);
-            // clip (each model by its own norm, to max_grad_norm, 1), AdamW (each model counts its own
-            // steps) at run->lr, clear gradients. run_next sets run->lr once an update, by default
-            // linear from learning_rate to 0. `loss` is only looked at for being finite.
+            // clip each model's own norm to max_grad_norm (1), AdamW at run->lr (set by run_next once
+            // an update, by default linear to 0), clear gradients; `loss` only has to be finite
             meter_add(meter, NORM, run_update(run, ac->policy, loss), 1);
             if (ac->critic != ac->policy)
                 meter_add(meter, VALUE_NORM, run_update(run, ac->critic, loss), 1);
@@ -408,8 +403,7 @@ int main(int argc, char **argv) {
     TokenData data = token_data_make((size_t)R * T);
     ActorCritic ac = actor_critic_make(&policy, critic, (size_t)B * T);
     while (run_next(&run)) {
-        // rollout: completions of the next R prompts, sampled from the policy at --temperature, from the
-        // whole vocabulary; their scores, as the reward gives them, less --missing_eos_penalty if cut
+        // rollout: completions of the next R prompts, sampled from the whole vocabulary; their scores
         rollout_sample(&rollout, &run, &policy, &train, (run.step - 1) * R, R);
         char *failure = rollout_score(&rollout, run_tokenizer(&run));
         if (failure) rollout_fail(&run, &policy, failure); // saves what the last update left, dies
