@@ -27,8 +27,8 @@
 // Products of few rows: out (M, N) = x (M, K) W (K, N), M small. All weights come through once per
 // pass, so for one row the memory sets the pace and from about eight rows on the multipliers.
 // Vector types as in bf16.h, but as wide as the CPU has them: GCC makes poor code of wider ones. All
-// functions here are called by every thread of a parallel region, and deal the columns out among
-// them.
+// functions here are called by every thread of a parallel region, and deal the columns, or parts of K,
+// out among them.
 
 #if defined(__AVX512F__)
 enum { LANES = 16, TILE_ROWS = 8 };
@@ -65,13 +65,14 @@ typedef struct {
     int left, width, jump;
 } Fetch;
 
-// out (rows, vecs * LANES) += x (rows, K) W (K, ..). `lines` lines of *fetch are fetched for each row
-// of W. rows and vecs are constants after inlining, so that all sums live in registers.
+// out (rows, vecs * LANES) += x (rows, K) W (K, ..). In a block `lines` lines of *fetch are fetched for
+// each row of W, and the tile's own lines TILE_AHEAD rows before they are needed; in a strip fetch is
+// NULL. rows, vecs and, in a strip, K are constants after inlining: all sums live in registers.
 ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x, const float *w,
                                 int N, int K, Fetch *fetch, int lines, const int rows,
                                 const int vecs) {
     Vec sum[TILE_ROWS][3];
-    Fetch f = *fetch;
+    Fetch f = fetch ? *fetch : (Fetch){0};
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
@@ -86,7 +87,7 @@ ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x
             f.line += f.jump;
             f.left = f.width;
         }
-        for (int j = 0; j < vecs * LANES; j += LINE_FLOATS)
+        for (int j = 0; fetch && j < vecs * LANES; j += LINE_FLOATS)
             __builtin_prefetch(w + (size_t)TILE_AHEAD * N + j, 0, 3);
         Vec row[3];
 #pragma GCC unroll 3
@@ -103,7 +104,7 @@ ALWAYS_INLINE void tile_product(float *out, int ld_out, const float *x, int ld_x
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 3
         for (int j = 0; j < vecs; j++) *(Vec *)(out + (size_t)i * ld_out + j * LANES) = sum[i][j];
-    *fetch = f;
+    if (fetch) *fetch = f;
 }
 
 // The same for any number of rows up to TILE_ROWS and of columns up to TILE_COLS.
@@ -173,42 +174,14 @@ static void row_product(float *partial, const float *x, const float *w, int K, i
 
 typedef enum { THEN_NOTHING, THEN_GELU, ADD_TO_OUT } LinearEnd;
 
-// By strips: STRIP_ROWS whole rows of W, which lie one after the other in memory, meet
-// all rows of x, tile by tile from left to right. So memory is read in the order in which a CPU
-// fetches ahead by itself. A strip is low because rows of W may be a multiple of 4 KB apart (3072
-// floats are): then one column of the strip, of the next and of the sums compete for the same 8
-// lines of the first-level cache. K is cut into STRIP_PARTS parts with sums of their own, whose
-// number is fixed, as that of K_PARTS is. Sums of a part stay in the second-level cache: if M is
-// large, only so many columns at a time.
+// By strips: STRIP_ROWS whole rows of W, which are one after the other in memory, meet all rows of x,
+// tile by tile from left to right. So memory is read in the order in which a CPU fetches ahead by
+// itself. A strip is low because rows of W may be a multiple of 4 KB apart (3072 floats are): then one
+// column of the strip, of the next and of the sums compete for the same 8 lines of the first-level
+// cache. K is cut into STRIP_PARTS parts with sums of their own, whose number is fixed, as that of
+// K_PARTS is. Sums of a part stay in the second-level cache, STRIP_SUMS floats: if M is large, only so
+// many columns at a time.
 enum { STRIP_ROWS = 4, STRIP_PARTS = 4, STRIP_SUMS = 32768 };
-
-// sums (rows, TILE_COLS) += x (rows, height) W (height, TILE_COLS). rows and height are constants
-// after inlining.
-ALWAYS_INLINE void strip_tile(float *sums, const float *x, int ld_x, const float *w, int N,
-                              const int rows, const int height) {
-    Vec sum[TILE_ROWS][3];
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < 3; j++) sum[i][j] = *(Vec *)(sums + i * TILE_COLS + j * LANES);
-#pragma GCC unroll 4
-    for (int k = 0; k < height; k++, w += N) {
-        Vec row[3];
-#pragma GCC unroll 3
-        for (int j = 0; j < 3; j++) row[j] = *(const Vec *)(w + j * LANES);
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) {
-            const float factor = x[(size_t)i * ld_x + k];
-#pragma GCC unroll 3
-            for (int j = 0; j < 3; j++) sum[i][j] += factor * row[j];
-            KEEP_LOADS_HERE();
-        }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < 3; j++) *(Vec *)(sums + i * TILE_COLS + j * LANES) = sum[i][j];
-}
 
 // sums (tiles, M, TILE_COLS) += x (M, height) W (height, tiles * TILE_COLS), fetching the next strip.
 ALWAYS_INLINE void strip_add(float *sums, const float *x, int ld_x, const float *w, int N,
@@ -223,7 +196,7 @@ ALWAYS_INLINE void strip_add(float *sums, const float *x, int ld_x, const float 
             const float *x_g = x + (size_t)m * ld_x;
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
-        if (n <= TILE_ROWS) strip_tile(sums, x_g, ld_x, w, N, n, height);                          \
+        if (n <= TILE_ROWS) tile_product(sums, TILE_COLS, x_g, ld_x, w, N, height, NULL, 0, n, 3); \
         break;
             switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
 #undef CASE
@@ -272,7 +245,7 @@ static void strips_product(float *partial, const float *x, int ld_x, const float
     }
 }
 
-// out (M, N) = the sum of the parts + bias, and the end.
+// out (M, N; rows ld_out apart) = the sum of the parts in partial + bias (N), and the end.
 static void strips_finish(float *out, int ld_out, const float *partial, const float *bias, int M,
                           int N, LinearEnd end) {
     const int tiles = (N + TILE_COLS - 1) / TILE_COLS;
@@ -413,8 +386,10 @@ enum { HEAD_ROWS = 6 };
         }                                                                                          \
         _Pragma("GCC unroll 12") for (int v = 0; v < HEAD_ROWS; v++) {                             \
             float all[ALL];                                                                        \
-            _Pragma("GCC unroll 4") for (int j = 0; j < VECS; j++) * (TYPE *)(all + j * WIDTH) =   \
-                sum[v][j]; /* memcpy keeps sum in memory */                                        \
+            _Pragma("GCC unroll 4") for (int j = 0; j < VECS; j++) {                               \
+                TYPE *to = (TYPE *)(all + j * WIDTH);                                              \
+                *to = sum[v][j]; /* with memcpy GCC keeps all sums in memory, not in registers */  \
+            }                                                                                      \
             for (int m = 0; m < M; m++) logits[(size_t)m * ld + v] = all[m];                       \
         }                                                                                          \
     }
@@ -521,11 +496,11 @@ typedef enum { ROWS_PANELS, ROWS_PAIRS, ROWS_FLOATS } RowsForm;
 // panels at a time, since with a single one it would wait for its own additions. Elsewhere a panel's
 // two tiles of 16 columns come one after the other, step by step: there are half as many registers.
 #if defined(__AVX512F__)
-enum { PANEL_ROWS = 12 };
+enum { PANEL_ROWS = 12, TILES_AT_ONCE = 2 };
 #elif defined(__AVX__) || defined(__aarch64__)
-enum { PANEL_ROWS = 6 };
+enum { PANEL_ROWS = 6, TILES_AT_ONCE = 1 };
 #else
-enum { PANEL_ROWS = 2 };
+enum { PANEL_ROWS = 2, TILES_AT_ONCE = 1 };
 #endif
 enum { PANEL_VECS = PANEL_LINES / LANES, PANEL_AHEAD = 4 * STEP_WORDS, AMX_ROWS = 8 };
 typedef uint32_t Words __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -581,26 +556,25 @@ ALWAYS_INLINE void pairs_multiply(Vec *sum, uint32_t x, Words pairs) {
 #endif
 }
 
-// sums (rows, panels * 32) += x times `steps` steps of one or two panels, `other` words apart. x as
-// round_rows made it, at the first of these rows of M. rows, panels and in_pairs are constants after
-// inlining, so that all sums live in registers. A row's numbers are the same in every tile.
-ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint32_t *w,
-                              size_t other, int steps, const int rows, const int panels,
+// sums (rows; ld apart) += x times `steps` steps of `tiles` tiles of 16 columns: half a panel (1), a
+// panel (2) or two (4), `other` words apart. x as round_rows made it, at the first of these rows of M.
+// rows, tiles and in_pairs are constants after inlining, so that all sums live in registers. A row's
+// numbers are the same in every tile.
+ALWAYS_INLINE void panel_tile(float *sums, int ld, const uint32_t *x, int M, const uint32_t *w,
+                              size_t other, int steps, const int rows, const int tiles,
                               const bool in_pairs) {
     Vec sum[PANEL_ROWS][2 * PANEL_VECS];
-    const int vecs = panels * PANEL_VECS;
+    const int vecs = tiles * PANEL_VECS / 2;
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 16
-        for (int v = 0; v < vecs; v++) sum[i][v] = *(Vec *)(sums + (i * vecs + v) * LANES);
+        for (int v = 0; v < vecs; v++) sum[i][v] = *(Vec *)(sums + i * ld + v * LANES);
     for (int s = 0; s < steps; s++, w += STEP_WORDS)
         for (int p = 0; p < 16; p++) {
             const uint32_t *pair[2] = {w + 16 * p, w + 16 * p + other};
 #pragma GCC unroll 2
-            for (int i = 0; i < panels; i++) {
-                __builtin_prefetch(pair[i] + PANEL_AHEAD, 0, 2);
-                __builtin_prefetch(pair[i] + PANEL_AHEAD + TILE_WORDS, 0, 2);
-            }
+            for (int i = 0; i < tiles; i++)
+                __builtin_prefetch(pair[i / 2] + PANEL_AHEAD + i % 2 * TILE_WORDS, 0, 2);
 #define PAIRS_OF(v) /* of LANES columns */                                                         \
     *(const Words *)(pair[(v) / PANEL_VECS] + (v) % PANEL_VECS * LANES / 16 * TILE_WORDS +         \
                      (v)*LANES % 16)
@@ -636,74 +610,33 @@ ALWAYS_INLINE void panel_tile(float *sums, const uint32_t *x, int M, const uint3
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 16
-        for (int v = 0; v < vecs; v++) *(Vec *)(sums + (i * vecs + v) * LANES) = sum[i][v];
+        for (int v = 0; v < vecs; v++) *(Vec *)(sums + i * ld + v * LANES) = sum[i][v];
 }
 
-// sums (rows; 32 apart) += x times one tile of 16 columns and 32 k, as floats.
-ALWAYS_INLINE void half_panel_tile(float *sums, const uint32_t *x, int M, const uint32_t *w,
-                                   const int rows) {
-    enum { VECS = PANEL_VECS / 2 };
-    Vec sum[PANEL_ROWS][PANEL_VECS];
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int v = 0; v < VECS; v++) sum[i][v] = *(Vec *)(sums + i * PANEL_LINES + v * LANES);
-    for (int p = 0; p < 16; p++, w += 16) {
-        __builtin_prefetch(w + PANEL_AHEAD, 0, 2);
-#pragma GCC unroll 2
-        for (int odd = 0; odd < 2; odd++, x += M) {
-            Vec b[PANEL_VECS];
-#pragma GCC unroll 4
-            for (int v = 0; v < VECS; v++) {
-                const Words pairs = *(const Words *)(w + v * LANES);
-                b[v] = odd ? (Vec)(pairs & 0xFFFF0000u) : (Vec)(pairs << 16);
-            }
-#pragma GCC unroll 12
-            for (int i = 0; i < rows; i++) {
-                const float factor = ((const FloatWord *)x)[i];
-#pragma GCC unroll 4
-                for (int v = 0; v < VECS; v++) sum[i][v] += factor * b[v];
-                KEEP_LOADS_HERE();
-            }
-        }
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int v = 0; v < VECS; v++) *(Vec *)(sums + i * PANEL_LINES + v * LANES) = sum[i][v];
-}
-
-// sums (rows, 32) += x times `steps` steps of a panel, for any number of rows up to PANEL_ROWS.
-NEVER_INLINE void half_panel_tiles(float *sums, const uint32_t *x, int M, const uint32_t *w,
-                                   int steps, int rows) {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        if (n <= PANEL_ROWS) half_panel_tile(sums + half, x, M, w, n);                             \
-        break;
-    for (int s = 0; s < steps; s++, x += STEP_K * M)
-        for (int half = 0; half < PANEL_LINES; half += PANEL_LINES / 2, w += TILE_WORDS)
-            switch (rows) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
-#undef CASE
-}
-
-// The same for any number of rows up to PANEL_ROWS, and two panels if it is the only row.
+// sums (rows, panels * 32) += x times `steps` steps of a panel, for any number of rows up to PANEL_ROWS;
+// or of two panels, if there is one row. Without AVX-512 each step is made in two halves.
 // clang-format off
 #define DEFINE_PANEL_TILE_ANY(NAME, IN_PAIRS)                                                      \
     NEVER_INLINE void NAME(float *sums, const uint32_t *x, int M, const uint32_t *w, size_t other, \
                            int steps, int rows, int panels) {                                      \
         if (panels == 2) {                                                                         \
-            panel_tile(sums, x, M, w, other, steps, 1, 2, IN_PAIRS);                               \
+            panel_tile(sums, 2 * PANEL_LINES, x, M, w, other, steps, 1, 4, IN_PAIRS);              \
             return;                                                                                \
         }                                                                                          \
-        switch (rows) {                                                                            \
-            CASE(1, IN_PAIRS) CASE(2, IN_PAIRS) CASE(3, IN_PAIRS) CASE(4, IN_PAIRS)                \
-            CASE(5, IN_PAIRS) CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS)                \
-            CASE(9, IN_PAIRS) CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)             \
-        }                                                                                          \
+        const int at_once = TILES_AT_ONCE == 2 ? steps : 1;                                        \
+        for (int s = 0; s < steps; s += at_once, x += STEP_K * M, w += STEP_WORDS)                 \
+            for (int tile = 0; tile < 2; tile += TILES_AT_ONCE)                                    \
+                switch (rows) {                                                                    \
+                    CASE(1, IN_PAIRS) CASE(2, IN_PAIRS) CASE(3, IN_PAIRS) CASE(4, IN_PAIRS)        \
+                    CASE(5, IN_PAIRS) CASE(6, IN_PAIRS) CASE(7, IN_PAIRS) CASE(8, IN_PAIRS)        \
+                    CASE(9, IN_PAIRS) CASE(10, IN_PAIRS) CASE(11, IN_PAIRS) CASE(12, IN_PAIRS)     \
+                }                                                                                  \
     }
 #define CASE(n, IN_PAIRS)                                                                          \
     case n:                                                                                        \
-        if (n <= PANEL_ROWS) panel_tile(sums, x, M, w, other, steps, n, 1, IN_PAIRS);              \
+        if (n <= PANEL_ROWS)                                                                       \
+            panel_tile(sums + tile * 16, PANEL_LINES, x, M, w + tile * TILE_WORDS, other, at_once, \
+                       n, TILES_AT_ONCE, IN_PAIRS);                                                \
         break;
 // clang-format on
 DEFINE_PANEL_TILE_ANY(panel_tile_pairs, true)
@@ -743,7 +676,7 @@ NEVER_INLINE void packed_linear(float *out, int ld_out, const uint32_t *x, const
     for (int panel = first, n_panels; panel < last; panel += n_panels) {
         const uint32_t *b = w + (size_t)panel * other;
         const int n = panel * PANEL_LINES;
-        n_panels = M == 1 && panel + 1 < last && LANES == 16 ? 2 : 1;
+        n_panels = M == 1 && panel + 1 < last && TILES_AT_ONCE == 2 ? 2 : 1;
         const int width = n_panels * PANEL_LINES, cols = N - n < width ? N - n : width;
         for (int m = 0; m < M; m += ROWS) {
             const int rows = M - m < ROWS ? M - m : ROWS;
@@ -764,8 +697,6 @@ NEVER_INLINE void packed_linear(float *out, int ld_out, const uint32_t *x, const
                         if (form == ROWS_PAIRS)
                             panel_tile_pairs(sums + i * width, x_s, M, b_s, other, steps, i_n,
                                              n_panels);
-                        else if (LANES < 16)
-                            half_panel_tiles(sums + i * width, x_s, M, b_s, steps, i_n);
                         else
                             panel_tile_floats(sums + i * width, x_s, M, b_s, other, steps, i_n,
                                               n_panels);
