@@ -26,8 +26,9 @@
 // log pi(y|x) is the sum over y's tokens, its end-of-text token too: those have mask 1 in the batch.
 // The prompt's tokens are only read. They have no term in the loss, and no logits are made for them;
 // with share_prompt they go through the model once for both completions. In a row longer than
-// max_length the prompt loses its beginning, down to half of max_length; a completion that is still too
-// long loses its end, EOS too, and log pi(y|x) is the sum over what is left.
+// max_length the prompt loses its beginning, down to half of max_length (with the default
+// truncation_mode); a completion still too long loses its end, EOS too, and log pi(y|x) is the sum over
+// what is left.
 //
 // Without arguments it trains the model in data/sft on preferences between film reviews.
 #include "losses.h"               // defines: dpo_point, l(h) and its slope

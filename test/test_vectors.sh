@@ -22,11 +22,16 @@ for cpu in haswell skylake-avx512; do
     for header in $headers; do
         grep -o "${header##*/}:[0-9]*:[0-9]*: optimized: loop vectorized" "$T/said" |
             cut -d: -f2 | sort -un >"$T/vectors"
-        for line in $(grep -n 'pragma omp.* simd' "$header" | cut -d: -f1); do
-            # GCC names the pragma's line or that of the loop, which may be two lines further down
+        # GCC names the pragma's line or that of a loop up to three lines further down; what comes
+        # after the next pragma is another loop
+        grep -n 'pragma omp.* simd' "$header" | cut -d: -f1 |
+            awk 'NR > 1 { print last, ($1 - 1 < last + 3 ? $1 - 1 : last + 3) }
+                 { last = $1 } END { print last, last + 3 }' >"$T/loops"
+        while read -r line end; do
             check "$cpu, $header:$line: vectors" \
-                awk -v l="$line" '$1 >= l && $1 <= l + 3 { found = 1 } END { exit !found }' "$T/vectors"
-        done
+                awk -v l="$line" -v e="$end" '$1 >= l && $1 <= e { found = 1 } END { exit !found }' \
+                "$T/vectors"
+        done <"$T/loops"
     done
 done
 finish vectors
