@@ -647,7 +647,8 @@ static void test_config(void) {
          "layer_norm_epsilon: \"x\" is a string, expected a number", 3},
         {"{\"pad_token_id\":50257}", "pad_token_id 50257 >= vocab_size 50257", 3},
         {"{\"eos_token_id\":-3}", "eos_token_id: -3, expected a token id", 3},
-        {"{\"eos_token_id\":[1]}", "eos_token_id: [1], expected an integer or null", 3},
+        {"{\"eos_token_id\":[\"1\"]}", "eos_token_id: \"1\" is a string, expected an integer", 3},
+        {"{\"bos_token_id\":[1]}", "bos_token_id: [1], expected an integer or null", 3},
         {"{\"vocab_size\":100,\"eos_token_id\":50256}", "transformers' default and outside", 0},
         {"{\"n_embd\":64,\"hidden_size\":32}", "n_embd and hidden_size differ", 3},
         {"{\"architectures\":[\"GPT2ForSequenceClassification\"],\"pad_token_id\":0}", "2 labels",
@@ -686,7 +687,8 @@ static void test_config(void) {
               strstr(out.data, "      2.50,\n      -0,\n      \"3\"\n") &&
               strstr(out.data, "\"layer_norm_epsilon\": 0.001,") &&
               strstr(out.data, "\"eos_token_id\": null,") && strstr(out.data, "\"n_ctx\": 64,") &&
-              strstr(out.data, "\"n_inner\": 7,") && !strstr(out.data, "hidden_size"),
+              strstr(out.data, "\"n_inner\": 7,") && strstr(out.data, "\"hidden_size\": 32,") &&
+              !strstr(out.data, "n_embd"),
           "kept: %s", out.data);
     write_file(path, out.data, out.size);
     GPT2Config again = config_read(path);

@@ -251,13 +251,21 @@ static void run_describe(const GPT2 *model) {
            c->vocab_size);
 }
 
+// Model and tokenizer must belong together: the ids of one are known to the other, and what is learnt
+// as the end of a text is where transformers' generate() will end one.
+static void run_settle(Run *r, GPT2 *model) {
+    tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
+    if (r->model_dir && r->tokenizer.vocab_size)
+        eos_settle(&model->config, &r->tokenizer, r->model_dir, r->tokenizer_dir);
+}
+
 // The language model to train: --model's, or the checkpoint's. Its tokenizer too, and whether they
 // belong together.
 static void run_model(Run *r, GPT2 *model) {
     if (!r->args->model) die(EXIT_USAGE, "--model is needed; see --help");
     tokenizer_load(&r->tokenizer, r->tokenizer_dir);
     model_load(model, r->model_dir);
-    tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
+    run_settle(r, model);
     run_describe(model);
 }
 
