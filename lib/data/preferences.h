@@ -57,7 +57,7 @@ static int messages_shared(const cJSON *a, const cJSON *b) {
 }
 
 // Draft a prompt and the n replies in the columns `keys`, all of them lists of messages. The prompt
-// ends with "Assistant:".
+// ends where the assistant is to speak.
 static void draft_replies(Draft *d, const LineReader *r, const cJSON *record,
                           const char *const *keys, int n, ChatFormat format) {
     const cJSON *prompt = json_get(record, "prompt"), *first = json_get(record, keys[0]);
@@ -71,17 +71,18 @@ static void draft_replies(Draft *d, const LineReader *r, const cJSON *record,
     }
     for (int i = 0; i < shared; i++) {
         role = message_read(r, cJSON_GetArrayItem(first, i), keys[0], i, role, &content);
-        chat_turn(&d->text, format, role, content);
+        draft_turn(d, format, role, content);
     }
-    chat_turn(&d->text, format, "assistant", NULL);
+    draft_turn(d, format, "assistant", NULL);
     draft_end_part(d, false, "prompt");
     for (int i = 0; i < n; i++) {
         const cJSON *reply = cJSON_GetArrayItem(json_get(record, keys[i]), shared);
         const char *name = message_read(r, reply, keys[i], shared, role, &content);
         if (strcmp(name, "assistant") || reply->next)
             draft_fault(d, "\"%s\" is not one reply of the assistant", keys[i]);
-        text_append(&d->text, " ", 1);
-        draft_part(d, content, strlen(content), true, keys[i]);
+        if (text_is_blank(content, strlen(content))) draft_fault(d, "\"%s\" is empty", keys[i]);
+        chat_reply(&d->text, format, content);
+        draft_end_part(d, true, keys[i]);
     }
 }
 
@@ -133,13 +134,14 @@ static void draft_completion(Draft *d, const LineReader *r, const cJSON *record,
     messages_check(r, messages, "messages");
     cJSON_ArrayForEach(message, messages) {
         role = message_read(r, message, "messages", i++, role, &content);
-        if (message->next) chat_turn(&d->text, format, role, content);
+        if (message->next) draft_turn(d, format, role, content);
     }
     if (strcmp(role, "assistant")) draft_fault(d, "the last message is not the assistant's");
-    chat_turn(&d->text, format, "assistant", NULL);
+    draft_turn(d, format, "assistant", NULL);
     draft_end_part(d, false, "prompt");
-    text_append(&d->text, " ", 1);
-    draft_part(d, content, strlen(content), true, "messages");
+    if (text_is_blank(content, strlen(content))) draft_fault(d, "\"messages\" is empty");
+    chat_reply(&d->text, format, content);
+    draft_end_part(d, true, "messages");
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -175,15 +177,15 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         const char *text = draft->text.data;
         const size_t prompt_bytes = draft->parts[0].end, prompt = i ? w->end[0] : 0;
         const size_t bytes = draft->parts[i].end - at, from = w->begin[i] = w->ids.n;
-        tokenizer_encode(t, &w->ids, text + at, bytes, true);
+        chat_encode(t, &w->ids, text + at, bytes);
         const size_t n = w->ids.n - from;
-        for (size_t k = 0; k < n; k++)
+        for (size_t k = 0; k < n && !chat_has_tokens(o->chat_format); k++)
             inside += w->ids.data[from + k] == t->eos_id && (i == 0 || k + 1 < n);
         if (i && prompt_bytes) { // prompt and completion as one text, to count where it matters
             w->text.size = w->joint.n = 0;
             text_append(&w->text, text, prompt_bytes);
             text_append(&w->text, text + at, bytes);
-            tokenizer_encode(t, &w->joint, w->text.data, w->text.size, true);
+            chat_encode(t, &w->joint, w->text.data, w->text.size);
             joins |= w->joint.n != prompt + n ||
                      memcmp(w->joint.data, w->ids.data, prompt * sizeof(int)) ||
                      memcmp(w->joint.data + prompt, w->ids.data + from, n * sizeof(int));

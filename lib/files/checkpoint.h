@@ -270,15 +270,16 @@ typedef struct {
     int save_total_limit;  // checkpoints to keep, 0 for all; set by the program
     cJSON *pattern;        // config.json of the model that the run began with, or NULL
     cJSON *generation;     // its generation_config.json, or NULL
-    GPT2 *reference;       // a second model that changes in training and is saved, too, or NULL;
-                           // set by the program
-    GPT2 *critic;          // a critic that is trained with the model, or NULL; the model itself if
-                           // it is a scalar head on the same trunk; set by the program
-    const Flag *flags;     // of the program: a checkpoint keeps those that flag_kept names; set by
-    int n_flags;           // the program
-    bool overwrite;        // delete what an earlier run left, when this one starts
-    bool replace;          // put the new directory in its place, when this one has ended well
-    int lock;              // descriptor of target, -1 while it does not exist
+    const char *chat_template; // to be saved, since the model came without one; NULL: none
+    GPT2 *reference;   // a second model that changes in training and is saved, too, or NULL;
+                       // set by the program
+    GPT2 *critic;      // a critic that is trained with the model, or NULL; the model itself if
+                       // it is a scalar head on the same trunk; set by the program
+    const Flag *flags; // of the program: a checkpoint keeps those that flag_kept names; set by
+    int n_flags;       // the program
+    bool overwrite;    // delete what an earlier run left, when this one starts
+    bool replace;      // put the new directory in its place, when this one has ended well
+    int lock;          // descriptor of target, -1 while it does not exist
 } Output;
 
 // True if s begins with `prefix`.
@@ -560,12 +561,22 @@ static TensorPart output_part(const Output *out, const GPT2 *model) {
     return out->critic == model ? TENSORS_TRUNK : TENSORS_ALL;
 }
 
+// The model as a Hugging Face directory, with what the run knows of the one that it came from.
+static void output_stage(Stage *s, const Output *out, const GPT2 *model,
+                         const Tokenizer *tokenizer) {
+    Text jinja = {0};
+    stage_model(s, model, output_part(out, model), tokenizer, out->pattern, out->generation);
+    if (!out->chat_template) return;
+    text_print(&jinja, "%s", out->chat_template);
+    stage_text(s, "chat_template.jinja", &jinja);
+}
+
 // The run ended well: save the model as OUT/final and, if OUT was to be replaced, do it now.
 static void output_finish(Output *out, const GPT2 *model, const Tokenizer *tokenizer) {
     Stage s;
     stage_begin(&s, out->dir, "final", stage_bytes(model, tokenizer, 1),
                 "the checkpoints are kept");
-    stage_model(&s, model, output_part(out, model), tokenizer, out->pattern, out->generation);
+    output_stage(&s, out, model, tokenizer);
     stage_commit(&s);
     if (out->replace && dir_replace(out->dir, out->parent, out->name))
         die(EXIT_IO, "%s: cannot replace it: %s; the run's files are in %s", out->target,
@@ -675,7 +686,7 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
     char *trainer = path_join(s.dir, "trainer");
     if (disk_mkdir(trainer)) stage_fail(&s, "create", "trainer");
     free(trainer);
-    stage_model(&s, model, output_part(out, model), tokenizer, out->pattern, out->generation);
+    output_stage(&s, out, model, tokenizer);
     stage_tensors(&s, "trainer/optimizer.safetensors", model, TENSORS_ALL, 2, moments,
                   (const float *const[]){model->adam_m, model->adam_v});
     if (out->reference)

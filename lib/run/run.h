@@ -67,7 +67,7 @@ typedef struct {
 
 // clang-format off
 #define RUN_DEFAULTS                                                                               \
-    .chat_format = "hh", .truncation_mode = "prompt_first", .max_length = 1024,                    \
+    .chat_format = "auto", .truncation_mode = "prompt_first", .max_length = 1024,                    \
     .share_prompt = true, .shuffle_dataset = true, .max_steps = -1,                                \
     .per_device_train_batch_size = 8, .gradient_accumulation_steps = 1,                            \
     .lr_scheduler_type = "linear", .adam_beta1 = 0.9, .adam_beta2 = 0.999,                         \
@@ -89,7 +89,7 @@ typedef struct {
     FLAG_HEADING("data"),                                                                          \
     FLAG_TEXT(r, dataset, columns),                                                                \
     FLAG_TEXT(r, eval_dataset, eval),                                                              \
-    FLAG_CHOICE(r, chat_format, "hh|simple", "how messages become text")
+    FLAG_CHOICE(r, chat_format, CHAT_CHOICES, CHAT_HELP)
 
 // `unit`: "rows", "pairs", "examples". `cut` says what truncation_mode does.
 #define RUN_FLAGS_ROWS(r, unit, cut)                                                               \
@@ -302,7 +302,8 @@ static DataOptions run_data_options(const Run *r, int context) {
     const RunArgs *a = r->args;
     return (DataOptions){.max_length = a->max_length < context ? a->max_length : context,
                          .keep_start = !strcmp(a->truncation_mode, "keep_start"),
-                         .chat_format = !strcmp(a->chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE};
+                         .chat_format =
+                             chat_open(a->chat_format, run_tokenizer(r), r->tokenizer_dir)};
 }
 
 // What a set of pieces has: pairs, labelled completions, completions, or prompts alone.
@@ -510,6 +511,8 @@ static void run_write(Run *r, const GPT2 *model) {
     char *config = r->model_dir     ? path_join(r->model_dir, "config.json")
                    : r->config_path ? text_copy(r->config_path)
                                     : NULL;
+    if (run_tokenizer(r))
+        r->output.chat_template = chat_template_new(a->chat_format, r->tokenizer_dir);
     output_start(&r->output, run_json.data, config);
     free(config);
     text_free(&run_json);
