@@ -48,6 +48,19 @@ typedef struct {
 #define CHAT_HH ((ChatFormat){.form = FORM_HH})
 #define CHAT_SIMPLE ((ChatFormat){.form = FORM_SIMPLE})
 
+// The strings of a form live as long as the program; this list is where they are.
+static const char *chat_keep(char *string) {
+    typedef struct Kept {
+        struct Kept *next;
+        char *string;
+    } Kept;
+    static Kept *kept;
+    Kept *one = mem_alloc(1, sizeof *one);
+    *one = (Kept){kept, string};
+    kept = one;
+    return string;
+}
+
 // The text may hold a form's own tokens. They are between these bytes, which no UTF-8 text has, so
 // that a user who writes "<|im_end|>" has written nothing but these letters. chat_encode makes ids of
 // such a text, chat_show letters.
@@ -570,7 +583,8 @@ static ChatFormat template_form(const char *jinja, const char *path) {
         found = normal_equal(known.data, program, &wild);
         if (!found) continue;
         f = known_templates[i].format;
-        if (f.system) f.system = wild;
+        if (f.system) f.system = chat_keep(wild);
+        else free(wild);
     }
     text_free(&given), text_free(&known);
     return f;
@@ -654,15 +668,16 @@ static ChatFormat chat_open(const char *choice, const Tokenizer *t, const char *
     size_t n;
     const char *eos = tokenizer_piece(t, t->eos_id, &n);
     if (f.form == FORM_CHATML) f.end = "<|im_end|>", f.gap = "\n";
-    else if (chat_has_tokens(f)) f.end = text_format("%.*s", (int)n, eos);
+    else if (chat_has_tokens(f)) f.end = chat_keep(text_format("%.*s", (int)n, eos));
     if (f.bos) {
-        f.bos = chat_role(dir, "bos_token");
-        if (!f.bos) f.bos = END_OF_TEXT; // the default of transformers' class
+        char *bos = chat_role(dir, "bos_token");
+        f.bos = bos ? chat_keep(bos) : END_OF_TEXT; // the default of transformers' class
     }
     if (f.form == FORM_CHATML && chat_token_id(t, f.end, strlen(f.end)) < 0)
         warn("%s: \"%s\" is no token of this tokenizer: it is written as letters", dir, f.end);
     free(jinja);
-    if (f.form != FORM_UNKNOWN) free(path);
+    if (f.form == FORM_UNKNOWN) chat_keep(path);
+    else free(path);
     return f;
 }
 
