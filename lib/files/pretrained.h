@@ -169,6 +169,7 @@ static GPT2Config config_parse(const char *path, const cJSON *json) {
 
 // Read a config.json, of a checkpoint or written by hand; every key has transformers' default.
 static GPT2Config config_read(const char *path) {
+    json_check_impostor(path);
     cJSON *json = json_read(path);
     GPT2Config config = config_parse(path, json);
     cJSON_Delete(json);
@@ -207,6 +208,7 @@ static void config_keep_numbers(cJSON *item, const char *text, size_t *at) {
 // A config.json as a pattern for config_write: its unknown keys will be kept. NULL for no path.
 static cJSON *config_pattern(const char *path) {
     if (!path) return NULL;
+    json_check_impostor(path);
     size_t n, at = 0;
     char *text = file_read(path, &n);
     cJSON *json = json_parse(text, n, path, 1);
@@ -398,6 +400,7 @@ static Stops stops_read(const char *dir, int vocab_size) {
         s.file = "config.json";
         path = path_join(dir, s.file);
     }
+    json_check_impostor(path);
     cJSON *json = json_read(path);
     if (!cJSON_IsObject(json)) die(EXIT_BAD_INPUT, "%s: expected a JSON object", path);
     if (json_get(json, "eos_token_id")) stops_take(&s, path, json, vocab_size);
@@ -625,6 +628,7 @@ static void model_read(GPT2 *model, const char *dir) {
                               : "%s: is a file, expected a checkpoint directory",
             dir);
     char *path = path_join(dir, "config.json");
+    if (path_is_dir(path)) die(EXIT_BAD_INPUT, "%s: is a directory, expected a file", path);
     if (!path_is_file(path)) die(EXIT_BAD_INPUT, "%s: no config.json", dir);
     // The headers of the files are checked before memory for a model of that size is asked for.
     SafeSet set;
