@@ -314,7 +314,7 @@ mistaken_run 2 "unknown flag --learning_rat; see --help" --learning_rat 1
 mistaken_run 2 "unexpected argument extra" extra
 mistaken_run 2 "--seed needs a value" --seed
 mistaken_run 2 "expected one of linear|cosine|constant" --lr_scheduler_type steps
-mistaken_run 2 "expected one of hh|simple" --chat_format chatml
+mistaken_run 2 "expected one of auto|chatml|llama2|zephyr|hh|simple" --chat_format chat
 mistaken_run 2 "expected one of prompt_first|keep_start" --truncation_mode keep_end
 for flag in completion_only_loss shuffle_dataset no_decay_embeddings gradient_checkpointing \
     overwrite_output_dir; do

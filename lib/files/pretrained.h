@@ -373,7 +373,7 @@ static void config_write_generation(Text *out, const GPT2Config *c, const cJSON 
 
 // The tokens at which generate() ends a text of a model.
 typedef struct {
-    int n, ids[16];
+    int n, ids[64];
     const char *file; // that says so
 } Stops;
 
@@ -387,7 +387,9 @@ static void stops_take(Stops *s, const char *path, const cJSON *json, int vocab_
         if (cJSON_IsNull(item) && !list) continue;
         if (!json_integer(item, &id) || id < 0)
             config_die(path, "eos_token_id", eos, "a token id, a list of them, or null");
-        if (id < vocab_size && s->n < COUNT(s->ids)) s->ids[s->n++] = (int)id;
+        if (id >= vocab_size) continue; // no token that the model has
+        if (s->n == COUNT(s->ids)) config_die(path, "eos_token_id", eos, "at most 64 ids");
+        s->ids[s->n++] = (int)id;
     }
 }
 
