@@ -1,6 +1,6 @@
 """What goes into a run as a Hugging Face directory comes out of it: compared by transformers.
 
-    python dev/compare_directories.py [--bin FOLDER] [--work FOLDER] [--tokenizer]
+    python dev/compare_directories.py [--bin FOLDER] [--work FOLDER] [--programs NAMES] [--tokenizer]
 
 FOLDER of --bin has the built programs (.), that of --work is where directories are made (a temporary one). For each
 of the models below, tiny ones with unusual but harmless settings that transformers itself saves (some files are then
@@ -80,7 +80,7 @@ def models(eos):
                     "generation_config.json": {"_from_model_config": ..., "suppress_tokens": [9, 8]}}, False),
         "aliases, other activation": ({"activation_function": "gelu_pytorch_tanh"}, None,
                                       {"config.json": {"n_embd": ..., "hidden_size": 32}}, False),
-        "chat": ({}, {"eos_token_id": [eos + 2, eos]}, None, True),
+        "chat": ({}, {"eos_token_id": [701, eos]}, None, True),
     }
 
 
@@ -89,8 +89,7 @@ PAIRS = [{"prompt": f"The film number {i} was", "chosen": " good, and I would se
 TALKS = [{"prompt": [{"role": "user", "content": f"How was film {i}?"}],
           "chosen": [{"role": "assistant", "content": "It was good."}],
           "rejected": [{"role": "assistant", "content": "It was bad."}]} for i in range(12)]
-SHORT = ["--max_steps", "2", "--samples", "0", "--save_steps", "1", "--per_device_train_batch_size", "4",
-         "--eval_prompts", "0"]
+SHORT = ["--max_steps", "2", "--save_steps", "1", "--per_device_train_batch_size", "4"]
 
 
 def write(path, rows):
@@ -126,6 +125,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", default=".")
     parser.add_argument("--work")
+    parser.add_argument("--programs", help="these alone, with commas between")
     parser.add_argument("--tokenizer", action="store_true")
     args = parser.parse_args()
     work = args.work or tempfile.mkdtemp()
@@ -135,8 +135,13 @@ def main():
     write(texts, PAIRS)
     write(talks, TALKS)
     eos = GPT2TokenizerFast.from_pretrained(TINY).eos_token_id
-    runs = {"train_sft": [], "train_dpo": [], "train_kto": [], "train_orpo": [], "train_spin": ["--num_iterations", "1"],
-            "train_rm": [], "train_ppo": []}
+    quiet = ["--samples", "0"]
+    runs = {"train_sft": quiet + SHORT, "train_dpo": quiet + SHORT, "train_kto": quiet + SHORT,
+            "train_orpo": quiet + SHORT, "train_spin": quiet + SHORT + ["--num_iterations", "1"], "train_rm": SHORT,
+            "train_ppo": quiet + ["--save_steps", "1", "--response_length", "8", "--total_episodes", "16",
+                                  "--batch_size", "8", "--per_device_train_batch_size", "4"]}
+    if args.programs:
+        runs = {name: runs[name] for name in args.programs.split(",")}
     for name, arguments in models(eos).items():
         model = os.path.join(work, name.replace(" ", "_").replace(",", ""))
         shutil.rmtree(model, ignore_errors=True)
@@ -150,14 +155,9 @@ def main():
             if program in ("train_sft", "train_spin"):
                 write(sft, [{"prompt": r["prompt"], "completion": r["chosen"]} for r in (TALKS if arguments[3] else PAIRS)])
                 rows = sft
-            command = [os.path.join(args.bin, program), "--model", model, "--dataset", rows, "--output_dir", out, *SHORT]
+            command = [os.path.join(args.bin, program), "--model", model, "--dataset", rows, "--output_dir", out]
             if program == "train_ppo":
-                reward = os.path.join(work, "out_train_rm", "final")
-                command += ["--reward_model", reward, "--response_length", "8", "--total_episodes", "16"]
-                command = [c for c in command if c not in ("--max_steps", "2")]
-            if program == "train_rm":
-                i = command.index("--eval_prompts")
-                del command[i:i + 2]
+                command += ["--reward_model", os.path.join(work, "out_train_rm", "final")]
             run = subprocess.run(command + extra, capture_output=True, text=True)
             if run.returncode:
                 check(f"{name}: {program} runs", (run.returncode, run.stderr[-400:]))

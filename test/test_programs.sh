@@ -146,6 +146,16 @@ check "a plain text" run "$T/plain" --dataset "$T/plain.txt" --max_length 32
 sed 's/{"prompt": \(.*\), "completion": \(.*\)}/{"messages": [{"role": "user", "content": \1}, {"role": "assistant", "content": \2}]}/' \
     "$T/train.jsonl" >"$T/chat.jsonl"
 check "messages" run "$T/chat" --dataset "$T/chat.jsonl" --chat_format simple
+refuse "a plain form is no template" test -e "$T/chat/final/chat_template.jinja"
+check "messages as ChatML" run "$T/chatml" --dataset "$T/chat.jsonl" --chat_format chatml
+check "the template is saved" grep -q "<|im_start|>" "$T/chatml/final/chat_template.jinja"
+tokens() { sed -n 's/.*: \([0-9]* rows, [0-9]* tokens\).*/\1/p' "$T/log"; }
+tokens >"$T/x"
+check "it is read" logged sft --model "$T/chatml/final" --dataset "$T/chat.jsonl" --max_steps 1 \
+    --samples 0 --save_steps 0 --output_dir "$T/chatml2"
+tokens >"$T/y"
+same "and makes the same rows" "$T/x" "$T/y"
+check "which are there" test -s "$T/x"
 check "--help" sh -c "'$BIN/train_sft' --help >'$T/help' && grep -q -- '--learning_rate' '$T/help'"
 
 # ---- gradient accumulation and threads: the same numbers but for rounding ------------------------

@@ -566,9 +566,12 @@ static void output_stage(Stage *s, const Output *out, const GPT2 *model,
                          const Tokenizer *tokenizer) {
     Text jinja = {0};
     stage_model(s, model, output_part(out, model), tokenizer, out->pattern, out->generation);
-    if (!out->chat_template) return;
-    text_print(&jinja, "%s", out->chat_template);
-    stage_text(s, "chat_template.jinja", &jinja);
+    char *path = path_join(s->dir, "chat_template.jinja");
+    if (out->chat_template && !path_is_file(path)) {
+        text_print(&jinja, "%s", out->chat_template);
+        stage_text(s, "chat_template.jinja", &jinja);
+    }
+    free(path);
 }
 
 // The run ended well: save the model as OUT/final and, if OUT was to be replaced, do it now.
