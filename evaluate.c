@@ -124,9 +124,9 @@ static void data_load(PieceSet *d, const Tokenizer *t, const char *path, const D
     LineReader reader;
     lines_open(&reader, path);
     cJSON *record = record_next(&reader);
-    const bool pair = json_get(record, "chosen") || json_get(record, "rejected");
-    const bool completion = (json_get(record, "completion") && !json_get(record, "label")) ||
-                            json_get(record, "messages");
+    const bool pair = record_get(record, "chosen") || record_get(record, "rejected");
+    const bool completion = (record_get(record, "completion") && !record_get(record, "label")) ||
+                            record_get(record, "messages");
     cJSON_Delete(record);
     lines_close(&reader);
     if ((pair || completion) && !t)
@@ -487,7 +487,7 @@ int main(int argc, char **argv) {
         int best_of, num_return_sequences, top_k, max_new_tokens, max_length, batch_size;
         int eval_prompts, samples;
         int64_t seed;
-        bool gold, bf16, overwrite_output;
+        bool strict_data, gold, bf16, overwrite_output;
     } args = {
         .chat_format = "hh",
         .reward_timeout = 60,
@@ -522,6 +522,7 @@ int main(int argc, char **argv) {
                   "JSONL with prompt, prompt + completion, or prompt + chosen + rejected; text or "
                   "messages"),
         FLAG(args, eval_prompts, 0, 1e9, "complete no more different prompts than this (0: all)"),
+        FLAG_SWITCH(args, strict_data, "a record that would be skipped is an error"),
         FLAG_CHOICE(args, chat_format, "hh|simple", "how messages become text"),
         FLAG(args, max_length, 2, 1 << 20, "tokens of prompt and answer"),
         FLAG_HEADING("sampling"),
@@ -626,6 +627,7 @@ int main(int argc, char **argv) {
         .max_length = args.max_length < positions ? args.max_length : positions,
         .chat_format = !strcmp(args.chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE,
         .vocab_size = config.vocab_size,
+        .strict = args.strict_data,
     };
     const char *answers[] = {"no answers", "an answer each", "a chosen and a rejected answer each"};
     data_load(&e.data, e.tokenizer, args.dataset, &options);
