@@ -244,9 +244,10 @@ int main(int argc, char **argv) {
     const DataOptions options = run_data_options(&run, run_context(&policy, &reference));
     run_pieces(&run, &train, &eval, LABELS, &options);
     labels_check(&train, args.run.dataset);
-    if (type == KTO_KTO && eval.n == 1)
-        die(EXIT_BAD_INPUT, "%s: 1 example for evaluation: KTO's KL term needs at least 2",
-            args.run.eval_dataset ? args.run.eval_dataset : args.run.dataset);
+    if (type == KTO_KTO && (train.n == 1 || eval.n == 1))
+        die(EXIT_BAD_INPUT, "%s: 1 example for %s: KTO's KL term needs at least 2",
+            train.n > 1 && args.run.eval_dataset ? args.run.eval_dataset : args.run.dataset,
+            train.n == 1 ? "training" : "evaluation");
 
     // The updates, their order (a function of seed and epoch) and learning rates. run_start goes on from
     // --resume_from_checkpoint: weights, AdamW's moments, numbers of the update and of tokens, the

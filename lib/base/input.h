@@ -138,16 +138,19 @@ static void input_unpacked(Input *in) {
             in->tool, WEXITSTATUS(status));
 }
 
-// Read on. False at the end; then block is empty. Dies if the file cannot be read.
+// Read on. False at the end; then block is empty. Dies if the file cannot be read. Of what is unpacked
+// the last block is given only once it is known that it was the end.
 static bool input_fill(Input *in) {
-    ssize_t n;
-    do n = read(in->fd, in->block, INPUT_BLOCK);
-    while (n < 0 && errno == EINTR);
-    if (n < 0) die(EXIT_IO, "%s: cannot read: %s", in->path, strerror(errno));
-    in->at = 0;
-    in->n = (size_t)n;
-    if (n == 0 && in->child) input_unpacked(in);
-    return n > 0;
+    in->at = in->n = 0;
+    for (ssize_t n = 1; n && in->n < INPUT_BLOCK;) {
+        do n = read(in->fd, in->block + in->n, INPUT_BLOCK - in->n);
+        while (n < 0 && errno == EINTR);
+        if (n < 0) die(EXIT_IO, "%s: cannot read: %s", in->path, strerror(errno));
+        in->n += (size_t)n;
+        if (!in->child) break; // a terminal gives a line at a time
+        if (n == 0) input_unpacked(in);
+    }
+    return in->n > 0;
 }
 
 // Read from a file that is open already.
