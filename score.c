@@ -145,7 +145,7 @@ static void file_score(GPT2 *model, const Tokenizer *t, const DataOptions *o) {
         pieces_encode(&work, t, &draft, o, &counts);
         records[n] = (Record){batch.R, draft.fault[0] ? 0 : pair ? 2 : 1, pair};
         for (int k = 1; k <= records[n].sides; k++) row_add(&batch, &work, k);
-        record_done(&counts, &draft, &reader, record, o->strict);
+        record_done(&counts, &draft, &reader, record, o);
         n++;
         if (n < B && batch.R < B) continue;
         records_score(&lines, &sums, model, &batch, records, n);

@@ -34,6 +34,7 @@ typedef struct {
     bool margins;           // read the column `margin` (preferences.h)
     int vocab_size;         // ids in `prompt_ids` are below it (prompts.h)
     bool strict;            // a fault of content is an error
+    Text *faults; // gets a line of JSON for each record that is skipped (NULL: nothing does)
 } DataOptions;
 
 // What the report tells of a file.
@@ -110,6 +111,7 @@ __attribute__((format(printf, 2, 3))) static void draft_fault(Draft *d, const ch
     va_start(args, format);
     if (!d->fault[0]) vsnprintf(d->fault, sizeof d->fault, format, args);
     va_end(args);
+    d->fault[utf8_check(d->fault, strlen(d->fault))] = 0; // it may have been cut amid a character
 }
 
 // End a part here. Text that carries loss must not be blank: `name` is for that message.
@@ -362,15 +364,25 @@ static void dataset_add_plain(Dataset *d, const Tokenizer *t, const char *path, 
 // ------------------------------------------------------------------------------------------------
 // Use
 
-// Done with a record: count it, name its fault of content (`strict`: which is an error), free it.
+// Append to o->faults what record cannot be used and why: file, line, error.
+static void fault_note(const DataOptions *o, const Draft *draft, const LineReader *r) {
+    text_append(o->faults, "{\"file\": ", 9);
+    text_json(o->faults, r->path, strlen(r->path));
+    text_print(o->faults, ", \"line\": %ld, \"error\": ", r->number);
+    text_json(o->faults, draft->fault, strlen(draft->fault));
+    text_append(o->faults, "}\n", 2);
+}
+
+// Done with a record: count it, name its fault of content (with o->strict an error), free it.
 static void record_done(DataCounts *c, const Draft *draft, const LineReader *r, cJSON *record,
-                        bool strict) {
+                        const DataOptions *o) {
     c->records++;
     c->identical += draft->identical;
-    if (draft->fault[0] && strict)
-        die(EXIT_BAD_INPUT, "%s:%ld: %s", r->path, r->number, draft->fault);
-    if (draft->fault[0] && ++c->skipped <= 3)
-        warn("%s:%ld: %s: skipped", r->path, r->number, draft->fault);
+    if (draft->fault[0]) {
+        if (o->strict) die(EXIT_BAD_INPUT, "%s:%ld: %s", r->path, r->number, draft->fault);
+        if (++c->skipped <= 3) warn("%s:%ld: %s: skipped", r->path, r->number, draft->fault);
+        if (o->faults) fault_note(o, draft, r);
+    }
     cJSON_Delete(record);
 }
 
@@ -423,7 +435,7 @@ static void dataset_load(Dataset *d, const Tokenizer *t, const char *names, cons
     while ((record = record_next(&reader))) {
         draft_sft(&draft, &reader, record, o);
         dataset_add(d, t, &draft, &work, o);
-        record_done(&d->counts, &draft, &reader, record, o->strict);
+        record_done(&d->counts, &draft, &reader, record, o);
     }
     file_done(&reader, &draft, &work, &d->counts, d->n);
 }

@@ -20,9 +20,9 @@
 // without a label, too, or `messages`.
 //
 // A completion in messages is a reply of the assistant: one message, or several with nobody else's
-// between. The pieces are tokenised each on its own
-// and completions end with EOS, as in supervised fine-tuning. An empty prompt becomes EOS, which
-// is how generate begins a text from nothing: so all of a completion counts.
+// between. The pieces are tokenised each on its own and completions end with EOS, as in supervised
+// fine-tuning. An empty prompt becomes EOS, which is how generate begins a text from nothing: so all of
+// a completion counts.
 #ifndef PREFERENCES_H
 #define PREFERENCES_H
 
@@ -343,7 +343,7 @@ static void preferences_load(PieceSet *d, int pieces, bool labelled, const Token
             w.begin[1] = w.begin[2], w.end[1] = w.end[2];
             pieces_add(d, w.ids.data, w.begin, w.end, 0);
         }
-        record_done(&d->counts, &draft, &reader, record, o->strict);
+        record_done(&d->counts, &draft, &reader, record, o);
     }
     file_done(&reader, &draft, &w, &d->counts, d->n);
 }

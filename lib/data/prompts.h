@@ -85,7 +85,7 @@ static void prompts_load(PromptSet *d, const Tokenizer *t, const char *path, con
         const size_t n = w.ids.n, room = (size_t)o->max_length, begin = n > room ? n - room : 0;
         d->counts.truncated += begin > 0 && !draft.fault[0];
         if (!draft.fault[0]) pieces_add(d, w.ids.data, &begin, &n, 0);
-        record_done(&d->counts, &draft, &reader, record, o->strict);
+        record_done(&d->counts, &draft, &reader, record, o);
     }
     file_done(&reader, &draft, &w, &d->counts, d->n);
 }
