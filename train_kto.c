@@ -201,14 +201,19 @@ static void evaluate(Run *run, GPT2 *policy, GPT2 *reference, const float *ref,
     free(examples);
 }
 
-// Count the classes; dies if one is missing. Warn if what they weigh together is far from equal:
-// the paper advises desirable_weight n_D / (undesirable_weight n_U) in [1, 4/3].
+// Count the classes. Warn if one is missing (TRL trains then, too), or if what they weigh together is
+// far from equal: the paper advises desirable_weight n_D / (undesirable_weight n_U) in [1, 4/3].
 static void labels_check(const LabelSet *data, const char *path) {
     const int D = data->good, U = data->n - D;
     const double w_D = args.desirable_weight, w_U = args.undesirable_weight;
-    if (D == 0 || U == 0) // of a split; labels_load has looked at the file
-        die(EXIT_BAD_INPUT, "%s: all %d labels of the examples for training are %s: KTO needs both",
-            path, data->n, D ? "true" : "false");
+    if (D == 0 || U == 0) {
+        warn("%s: all %d labels of the examples for training are %s: nothing tells good from bad, "
+             "and "
+             "%s alone are made %s likely",
+             path, data->n, D ? "true" : "false", D ? "good completions" : "bad completions",
+             D ? "more" : "less");
+        return;
+    }
     const double ratio = w_D * D / (w_U * U);
     if (ratio < 1 - 1e-9 || ratio > 4.0 / 3 + 1e-9)
         warn("%s: %d desirable examples of weight %g and %d undesirable ones of weight %g: their "
@@ -239,9 +244,10 @@ int main(int argc, char **argv) {
     const DataOptions options = run_data_options(&run, run_context(&policy, &reference));
     run_pieces(&run, &train, &eval, LABELS, &options);
     labels_check(&train, args.run.dataset);
-    if (type == KTO_KTO && eval.n == 1)
-        die(EXIT_BAD_INPUT, "%s: 1 example for evaluation: KTO's KL term needs at least 2",
-            args.run.eval_dataset ? args.run.eval_dataset : args.run.dataset);
+    if (type == KTO_KTO && (train.n == 1 || eval.n == 1))
+        die(EXIT_BAD_INPUT, "%s: 1 example for %s: KTO's KL term needs at least 2",
+            train.n > 1 && args.run.eval_dataset ? args.run.eval_dataset : args.run.dataset,
+            train.n == 1 ? "training" : "evaluation");
 
     // The updates, their order (a function of seed and epoch) and learning rates. run_start goes on from
     // --resume_from_checkpoint: weights, AdamW's moments, numbers of the update and of tokens, the

@@ -415,6 +415,66 @@ static void test_json_round_trip(void) {
     text_free(&t);
 }
 
+// What passes in a record: not finite numbers anywhere, and flaws, which leave their marks.
+static void test_json_records(void) {
+#define NUL "\xEF\xBF\xBE"
+#define HALF "\xEF\xBF\xBF"
+#define BYTE "\xF0\x9F\xBF\xBE"
+    const struct {
+        const char *text, *want; // printed by cJSON
+        bool mended;
+        const char *flaw;
+    } cases[] = {
+        {"{\"a\": 1, \"b\": [true, \"NaN\"]}", "{\"a\":1,\"b\":[true,\"NaN\"]}", false, NULL},
+        {"{\"a\": NaN, \"b\": \"x\"}", "{\"a\":null,\"b\":\"x\"}", true, NULL},
+        {"{\"a\": [Infinity,-Infinity,NaN, -1]}", "{\"a\":[null,null,null,-1]}", true, NULL},
+        {"{\"a\": \"x \\u0000 NaN\"}", "{\"a\":\"x " NUL " NaN\"}", true, "\\u0000"},
+        {"{\"a\": \"\\\\u0000\"}", "{\"a\":\"\\\\u0000\"}", false, NULL},
+        {"{\"a\": \"\\ud83d\\ude00\"}", "{\"a\":\"\xF0\x9F\x98\x80\"}", false, NULL},
+        {"{\"a\": \"\\ud83d\\ude00 \\uDC00\"}", "{\"a\":\"\xF0\x9F\x98\x80 " HALF "\"}", true,
+         "half of a surrogate pair"},
+        {"{\"a\": \"\\ud83dx\\ud83d\\ud83d\\ude00\"}",
+         "{\"a\":\"" HALF "x" HALF "\xF0\x9F\x98\x80\"}", true, "half of a surrogate pair"},
+        {"{\"a\": \"\\ud83d\"}", "{\"a\":\"" HALF "\"}", true, "half of a surrogate pair"},
+        {"{\"a\": \"caf\xE9\", \"b\": \"\xC3\xA9\xFF\"}",
+         "{\"a\":\"caf" BYTE "\",\"b\":\"\xC3\xA9" BYTE "\"}", true, "a byte that is not UTF-8"},
+        {"{\"\\u0000\": \"\\\"\\u0000\"}", "{\"" NUL "\":\"\\\"" NUL "\"}", true, "\\u0000"},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        const char *text = cases[i].text;
+        bool mended;
+        cJSON *json = json_parse_record(text, strlen(text), (JsonPlace){"FILE", 1, 0}, &mended);
+        char *got = cJSON_PrintUnformatted(json);
+        const char *flaw = json_flaw(got);
+        CHECK(!strcmp(got, cases[i].want) && mended == cases[i].mended, "%s: got %s", text, got);
+        CHECK(flaw ? cases[i].flaw && !strcmp(flaw, cases[i].flaw) : !cases[i].flaw, "%s: flaw %s",
+              text, flaw ? flaw : "none");
+        cJSON_Delete(json), cJSON_free(got);
+    }
+    const BadJson bad[] = {
+        // and what does not
+        {"{\"a\": NAN}", 0, ":1:7: JSON error"},
+        {"{\"a\": nan}", 0, ":1:7: JSON error"},
+        {"{\"a\": -Inf}", 0, ":1:7: not a JSON number"},
+        {"{\"a\": +Infinity}", 0, ":1:7: JSON error"},
+        {"{\"a\": NaN \"b\"}", 0, ":1:"},
+        {"{\"a\": \xFF}", 0, ":1:7: JSON error: unexpected byte outside a string"},
+        {"{\"a\": \"\\u00\"}", 0, ":1:8: JSON error: not four hex digits"},
+        {"{\"a\": \"\t\"}", 0, ":1:8: raw control byte"},
+        {"{\"a\": \"b\0\"}", 11, ":1:9: contains a NUL byte"},
+        {"{\"a\": 1, \"b\": NaN, \"a\": 2}", 0, "duplicate key \"a\""},
+    };
+    for (int i = 0; i < COUNT(bad); i++) {
+        const size_t n = bad[i].n ? bad[i].n : strlen(bad[i].text);
+        bool mended;
+        CHECK_DIES(EXIT_BAD_INPUT, bad[i].message,
+                   json_parse_record(bad[i].text, n, (JsonPlace){"FILE", 1, 0}, &mended));
+    }
+    bool mended; // a record that begins amid a line
+    CHECK_DIES(EXIT_BAD_INPUT, "FILE:3:26: not a JSON number",
+               json_parse_record("{\"a\": 01}", 9, (JsonPlace){"FILE", 3, 19}, &mended));
+}
+
 // ------------------------------------------------------------------------------------------------
 // Random numbers
 
@@ -885,7 +945,7 @@ static void test_config(void) {
         {"[]", EXIT_BAD_INPUT, "run.json: expected a JSON object of flags"},
         {"{\"count\": 1, \"count\": 2}", EXIT_BAD_INPUT, "run.json:1:14: duplicate key \"count\""},
         {"{\"count\": }", EXIT_BAD_INPUT, "run.json:1:11: JSON error"},
-        {"", EXIT_BAD_INPUT, "run.json:1:1: JSON error: empty"},
+        {"", EXIT_BAD_INPUT, "run.json: is empty, expected JSON"},
     };
     for (int i = 0; i < COUNT(bad); i++) {
         write_file(path, bad[i].json, strlen(bad[i].json));
@@ -995,6 +1055,7 @@ int main(void) {
     test_utf8();
     test_json_faults();
     test_json_values();
+    test_json_records();
     test_json_round_trip();
     test_rng();
     test_batch();

@@ -47,7 +47,7 @@ typedef struct {
     const char *dataset, *eval_dataset, *chat_format, *truncation_mode;
     double eval_split;
     int max_length;
-    bool share_prompt, shuffle_dataset;
+    bool strict_data, share_prompt, shuffle_dataset;
     double num_train_epochs;
     int64_t max_steps;
     int per_device_train_batch_size, gradient_accumulation_steps;
@@ -89,6 +89,7 @@ typedef struct {
     FLAG_HEADING("data"),                                                                          \
     FLAG_TEXT(r, dataset, columns),                                                                \
     FLAG_TEXT(r, eval_dataset, eval),                                                              \
+    FLAG_SWITCH(r, strict_data, "a record that would be skipped is an error"),                     \
     FLAG_CHOICE(r, chat_format, "hh|simple", "how messages become text")
 
 // `unit`: "rows", "pairs", "examples". `cut` says what truncation_mode does.
@@ -294,6 +295,7 @@ static DataOptions run_data_options(const Run *r, int context) {
     const RunArgs *a = r->args;
     return (DataOptions){.max_length = a->max_length < context ? a->max_length : context,
                          .keep_start = !strcmp(a->truncation_mode, "keep_start"),
+                         .strict = a->strict_data,
                          .chat_format = !strcmp(a->chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE};
 }
 
