@@ -65,6 +65,7 @@ static Flag flags[] = {
                    "JSONL with prompt + completion + label, or pairs to take apart: prompt + "
                    "chosen + rejected",
                    "the same for evaluation"),
+    RUN_FLAGS_PIECES(args.run),
     RUN_FLAGS_ROWS(args.run, "examples", "cut the prompt from the left, or the completion (TRL)"),
     FLAG_HEADING_KEPT("labels"),
     FLAG_CHOICE(args, loss_type, "kto|apo_zero_unpaired", "the latter has no KL term: z is 0"),
@@ -82,6 +83,7 @@ static Flag flags[] = {
     RUN_FLAG_SAMPLES(args.run),
     RUN_FLAG_LENGTH(args.run),
     RUN_FLAGS_MEASURE(args.run),
+    TRL_FLAGS_KTO,
 };
 
 // What is logged, under TRL's names, which say "chosen" for desirable and "rejected" for undesirable
@@ -300,7 +302,7 @@ int main(int argc, char **argv) {
         meter_add(&meter, KL, z, 1);
 
         run_log(&run, &meter, shown, "examples");
-        if (eval.n && run_due(&run, args.run.eval_steps))
+        if (eval.n && run_eval_due(&run))
             evaluate(&run, &policy, &reference, ref_eval, &eval, type, &rows);
         run_save(&run, &policy); // checkpoint-N/, every save_steps updates
     }

@@ -220,7 +220,7 @@ for at in 6 6 2 2 4 4; do cut -f 2 "$T/x" | sed -n ${at}p; done >"$T/y"
 cut -f 1 "$T/x" | paste - "$T/y" |
     awk -F '\t' '{ print "{\"prompt\": " $1 ", \"completion\": " $2 "}" }' >"$T/others.jsonl"
 check "kto: one step of six examples" run kto "$T/six" --dataset "$T/six.jsonl" --max_steps 1 \
-    --per_device_train_batch_size 4 --gradient_accumulation_steps 2 --shuffle_dataset false \
+    --per_device_train_batch_size 4 --gradient_accumulation_steps 2 --train_sampling_strategy sequential \
     --model "$T/orpo/final" --ref_model "$M"
 new=$(sft_loss "$T/orpo/final" "$T/others.jsonl")
 old=$(sft_loss "$M" "$T/others.jsonl")
@@ -312,7 +312,7 @@ for program in orpo kto; do
     for value in -1 1000001 1.5; do
         mistake $program 2 "--eval_prompts $value: " --eval_prompts $value
     done
-    mistake $program 2 "--gold yes: expected true or false" --gold yes
+    mistake $program 2 "--gold maybe: expected true or false" --gold maybe
     mistake $program 2 "--gold needs --eval_prompts" --gold
     mistake $program 2 "--per_device_train_batch_size 0: " --per_device_train_batch_size 0
     mistake $program 2 "--gradient_accumulation_steps 0: " --gradient_accumulation_steps 0

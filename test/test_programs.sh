@@ -310,15 +310,15 @@ check "SIGINT saves, too" test $code -eq 130 -a -e "$T"/busy/checkpoint-*/traine
 
 # ---- flags ---------------------------------------------------------------------------------------
 
-mistaken_run 2 "unknown flag --learning_rat; see --help" --learning_rat 1
+mistaken_run 2 "unknown flag --learning_rat; did you mean --learning_rate?" --learning_rat 1
 mistaken_run 2 "unexpected argument extra" extra
 mistaken_run 2 "--seed needs a value" --seed
 mistaken_run 2 "expected one of linear|cosine|constant" --lr_scheduler_type steps
 mistaken_run 2 "expected one of hh|simple" --chat_format chatml
 mistaken_run 2 "expected one of prompt_first|keep_start" --truncation_mode keep_end
-for flag in completion_only_loss shuffle_dataset no_decay_embeddings gradient_checkpointing \
+for flag in completion_only_loss no_decay_embeddings gradient_checkpointing \
     overwrite_output_dir; do
-    mistaken_run 2 "--$flag yes: expected true or false" --$flag yes
+    mistaken_run 2 "--$flag maybe: expected true or false" --$flag maybe
 done
 
 # Every numeric flag: name, just below its range, just above it.

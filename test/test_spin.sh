@@ -135,7 +135,7 @@ grep '"grad_norm"' "$A/metrics.jsonl" | head -n 3 >"$T/y"
 same "the first iteration is the same with and without" "$T/x" "$T/y"
 # Not shuffled, the first 3 updates of iteration 1 have its own 24 pairs, and the next three those
 # of iteration 0.
-run "$T/order" --shuffle_dataset false --save_players --learning_rate 0 \
+run "$T/order" --train_sampling_strategy sequential --save_players --learning_rate 0 \
     --lr_scheduler_type constant
 for key in real generated; do
     values logps/$key "$T/order/metrics.jsonl" | sed 's/.*/{"p": &}/' >"$T/p"
@@ -318,7 +318,7 @@ refuse "takes old iterations away" test -e "$T/fresh/iteration-2"
 # ---- mistakes: flags -----------------------------------------------------------------------------
 
 for flag in mix_previous share_prompt save_players gold; do
-    mistake 2 "--$flag yes: expected true or false" --$flag yes
+    mistake 2 "--$flag maybe: expected true or false" --$flag maybe
 done
 while read -r flag low high; do
     mistake 2 "--$flag $low: out of range (from" --$flag "$low"

@@ -29,6 +29,7 @@ typedef struct {
     bool keep_start;        // truncate as TRL's keep_start does
     ChatFormat chat_format; // how `messages` become text
     const char *text_field; // the column to read as `text` (NULL: "text")
+    int max_prompt;         // last tokens that are left of a prompt (preferences.h; 0: all)
     int max_completion;     // tokens that a completion may have (preferences.h; 0: no limit)
     bool whole;             // completions must keep their end, EOS (preferences.h)
     bool margins;           // read the column `margin` (preferences.h)

@@ -218,11 +218,13 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         if (i && w->end[i] - from > longest) longest = w->end[i] - from;
         at += bytes;
     }
-    if (w->end[0] >= (size_t)o->max_length) {
-        draft_fault(draft, "prompt has %zu tokens, context is %d", w->end[0], o->max_length);
+    const size_t most = o->max_prompt ? (size_t)o->max_prompt : SIZE_MAX;
+    const size_t prompt = w->end[0] < most ? w->end[0] : most, dropped = w->end[0] - prompt;
+    if (prompt >= (size_t)o->max_length) {
+        draft_fault(draft, "prompt has %zu tokens, context is %d", prompt, o->max_length);
         return;
     }
-    w->begin[0] = prompt_begin(draft, w->end[0], longest, o);
+    w->begin[0] = dropped + prompt_begin(draft, prompt, longest, o);
     if (draft->fault[0]) return;
     const size_t room = (size_t)o->max_length - (w->end[0] - w->begin[0]); // for a completion
     for (int i = 1; i < draft->n; i++)
