@@ -184,9 +184,9 @@ static void test_safetensors_refuses(void) {
         {"\001\0\0\0\0\0\0\0\377", 9, "header:1:1: invalid UTF-8"},
         {"\001\0\0\0\0\0\0\0{", 9, "header:1:1: JSON error"},
         {"version https://git-lfs.github.com/spec/v1\n", 43, "is a Git LFS pointer"},
-        {"PK\003\004abcdefgh", 12, "is a PyTorch or zip archive"},
+        {"PK\003\004abcdefgh", 12, "is a zip file"},
         {"\200\002}q\001(X\006\0\0", 10, "is a Python pickle"},
-        {"GGUF\003\0\0\0\001\0", 10, "is a GGUF file"},
+        {"GGUF\003\0\0\0\001\0", 10, "is a GGUF model"},
         {"\037\213\010\0\001\002\003\004\005", 9, "is gzip-compressed"},
         {"<!DOCTYPE html><html>", 21, "is an HTML page"},
     };

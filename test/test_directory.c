@@ -330,19 +330,18 @@ static void test_impostors(void) {
         const char *message;
     } cases[] = {
         {BYTES("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 548105171\n"),
-         "is a Git LFS pointer, not the file itself: run git lfs pull"},
+         "is a Git LFS pointer, the data was not downloaded: run git lfs pull"},
         {BYTES("<!DOCTYPE html>\n<html><body>Sign in</body></html>"),
-         "is an HTML page, probably of a login"},
+         "is an HTML page, probably of a failed download or a login"},
         {BYTES("\n\n  <!doctype HTML><html lang=en>"), "is an HTML page"},
         {BYTES("\xEF\xBB\xBF<HTML><head><title>502</title></head></HTML>"), "is an HTML page"},
-        {BYTES("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>"),
-         "is an XML page"},
+        {BYTES("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>"), "is XML"},
         {BYTES("\x80\002}q\000(X\013\000\000\000wte.weightq\001cto"), "is a Python pickle"},
         {BYTES("\x80\004\x95\x0b\000\000\000\000\000\000\000}\x94(\x8c\x01x"),
          "is a Python pickle"},
         {BYTES("PK\003\004\000\000\010\010\000\000\000\000\000\000\000\000\000\000"),
-         "is a PyTorch or zip archive"},
-        {BYTES("GGUF\003\000\000\000\x23\001\000\000\000\000\000\000"), "is a GGUF file"},
+         "is a zip file (or .npz, .xlsx, PyTorch's .bin or .pt)"},
+        {BYTES("GGUF\003\000\000\000\x23\001\000\000\000\000\000\000"), "is a GGUF model"},
         {BYTES("\x1f\x8b\010\000\000\000\000\000\000\003"), "is gzip-compressed"},
         {BYTES("\x28\xb5\x2f\xfd\004\x58\000\000\000\000"), "is zstd-compressed"},
         {BYTES("\x89HDF\r\n\x1a\n\000\000\000\000\000\010\010\000"), "is an HDF5 file"},
@@ -371,6 +370,8 @@ static void test_impostors(void) {
         CHECK_DIES(3, what, config_pattern(path));
     }
     write_text(dir, "config.json", "{}");
+    write_file(dir, "model.safetensors", cases[5].bytes, cases[5].n);
+    CHECK_DIES(3, "is a Python pickle, expected safetensors: re-save with", model_read(&m, dir));
     write_text(dir, "model.safetensors", "Entry not found, or no access to it");
     CHECK_DIES(3, "is a text that begins \"Entry not found", model_read(&m, dir));
     write_text(dir, "model.safetensors", "{\"error\":\"Invalid username or password.\"}");

@@ -8,10 +8,10 @@
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
-#include "../base/common.h" // defines: die, Text
-#include "../base/disk.h"   // defines: disk_open, disk_read
-#include "../base/json.h"   // defines: json_get
-#include <strings.h>
+#include "../base/common.h"   // defines: die, Text
+#include "../base/disk.h"     // defines: disk_open, disk_read
+#include "../base/impostor.h" // defines: impostor_check
+#include "../base/json.h"     // defines: json_get
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors data is little-endian, and so must this machine be"
@@ -72,56 +72,14 @@ static const char *safe_shape(char s[96], int rank, const uint64_t dims[4]) {
     return s;
 }
 
-// What people have in the place of a model's files, known by the first bytes (n); NULL for anything
-// else. Weights are to be asked for it only when the header's length makes no sense: a length of 640
-// looks like the start of a pickle.
-static const char *impostor_name(const char *first, size_t n) {
-    static const struct {
-        const char *magic, *is;
-    } known[] = {
-        {"version https://git-lfs", "a Git LFS pointer, not the file itself: run git lfs pull"},
-        {"PK\003\004", "a PyTorch or zip archive: re-save with safe_serialization"},
-        {"\x80\002", "a Python pickle: re-save with safe_serialization"},
-        {"\x80\003", "a Python pickle: re-save with safe_serialization"},
-        {"\x80\004", "a Python pickle: re-save with safe_serialization"},
-        {"\x80\005", "a Python pickle: re-save with safe_serialization"},
-        {"GGUF", "a GGUF file (llama.cpp), which is not read"},
-        {"\x89HDF", "an HDF5 file (TensorFlow): re-save with safe_serialization"},
-        {"\x93NUMPY", "a NumPy array, which is not read"},
-        {"\x1f\x8b", "gzip-compressed: unpack it first"},
-        {"\x28\xb5\x2f\xfd", "zstd-compressed: unpack it first"},
-        {"<!doctype", "an HTML page, probably of a login or a failed download"},
-        {"<html", "an HTML page, probably of a login or a failed download"},
-        {"<head", "an HTML page, probably of a login or a failed download"},
-        {"<?xml", "an XML page, probably of a failed download"},
-    };
-    size_t blank = n >= 3 && !memcmp(first, "\xEF\xBB\xBF", 3) ? 3 : 0;
-    while (blank < n && strchr(" \t\r\n", first[blank]) && first[blank]) blank++;
-    for (int i = 0; i < COUNT(known); i++) {
-        const size_t k = strlen(known[i].magic), skip = known[i].magic[0] == '<' ? blank : 0;
-        if (n - skip >= k && !strncasecmp(first + skip, known[i].magic, k)) return known[i].is;
-    }
-    return NULL;
-}
-
-// Die if a file that should be JSON is one of these.
-static void json_check_impostor(const char *path) {
-    char first[64];
-    int fd = disk_open(path, O_RDONLY);
-    ssize_t n = fd < 0 ? -1 : disk_read(fd, first, sizeof first, 0);
-    if (fd >= 0) close(fd);
-    const char *name = n > 0 ? impostor_name(first, (size_t)n) : NULL;
-    if (name) die(EXIT_BAD_INPUT, "%s: is %s", path, name);
-}
-
-// The length of the header makes no sense: die with what the file is, if that can be told.
+// The length of the header makes no sense: die with what the file is, if that can be told by its first
+// bytes (n). To be asked only then: a length of 640 looks like the start of a pickle.
 static void safe_check_impostor(const char *path, const char *first, size_t n) {
-    const char *name = impostor_name(first, n);
-    size_t text = 0;
+    size_t text = 0, line = 0;
+    impostor_check(path, first, n, WANT_WEIGHTS);
     while (text < n && (isprint((unsigned char)first[text]) || first[text] == '\n')) text++;
-    if (name) die(EXIT_BAD_INPUT, "%s: is %s", path, name);
     if (text < n) return;
-    const size_t line = strcspn(first, "\n") < n ? strcspn(first, "\n") : n;
+    while (line < n && first[line] != '\n') line++;
     die(EXIT_BAD_INPUT, "%s: is a text that begins \"%.*s\", expected safetensors", path, (int)line,
         first);
 }
@@ -218,8 +176,8 @@ static void safetensors_open(SafeFile *f, const char *path) {
 
     // The header's length, against the limit and the file's size before memory is asked for.
     uint64_t size = (uint64_t)st.st_size, n;
-    char first[65] = {0};
-    ssize_t have = disk_read(f->fd, first, sizeof first - 1, 0);
+    char first[64];
+    ssize_t have = disk_read(f->fd, first, sizeof first, 0);
     if (have < 0) die(EXIT_IO, "%s: cannot read: %s", path, strerror(errno));
     if (size < 8 || have < 8)
         die(EXIT_BAD_INPUT, "%s: %" PRIu64 " bytes, too short for a safetensors file", path, size);
@@ -349,7 +307,6 @@ static void safetensors_close_all(SafeSet *set) {
 // The shards of an index {"metadata": {..}, "weight_map": {tensor: file}}. Each tensor must be in
 // the file named for it; the names must be bare, since an index may come from anywhere.
 static void safe_open_index(SafeSet *set, const char *dir, const char *path) {
-    json_check_impostor(path);
     cJSON *index = json_read(path), *item;
     const cJSON *map = json_get(index, "weight_map");
     if (!cJSON_IsObject(map)) die(EXIT_BAD_INPUT, "%s: no \"weight_map\"", path);
