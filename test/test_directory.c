@@ -1,5 +1,6 @@
 // test_directory.c: what goes into a run as a Hugging Face directory comes out of it; which token ends a
 // text; a shared matrix under its other name; files that are something else than their names say.
+#include "../lib/base/common.h"
 #include "../lib/files/checkpoint.h"
 #include "test.h"
 
