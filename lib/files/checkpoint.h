@@ -214,17 +214,18 @@ static void stage_tensors(Stage *s, const char *file, const GPT2 *model, TensorP
 }
 
 // The files of a Hugging Face directory. `tokenizer` may be NULL (a model of bare token ids),
-// `pattern` too (see config_write). With TENSORS_TRUNK a model that has a scalar head beside the
+// `pattern` and `generation` too: config.json and generation_config.json of the model that this one
+// came from (see config_write). With TENSORS_TRUNK a model that has a scalar head beside the
 // language model's is saved without it, as the language model that it is.
 static void stage_model(Stage *s, const GPT2 *model, TensorPart part, const Tokenizer *tokenizer,
-                        const cJSON *pattern) {
-    Text config = {0}, generation = {0};
+                        const cJSON *pattern, const cJSON *generation) {
+    Text config = {0}, settings_of_generate = {0};
     GPT2Config c = model->config;
     if (part == TENSORS_TRUNK) c.score_head = false;
     config_write(&config, &c, pattern);
-    config_write_generation(&generation, &c);
+    config_write_generation(&settings_of_generate, &c, generation);
     stage_text(s, "config.json", &config);
-    stage_text(s, "generation_config.json", &generation);
+    stage_text(s, "generation_config.json", &settings_of_generate);
     if (tokenizer) {
         Text vocab = {0}, merges = {0}, whole = {0}, settings = {0};
         tokenizer_files(tokenizer, model->config.n_positions, &vocab, &merges, &whole, &settings);
@@ -251,7 +252,7 @@ static void model_save(const GPT2 *model, const Tokenizer *tokenizer, const cJSO
     if (!access(dir, F_OK)) die(EXIT_BAD_INPUT, "%s: exists already", dir);
     path_split(dir, &parent, &name);
     stage_begin(&s, parent, name, stage_bytes(model, tokenizer, 1), "nothing was saved");
-    stage_model(&s, model, TENSORS_ALL, tokenizer, pattern);
+    stage_model(&s, model, TENSORS_ALL, tokenizer, pattern, NULL);
     stage_commit(&s);
     free(parent), free(name);
 }
@@ -268,15 +269,17 @@ typedef struct {
     int64_t metrics_bytes; // its length when it is opened: what comes after is to be cut off
     int save_total_limit;  // checkpoints to keep, 0 for all; set by the program
     cJSON *pattern;        // config.json of the model that the run began with, or NULL
-    GPT2 *reference;       // a second model that changes in training and is saved, too, or NULL;
-                           // set by the program
-    GPT2 *critic;          // a critic that is trained with the model, or NULL; the model itself if
-                           // it is a scalar head on the same trunk; set by the program
-    const Flag *flags;     // of the program: a checkpoint keeps those that flag_kept names; set by
-    int n_flags;           // the program
-    bool overwrite;        // delete what an earlier run left, when this one starts
-    bool replace;          // put the new directory in its place, when this one has ended well
-    int lock;              // descriptor of target, -1 while it does not exist
+    cJSON *generation;     // its generation_config.json, or NULL
+    const char *chat_template; // to be saved, since the model came without one; NULL: none
+    GPT2 *reference;   // a second model that changes in training and is saved, too, or NULL;
+                       // set by the program
+    GPT2 *critic;      // a critic that is trained with the model, or NULL; the model itself if
+                       // it is a scalar head on the same trunk; set by the program
+    const Flag *flags; // of the program: a checkpoint keeps those that flag_kept names; set by
+    int n_flags;       // the program
+    bool overwrite;    // delete what an earlier run left, when this one starts
+    bool replace;      // put the new directory in its place, when this one has ended well
+    int lock;          // descriptor of target, -1 while it does not exist
 } Output;
 
 // True if s begins with `prefix`.
@@ -525,6 +528,7 @@ static void output_file(const Output *out, const char *name, const char *text) {
 static void output_start(Output *out, const char *run_json, const char *config_path) {
     signal(SIGXFSZ, SIG_IGN); // a file size limit is then an error of write, not the end
     out->pattern = config_pattern(config_path);
+    out->generation = generation_pattern(config_path);
     output_make_dirs(out->target);
     if (out->lock < 0) output_lock(out);
     if (out->replace) {
@@ -548,7 +552,7 @@ static void output_close(Output *out) {
     if (out->lock >= 0) close(out->lock);
     free(out->target), free(out->parent), free(out->name), free(out->dir);
     free(out->resume_dir), free(out->metrics_path);
-    cJSON_Delete(out->pattern);
+    cJSON_Delete(out->pattern), cJSON_Delete(out->generation);
     *out = (Output){.lock = -1};
 }
 
@@ -557,12 +561,25 @@ static TensorPart output_part(const Output *out, const GPT2 *model) {
     return out->critic == model ? TENSORS_TRUNK : TENSORS_ALL;
 }
 
+// The model as a Hugging Face directory, with what the run knows of the one that it came from.
+static void output_stage(Stage *s, const Output *out, const GPT2 *model,
+                         const Tokenizer *tokenizer) {
+    Text jinja = {0};
+    stage_model(s, model, output_part(out, model), tokenizer, out->pattern, out->generation);
+    char *path = path_join(s->dir, "chat_template.jinja");
+    if (out->chat_template && !path_is_file(path)) {
+        text_print(&jinja, "%s", out->chat_template);
+        stage_text(s, "chat_template.jinja", &jinja);
+    }
+    free(path);
+}
+
 // The run ended well: save the model as OUT/final and, if OUT was to be replaced, do it now.
 static void output_finish(Output *out, const GPT2 *model, const Tokenizer *tokenizer) {
     Stage s;
     stage_begin(&s, out->dir, "final", stage_bytes(model, tokenizer, 1),
                 "the checkpoints are kept");
-    stage_model(&s, model, output_part(out, model), tokenizer, out->pattern);
+    output_stage(&s, out, model, tokenizer);
     stage_commit(&s);
     if (out->replace && dir_replace(out->dir, out->parent, out->name))
         die(EXIT_IO, "%s: cannot replace it: %s; the run's files are in %s", out->target,
@@ -672,7 +689,7 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
     char *trainer = path_join(s.dir, "trainer");
     if (disk_mkdir(trainer)) stage_fail(&s, "create", "trainer");
     free(trainer);
-    stage_model(&s, model, output_part(out, model), tokenizer, out->pattern);
+    output_stage(&s, out, model, tokenizer);
     stage_tensors(&s, "trainer/optimizer.safetensors", model, TENSORS_ALL, 2, moments,
                   (const float *const[]){model->adam_m, model->adam_v});
     if (out->reference)
