@@ -552,14 +552,15 @@ static void encode_added(const Tokenizer *t, MergeWork *w, TokenList *out, const
         }
         size_t begin = i, end = i + length;
         i = end;
-        if (begin < done) continue; // the token before has taken this white space
         if ((split && token->special) || (token->single_word && !added_alone(text, n, begin, end)))
             continue;
-        if (token->lstrip) begin = space_at_end(text, begin);
-        if (begin < done) begin = done; // and now some before this one
+        if (token->lstrip) {
+            begin = space_at_end(text, begin);
+            if (begin < done) begin = done;
+        }
         if (token->rstrip) end += space_at_start(text + end, n - end);
-        encode_added(t, w, out, text + done, begin - done, pass + 1, split);
-        tokens_append(out, token->id);
+        if (done < begin) encode_added(t, w, out, text + done, begin - done, pass + 1, split);
+        if (begin < end) tokens_append(out, token->id); // or the one before has taken all of it
         done = end;
     }
     if (done < n) encode_added(t, w, out, text + done, n - done, pass + 1, split);
