@@ -195,7 +195,7 @@ bad 3 'needs strings "role" and "content"' '{"prompt": [{"role": "user"}]}\n'
 bad 3 'bad.jsonl:3:' '{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"\n'
 bad 3 'duplicate key "prompt"' '{"prompt": "a", "prompt": "b"}\n'
 bad 3 'bad.jsonl:1: "prompt" contains a byte that is not UTF-8' '{"prompt": "\377"}\n'
-bad 3 'bad.jsonl:1:15: expected a JSON object' '[{"prompt":""},7]\n'
+bad 3 'bad.jsonl:1:16: expected a JSON object' '[{"prompt":""},7]\n'
 bad 3 'looks like pretty-printed JSON' '{\n  "prompt": "a"\n}\n'
 bad 3 'is damaged or cut short' '\037\213abc\n'
 mistake 3 "no such directory" gen --model "$T/none" --prompt x

@@ -136,6 +136,15 @@ static void stage_text(Stage *s, const char *name, Text *text) {
     text_free(text);
 }
 
+// Create the folder of `name`, a path with at most one '/', if it is not there yet.
+static void stage_folder(Stage *s, const char *name) {
+    const char *slash = strchr(name, '/');
+    if (!slash) return;
+    char *path = text_format("%s/%.*s", s->dir, (int)(slash - name), name);
+    if (!path_is_dir(path) && disk_mkdir(path)) stage_fail(s, "create", name);
+    free(path);
+}
+
 // Give the directory `from` the name parent/name and sync that. A directory of that name is
 // exchanged in one step and then deleted; where the system cannot exchange, it steps aside as
 // .old-NAME-PID, from where the next start puts it back if this one ends in between. Returns -1
@@ -169,11 +178,14 @@ static int dir_replace(const char *from, const char *parent, const char *name) {
 
 // All files are written: make the stage durable and give it its name.
 static void stage_commit(Stage *s) {
-    char *trainer = path_join(s->dir, "trainer");
-    if (path_is_dir(trainer) && disk_sync_dir(trainer)) stage_fail(s, "sync", "trainer");
+    const char *folders[] = {"trainer", TEMPLATE_DIR};
+    for (int i = 0; i < COUNT(folders); i++) {
+        char *path = path_join(s->dir, folders[i]);
+        if (path_is_dir(path) && disk_sync_dir(path)) stage_fail(s, "sync", folders[i]);
+        free(path);
+    }
     if (disk_sync_dir(s->dir)) stage_fail(s, "sync", s->dir);
     if (dir_replace(s->dir, s->parent, s->name)) stage_fail(s, "rename", s->dir);
-    free(trainer);
     stage_free(s);
 }
 
@@ -227,12 +239,13 @@ static void stage_model(Stage *s, const GPT2 *model, TensorPart part, const Toke
     stage_text(s, "config.json", &config);
     stage_text(s, "generation_config.json", &settings_of_generate);
     if (tokenizer) {
-        Text vocab = {0}, merges = {0}, whole = {0}, settings = {0};
-        tokenizer_files(tokenizer, model->config.n_positions, &vocab, &merges, &whole, &settings);
-        stage_text(s, "vocab.json", &vocab);
-        stage_text(s, "merges.txt", &merges);
-        stage_text(s, "tokenizer.json", &whole);
-        stage_text(s, "tokenizer_config.json", &settings);
+        TokenizerFile *files;
+        const int n = tokenizer_files(tokenizer, model->config.n_positions, &files);
+        for (int i = 0; i < n; i++) {
+            stage_folder(s, files[i].name);
+            stage_text(s, files[i].name, &files[i].text);
+        }
+        tokenizer_files_free(files, n);
     }
     stage_tensors(s, "model.safetensors", model, part, 1, (const char *const[]){"transformer."},
                   (const float *const[]){model->params});
