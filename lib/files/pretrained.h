@@ -483,7 +483,8 @@ static void weight_check_shape(const GPT2Config *config, const Tensor *t, const 
     char a[96], b[96];
     if (!strcmp(t->name, "wte.weight") && stored->rank == 2 && have[1] == want[1])
         die(EXIT_BAD_INPUT, "%s: vocab_size %d but %s has %" PRIu64 " rows", f->path,
-            config->vocab_size, stored->name, have[0]);
+            config->vocab_size, strcmp(stored->name, "lm_head.weight") ? t->name : stored->name,
+            have[0]);
     bool turned = stored->rank == 2 && rank == 2 && have[0] == want[1] && have[1] == want[0];
     die(EXIT_BAD_INPUT, "%s: \"%s\" is %s, config needs %s%s", f->path, stored->name,
         safe_shape(a, stored->rank, have), safe_shape(b, rank, want),
