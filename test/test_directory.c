@@ -1,5 +1,6 @@
 // test_directory.c: what goes into a run as a Hugging Face directory comes out of it; which token ends a
 // text; a shared matrix under its other name; files that are something else than their names say.
+#include "../lib/base/common.h"
 #include "../lib/files/checkpoint.h"
 #include "test.h"
 
@@ -133,32 +134,33 @@ static void test_kept(void) {
 
 static void test_eos(void) {
     static const struct {
-        const char *config, *generation, *tokenizer; // files; NULL: not there
-        const char *message;                         // NULL: all is well
-        int code, eos;                               // what is learnt; -1: the tokenizer's </s>
+        const char *config, *generation; // files; NULL: not there
+        bool tokenizer;                  // a file of the tokenizer's names </s>
+        const char *message;             // NULL: all is well
+        int code, eos;                   // what is learnt; -1: the tokenizer's </s>
     } cases[] = {
-        {"\"eos_token_id\": 700", NULL, "</s>", NULL, 0, -1},
-        {"\"eos_token_id\": [3, 700]", NULL, "</s>", NULL, 0, -1},
-        {"\"eos_token_id\": 3", "{\"eos_token_id\": [5, 700]}", "</s>", NULL, 0, -1},
-        {"\"eos_token_id\": 3", "{\"eos_token_id\": 700}", NULL, NULL, 0, -1},
+        {"\"eos_token_id\": 700", NULL, true, NULL, 0, -1},
+        {"\"eos_token_id\": [3, 700]", NULL, true, NULL, 0, -1},
+        {"\"eos_token_id\": 3", "{\"eos_token_id\": [5, 700]}", true, NULL, 0, -1},
+        {"\"eos_token_id\": 3", "{\"eos_token_id\": 700}", false, NULL, 0, -1},
         // generate() does not look into config.json where there is generation_config.json
-        {"\"eos_token_id\": 700", "{\"eos_token_id\": 3}", "</s>",
+        {"\"eos_token_id\": 700", "{\"eos_token_id\": 3}", true,
          "the tokenizer's EOS is \"</s>\" (700), but generate() would stop at 3 (\"", 3, 0},
-        {"\"eos_token_id\": 3", NULL, "</s>", "by eos_token_id of", 3, 0},
-        {"\"eos_token_id\": [3, 4]", NULL, "</s>", "/config.json, and not at what is learnt", 3, 0},
-        {"\"eos_token_id\": 3", "{\"eos_token_id\": [4, 5]}", "</s>", "generate() would stop at 4",
-         3, 0},
-        {"\"eos_token_id\": 704", NULL, "</s>", "generate() would stop at 704, by", 3, 0},
+        {"\"eos_token_id\": 3", NULL, true, "by eos_token_id of", 3, 0},
+        {"\"eos_token_id\": [3, 4]", NULL, true, "/config.json, and not at what is learnt", 3, 0},
+        {"\"eos_token_id\": 3", "{\"eos_token_id\": [4, 5]}", true, "generate() would stop at 4", 3,
+         0},
+        {"\"eos_token_id\": 704", NULL, true, "generate() would stop at 704, by", 3, 0},
         // nobody says where to stop: the saved model will
-        {"\"eos_token_id\": null", NULL, "</s>", "no token ends a text (eos_token_id)", 0, -1},
-        {"\"bos_token_id\": 3", NULL, "</s>", "no token ends a text (eos_token_id)", 0, -1},
-        {"\"eos_token_id\": 700", "{\"temperature\": 0.5}", "</s>",
+        {"\"eos_token_id\": null", NULL, true, "no token ends a text (eos_token_id)", 0, -1},
+        {"\"bos_token_id\": 3", NULL, true, "no token ends a text (eos_token_id)", 0, -1},
+        {"\"eos_token_id\": 700", "{\"temperature\": 0.5}", true,
          "generation_config.json: no token", 0, -1},
         // no name in the tokenizer's files: the model's
-        {"\"eos_token_id\": 3", NULL, NULL, "names no eos_token: texts end with", 0, 3},
-        {"\"eos_token_id\": 3", "{\"eos_token_id\": [4, 3]}", NULL, "(4), as generation_config", 0,
+        {"\"eos_token_id\": 3", NULL, false, "names no eos_token: texts end with", 0, 3},
+        {"\"eos_token_id\": 3", "{\"eos_token_id\": [4, 3]}", false, "(4), as generation_config", 0,
          4},
-        {"\"eos_token_id\": 3", "{\"eos_token_id\": \"3\"}", "</s>",
+        {"\"eos_token_id\": 3", "{\"eos_token_id\": \"3\"}", true,
          "eos_token_id: \"3\" is a string", 3, 0},
     };
     if (!path_is_dir("test/golden/tiny_vocab")) {
@@ -176,12 +178,7 @@ static void test_eos(void) {
         free(config);
         if (cases[i].generation) write_text(dir, "generation_config.json", cases[i].generation);
         else remove_file(dir, "generation_config.json");
-        const char *const files[] = {"tokenizer_config.json", "special_tokens_map.json"};
-        for (int k = 0; k < 2; k++) {
-            write_text(dir, files[k], "{\"model_max_length\": 8, \"eos_token\": null}");
-            if (cases[i].tokenizer && k == i % 2)
-                write_text(dir, files[k], "{\"eos_token\": {\"content\": \"</s>\"}}");
-        }
+        t.eos_named = cases[i].tokenizer;
         GPT2Config c = config_read(path);
         const char *message = cases[i].message ? cases[i].message : "";
         if (cases[i].code || cases[i].message)

@@ -620,24 +620,6 @@ static char *template_read(const char *dir, char **path) {
     return jinja;
 }
 
-// The name of the token that a directory's files give a role ("bos_token"), as new text: empty if they
-// say that it is none, NULL if they say nothing.
-static char *chat_role(const char *dir, const char *role) {
-    static const char *const files[] = {"tokenizer_config.json", "special_tokens_map.json"};
-    char *name = NULL;
-    for (int i = 0; i < COUNT(files) && !name; i++) {
-        char *path = path_join(dir, files[i]);
-        cJSON *json = path_is_file(path) ? json_read(path) : NULL;
-        const cJSON *item = json_get(json, role);
-        if (cJSON_IsObject(item)) item = json_get(item, "content");
-        if (cJSON_IsString(item)) name = text_copy(item->valuestring);
-        else if (item) name = text_copy("");
-        cJSON_Delete(json);
-        free(path);
-    }
-    return name;
-}
-
 // The form of this name, which is not "auto".
 static ChatForm chat_form(const char *name) {
     static const char *const names[] = {"hh", "simple", "chatml", "llama2", "zephyr"};
@@ -669,9 +651,9 @@ static ChatFormat chat_open(const char *choice, const Tokenizer *t, const char *
     const char *eos = tokenizer_piece(t, t->eos_id, &n);
     if (f.form == FORM_CHATML) f.end = "<|im_end|>", f.gap = "\n";
     else if (chat_has_tokens(f)) f.end = chat_keep(text_format("%.*s", (int)n, eos));
-    if (f.bos) {
-        char *bos = chat_role(dir, "bos_token");
-        f.bos = bos ? chat_keep(bos) : END_OF_TEXT; // the default of transformers' class
+    if (f.bos && t->bos_id >= 0) {
+        const char *bos = tokenizer_piece(t, t->bos_id, &n);
+        f.bos = chat_keep(text_format("%.*s", (int)n, bos));
     }
     if (f.form == FORM_CHATML && chat_token_id(t, f.end, strlen(f.end)) < 0)
         warn("%s: \"%s\" is no token of this tokenizer: it is written as letters", dir, f.end);

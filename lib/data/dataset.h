@@ -5,13 +5,13 @@
 //   forms        text, prompt + completion, messages, plain .txt
 //   use          loading, report, split, batches
 //
-// How a file is read line by line is in jsonl.h, how messages become text in chat.h, what has a prompt and completions apart (for DPO
-// and all that follows SFT) in preferences.h. There are two kinds of faults. Those of structure (no
-// JSON, a missing or mistyped column) are mistakes in making the file and stop the program with
-// file and line. Those of content (an empty completion, a column that is null, a message of a tool, a
-// prompt as long as the context) happen in any big file: such a record is skipped and counted, the
-// first three are named, and only a file with nothing else is an error. With the option `strict` the
-// first of them is one.
+// How a file is read line by line is in jsonl.h, how messages become text in chat.h, what has a prompt
+// and completions apart (for DPO and all that follows SFT) in preferences.h. There are two kinds of
+// faults. Those of structure (no JSON, a missing or mistyped column) are mistakes in making the file and
+// stop the program with file and line. Those of content (an empty completion, a column that is null, a
+// message of a tool, a prompt as long as the context) happen in any big file: such a record is skipped
+// and counted, the first three are named, and only a file with nothing else is an error. With the option
+// `strict` the first of them is one.
 #ifndef DATASET_H
 #define DATASET_H
 

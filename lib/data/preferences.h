@@ -78,8 +78,7 @@ static void draft_reply(Draft *d, const LineReader *r, const cJSON *list, const 
 }
 
 // Draft a prompt and the n replies in the columns `keys`, lists of messages. The prompt is one, too,
-// or what the lists of two replies begin with. It ends where
-// the assistant is to speak.
+// or what the lists of two replies begin with. It ends where the assistant is to speak.
 static void draft_replies(Draft *d, const LineReader *r, const cJSON *record,
                           const char *const *keys, int n, ChatFormat format) {
     const cJSON *prompt = record_get(record, "prompt"), *first = json_get(record, keys[0]);

@@ -416,22 +416,6 @@ static bool stops_at(const Stops *s, int id) {
     return false;
 }
 
-// True if a file of the directory names the token that ends a text. (Without one it is
-// <|endoftext|>, the default of transformers' class.)
-static bool eos_is_named(const char *dir) {
-    static const char *const files[] = {"tokenizer_config.json", "special_tokens_map.json"};
-    bool named = false;
-    for (int i = 0; i < COUNT(files) && !named; i++) {
-        char *path = path_join(dir, files[i]);
-        cJSON *json = path_is_file(path) ? json_read(path) : NULL;
-        const cJSON *eos = json_get(json, "eos_token");
-        named = eos && !cJSON_IsNull(eos);
-        cJSON_Delete(json);
-        free(path);
-    }
-    return named;
-}
-
 // What a run teaches as the end of a text, t->eos_id, must be where generate() will end one. Of the
 // two directories that of the model tells where that is. If the tokenizer's files name no EOS, it is
 // taken from there; if the model's name none, it becomes the tokenizer's. Dies if they contradict.
@@ -449,7 +433,7 @@ static void eos_settle(GPT2Config *c, Tokenizer *t, const char *dir, const char 
     }
     const int id = stops.ids[0];
     const char *name = tokenizer_piece(t, id, &size);
-    if (!eos_is_named(tokenizer_dir) && size) {
+    if (!t->eos_named && size) {
         warn("%s: names no eos_token: texts end with \"%.*s\" (%d), as %s says", tokenizer_dir,
              (int)size, name, id, stops.file);
         t->eos_id = id;
@@ -499,7 +483,8 @@ static void weight_check_shape(const GPT2Config *config, const Tensor *t, const 
     char a[96], b[96];
     if (!strcmp(t->name, "wte.weight") && stored->rank == 2 && have[1] == want[1])
         die(EXIT_BAD_INPUT, "%s: vocab_size %d but %s has %" PRIu64 " rows", f->path,
-            config->vocab_size, stored->name, have[0]);
+            config->vocab_size, strcmp(stored->name, "lm_head.weight") ? t->name : stored->name,
+            have[0]);
     bool turned = stored->rank == 2 && rank == 2 && have[0] == want[1] && have[1] == want[0];
     die(EXIT_BAD_INPUT, "%s: \"%s\" is %s, config needs %s%s", f->path, stored->name,
         safe_shape(a, stored->rank, have), safe_shape(b, rank, want),

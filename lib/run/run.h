@@ -73,7 +73,7 @@ typedef struct {
 
 // clang-format off
 #define RUN_DEFAULTS                                                                               \
-    .dataset_train_split = "train", .dataset_test_split = "test", .chat_format = "auto",             \
+    .dataset_train_split = "train", .dataset_test_split = "test", .chat_format = "auto",           \
     .logging_strategy = "steps", .save_strategy = "steps", .truncation_mode = "prompt_first", .max_length = 1024,                    \
     .share_prompt = true, .train_sampling_strategy = "random", .max_steps = -1,                     \
     .per_device_train_batch_size = 8, .gradient_accumulation_steps = 1,                            \
