@@ -96,7 +96,10 @@ static void generate_prompt(Generator *g, const char *prompt) {
     if (g->chat) {
         chat_turn(&text, g->format, "user", prompt);
         chat_turn(&text, g->format, "assistant", NULL);
-    } else text_append(&text, prompt, n);
+    } else {
+        text_append(&text, prompt, n);
+        tokenizer_begin(&g->tokenizer, &ids);
+    }
     tokenizer_encode(&g->tokenizer, &ids, text.data, text.size, true);
     Batch batch = {0};
     prompt_add(g, &batch, ids.data, ids.n);
@@ -154,6 +157,7 @@ static void generate_talk(Generator *g) {
         } else {
             ids.n = turns.n = 0;
             text_append(&text, line, n);
+            tokenizer_begin(&g->tokenizer, &ids);
         }
         tokenizer_encode(&g->tokenizer, &ids, text.data + before, text.size - before, true);
         size_t drop = 0; // turns that do not fit any more
@@ -195,6 +199,7 @@ static void record_prompt(Draft *d, const Generator *g, const LineReader *r, con
         if (!open) chat_turn(&d->text, g->format, "assistant", NULL);
     } else if (prompt) {
         const char *s = record_string(r, record, "prompt");
+        d->chat = g->chat;
         if (g->chat) {
             chat_turn(&d->text, g->format, "user", s);
             chat_turn(&d->text, g->format, "assistant", NULL);
@@ -304,6 +309,7 @@ static void generate_file(Generator *g, const char *path, const char *output, in
             pending[n].fault = draft.fault[0] ? text_copy(draft.fault) : NULL;
             faults += draft.fault[0] != 0;
             if (!draft.fault[0]) {
+                draft_begin(&draft, &g->tokenizer, &ids);
                 tokenizer_encode(&g->tokenizer, &ids, draft.text.data, draft.text.size, true);
                 for (int k = 0; k < per_record; k++) prompt_add(g, &batch, ids.data, ids.n);
             }
