@@ -96,7 +96,10 @@ static void generate_prompt(Generator *g, const char *prompt) {
     if (g->chat) {
         chat_turn(&text, g->format, "user", prompt);
         chat_turn(&text, g->format, "assistant", NULL);
-    } else text_append(&text, prompt, n);
+    } else {
+        text_append(&text, prompt, n);
+        tokenizer_begin(&g->tokenizer, &ids);
+    }
     chat_encode(&g->tokenizer, &ids, text.data, text.size);
     Batch batch = {0};
     prompt_add(g, &batch, ids.data, ids.n);
@@ -155,6 +158,7 @@ static void generate_talk(Generator *g) {
         } else {
             ids.n = turns.n = 0;
             text_append(&text, line, n);
+            tokenizer_begin(&g->tokenizer, &ids);
         }
         chat_encode(&g->tokenizer, &ids, text.data + before, text.size - before);
         size_t drop = 0; // turns that do not fit any more
@@ -197,6 +201,7 @@ static void record_prompt(Draft *d, const Generator *g, const LineReader *r, con
         else chat_reopen(&d->text, g->format);
     } else if (prompt) {
         const char *s = record_string(r, record, "prompt");
+        d->chat = g->chat;
         if (g->chat) {
             draft_turn(d, g->format, "user", s);
             draft_turn(d, g->format, "assistant", NULL);
@@ -306,6 +311,7 @@ static void generate_file(Generator *g, const char *path, const char *output, in
             pending[n].fault = draft.fault[0] ? text_copy(draft.fault) : NULL;
             faults += draft.fault[0] != 0;
             if (!draft.fault[0]) {
+                draft_begin(&draft, &g->tokenizer, &ids);
                 chat_encode(&g->tokenizer, &ids, draft.text.data, draft.text.size);
                 for (int k = 0; k < per_record; k++) prompt_add(g, &batch, ids.data, ids.n);
             }

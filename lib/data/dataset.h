@@ -73,6 +73,7 @@ typedef struct {
     char fault[160]; // why it cannot be used; "" if it can
     bool identical;  // that is the fault: both completions are the same
     bool mended;     // the record's text was mended: json_flaw may find why
+    bool chat;       // a conversation
 } Draft;
 
 // Begin a new example, of the record that was read last; the memory is kept.
@@ -81,7 +82,7 @@ static void draft_clear(Draft *d, const LineReader *r) {
     text_append(&d->text, "", 0);
     d->n = 0;
     d->fault[0] = 0;
-    d->identical = false;
+    d->identical = d->chat = false;
     d->mended = r->mended;
 }
 
@@ -135,8 +136,10 @@ static const char *draft_string(Draft *d, const LineReader *r, const cJSON *reco
     return draft_column(d, r, record, key) ? record_string(r, record, key) : "";
 }
 
-// True if the column `key` is a list of messages; a fault if it has none. Dies if it is no list.
+// True if the column `key` is a list of messages, which makes the draft a conversation; a fault if it
+// has none. Dies if it is no list.
 static bool messages_check(Draft *d, const LineReader *r, const cJSON *list, const char *key) {
+    d->chat = true;
     if (!cJSON_IsArray(list))
         die(EXIT_BAD_INPUT, "%s:%ld: \"%s\" is %s, expected an array of messages", r->path,
             r->number, key, json_type_name(list));
@@ -164,6 +167,12 @@ static const char *message_read(Draft *d, const LineReader *r, const cJSON *mess
     if (silent) draft_fault(d, "%s[%d].content is null", key, i);
     *content = silent ? "" : text->valuestring;
     return d->fault[0] ? NULL : name;
+}
+
+// Append the ids that the tokenizer's template puts before a text: BOS, or none. A conversation has
+// them only where its turns write them, as in TRL and `transformers`.
+static void draft_begin(const Draft *d, const Tokenizer *t, TokenList *ids) {
+    if (!d->chat) tokenizer_begin(t, ids);
 }
 
 // Append a list of messages, the column `key`, as chat text. With `loss` what the assistant says is
@@ -250,6 +259,10 @@ static void dataset_add(Dataset *d, const Tokenizer *t, Draft *draft, RowWork *w
     size_t at = 0, prompt = SIZE_MAX, begin;
     if (draft->fault[0]) return;
     w->ids.n = w->joint.n = w->mask.size = 0;
+    draft_begin(draft, t, &w->ids);
+    draft_begin(draft, t, &w->joint);
+    const size_t first = w->ids.n;
+    while (w->mask.size < first) text_append(&w->mask, "\0", 1);
     for (int i = 0; i < draft->n; i++) {
         const Part *part = &draft->parts[i];
         if (part->loss && prompt == SIZE_MAX) prompt = w->ids.n;
@@ -264,12 +277,12 @@ static void dataset_add(Dataset *d, const Tokenizer *t, Draft *draft, RowWork *w
         chat_encode(t, &w->joint, text, at);
         joins = w->joint.n != n || memcmp(w->joint.data, w->ids.data, n * sizeof(int));
     }
-    if (!n || w->ids.data[n - 1] != t->eos_id) {
+    if (n == first || w->ids.data[n - 1] != t->eos_id) {
         tokens_append(&w->ids, t->eos_id);
         text_append(&w->mask, "\1", 1);
         n++;
     }
-    for (size_t i = 0; i + 1 < n && !chat_has_tokens(o->chat_format); i++)
+    for (size_t i = first; i + 1 < n && !chat_has_tokens(o->chat_format); i++)
         inside += w->ids.data[i] == t->eos_id;
     if (prompt >= (size_t)o->max_length) {
         draft_fault(draft, "prompt has %zu tokens, context is %d", prompt, o->max_length);
@@ -335,6 +348,7 @@ static void dataset_add_plain(Dataset *d, const Tokenizer *t, const char *path, 
     char *text = text_read(path, &n);
     if (text_is_blank(text, n)) die(EXIT_BAD_INPUT, "%s: contains no text", path);
     TokenList ids = {0};
+    tokenizer_begin(t, &ids);
     tokenizer_encode(t, &ids, text, n, true);
     if (ids.data[ids.n - 1] != t->eos_id) tokens_append(&ids, t->eos_id);
     for (size_t i = 0; i + 1 < ids.n; i++) d->counts.special += ids.data[i] == t->eos_id;

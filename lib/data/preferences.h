@@ -201,14 +201,17 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         const char *text = draft->text.data;
         const size_t prompt_bytes = draft->parts[0].end, prompt = i ? w->end[0] : 0;
         const size_t bytes = draft->parts[i].end - at, from = w->begin[i] = w->ids.n;
+        if (i == 0) draft_begin(draft, t, &w->ids);
+        const size_t first = w->ids.n - from;
         chat_encode(t, &w->ids, text + at, bytes);
         const size_t n = w->ids.n - from;
-        for (size_t k = 0; k < n && !chat_has_tokens(o->chat_format); k++)
+        for (size_t k = first; k < n && !chat_has_tokens(o->chat_format); k++)
             inside += w->ids.data[from + k] == t->eos_id && (i == 0 || k + 1 < n);
         if (i && prompt_bytes) { // prompt and completion as one text, to count where it matters
             w->text.size = w->joint.n = 0;
             text_append(&w->text, text, prompt_bytes);
             text_append(&w->text, text + at, bytes);
+            draft_begin(draft, t, &w->joint);
             chat_encode(t, &w->joint, w->text.data, w->text.size);
             joins |= w->joint.n != prompt + n ||
                      memcmp(w->joint.data, w->ids.data, prompt * sizeof(int)) ||

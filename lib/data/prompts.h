@@ -76,9 +76,11 @@ static void prompts_load(PromptSet *d, const Tokenizer *t, const char *path, con
                 path, reader.number);
         } else {
             draft_prompt(&draft, &reader, record, o->chat_format);
+            draft_begin(&draft, t, &w.ids);
+            const size_t first = w.ids.n;
             chat_encode(t, &w.ids, draft.text.data, draft.text.size);
             size_t inside = 0;
-            for (size_t i = 0; i < w.ids.n && !chat_has_tokens(o->chat_format); i++)
+            for (size_t i = first; i < w.ids.n && !chat_has_tokens(o->chat_format); i++)
                 inside += w.ids.data[i] == t->eos_id;
             d->counts.special += inside > 0;
             if (!w.ids.n) tokens_append(&w.ids, t->eos_id);
