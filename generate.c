@@ -195,8 +195,7 @@ static void record_prompt(Draft *d, const Generator *g, const LineReader *r, con
     const cJSON *prompt = draft_column(d, r, record, "prompt");
     if (cJSON_IsArray(prompt)) {
         const char *last = draft_messages(d, r, prompt, "prompt", g->format, false);
-        const bool open =
-            last && !strcmp(last, "assistant"); // what it said so far is to be continued
+        const bool open = last && !strcmp(last, "assistant"); // to be continued
         if (!open) draft_turn(d, g->format, "assistant", NULL);
         else chat_reopen(&d->text, g->format);
     } else if (prompt) {
@@ -211,16 +210,14 @@ static void record_prompt(Draft *d, const Generator *g, const LineReader *r, con
     if (d->fault[0] && g->strict) die(EXIT_BAD_INPUT, "%s:%ld: %s", r->path, r->number, d->fault);
 }
 
-// The columns that we add to a record; what it has of these names is left out.
-static const char *const added[] = {"completion", "finish_reason", "error"};
-
-// Append a record's members as they are as the beginning of a JSON object, all but those that we add.
-static void record_head(Text *out, const LineReader *r) {
+// Append a record's members as they are as the beginning of a JSON object, all but those that we add
+// (`error` only if there is one). Bytes that are not UTF-8 become U+FFFD.
+static void record_head(Text *out, const LineReader *r, bool error) {
+    static const char *const added[] = {"completion", "finish_reason", "error"};
     Text members = {0};
-    record_copy(&members, r, added, COUNT(added));
+    record_copy(&members, r, added, error ? 3 : 2);
     text_append(out, "{", 1);
-    text_append_repaired(out, members.data,
-                         members.size); // of a string with bytes that are not UTF-8
+    text_append_repaired(out, members.data, members.size);
     text_free(&members);
 }
 
@@ -281,7 +278,8 @@ static void record_lines(Text *out, Generator *g, const Pending *record, int row
 // Complete the records of a JSONL file, batch_size at a time. With `output` each record is written
 // there with the columns `completion` and `finish_reason` (once for every sequence that is asked
 // for), else prompt and completion are printed. A record with a fault of content keeps its place:
-// its completion is null, and the column `error` says why. The output gets its name when it is
+// its completion is null, and the column `error` says why; the others are completed as without it. The
+// output gets its name when it is
 // complete.
 static void generate_file(Generator *g, const char *path, const char *output, int64_t max_samples) {
     const int64_t total = records_check(g, path, max_samples);
@@ -302,6 +300,7 @@ static void generate_file(Generator *g, const char *path, const char *output, in
     int64_t faults = 0;
     for (int64_t done = 0; done < total && !failed;) {
         int n = 0;
+        const uint64_t first_row = (uint64_t)(done - faults) * (uint64_t)per_record;
         batch_clear(&batch);
         for (; n < at_once && done + n < total; n++) {
             cJSON *record = record_next(&lines);
@@ -315,11 +314,11 @@ static void generate_file(Generator *g, const char *path, const char *output, in
                 chat_encode(&g->tokenizer, &ids, draft.text.data, draft.text.size);
                 for (int k = 0; k < per_record; k++) prompt_add(g, &batch, ids.data, ids.n);
             }
-            if (output) record_head(&pending[n].head, &lines);
+            if (output) record_head(&pending[n].head, &lines, pending[n].fault);
             else chat_show(&pending[n].head, draft.text.data, draft.text.size);
             cJSON_Delete(record);
         }
-        if (batch.R) batch_generate(g, &batch, (uint64_t)done * (uint64_t)per_record);
+        if (batch.R) batch_generate(g, &batch, first_row);
         out.size = 0;
         for (int i = 0, row = 0; i < n; i++) {
             record_lines(&out, g, &pending[i], row, per_record, output);
