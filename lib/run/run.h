@@ -126,7 +126,7 @@ typedef struct {
 #define RUN_FLAGS_OUTPUT(r, gets)                                                                  \
     FLAG_HEADING("output"),                                                                        \
     FLAG_TEXT(r, output_dir, gets),                                                                \
-    FLAG_SWITCH(r, overwrite_output_dir, "delete what an earlier run left there"),                 \
+    FLAG_SWITCH(r, overwrite_output_dir, "replace what an earlier run left there"),                 \
     FLAG_TEXT(r, resume_from_checkpoint, "a checkpoint-N directory, or latest"),                   \
     FLAG(r, logging_steps, 1, 1e9, "updates between lines of the log"),                            \
     FLAG(r, save_steps, 0, 1e9, "updates between checkpoints (0: none)"),                          \
@@ -159,6 +159,7 @@ typedef struct {
     RunArgs *args;
     Flag *flags;
     int n_flags;
+    const char *config;        // the file of --config, or NULL
     bool preset, resume;       // no arguments were given; a checkpoint is gone on with
     Output output;             // programs set its reference and critic before run_start
     const char *model_dir;     // where the weights come from: --model, or the checkpoint
@@ -209,6 +210,7 @@ static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags,
     *r = (Run){.args = args,
                .flags = flags,
                .n_flags = n_flags,
+               .config = flags_config(argc, argv),
                .iteration = -1,
                .least = 1,
                .measured_to = "reference"};
@@ -232,6 +234,7 @@ static void run_open(Run *r) {
     r->output.save_total_limit = a->save_total_limit;
     r->output.flags = r->flags;
     r->output.n_flags = r->n_flags;
+    output_guard(&r->output, r->config);
     r->model_dir = r->resume ? r->output.resume_dir : a->model;
     r->reference_dir = a->ref_model ? a->ref_model : a->model;
     r->tokenizer_dir = a->tokenizer ? a->tokenizer : a->model;
