@@ -16,6 +16,7 @@
 #endif
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <float.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -39,7 +40,7 @@
 enum {
     EXIT_USAGE = 2,     // unknown flag, value out of range
     EXIT_BAD_INPUT = 3, // a file says something that cannot be used
-    EXIT_IO = 4,        // disk full, no permission
+    EXIT_IO = 4,        // disk full, no permission; no memory, no threads
     EXIT_DIVERGED = 5,  // a loss or a gradient is not finite
 };
 
@@ -93,6 +94,39 @@ __attribute__((format(printf, 1, 2))) static void warn(const char *format, ...) 
 // ------------------------------------------------------------------------------------------------
 // Memory
 
+// This process's addresses, in bytes, as `ulimit -v` counts them; 0 where the system does not say.
+static double memory_addresses(void) {
+    char text[64] = "";
+    const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC); // fopen would need memory
+    const ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    return n > 0 ? strtod(text, NULL) * (double)sysconf(_SC_PAGESIZE) : 0;
+}
+
+// Die: `what` ("512 bytes, for OpenBLAS") cannot be had. Says what limit there is. Threads that come
+// here at the same time say it once.
+__attribute__((noreturn)) static void memory_die(const char *what) {
+    static bool dying; // atomic
+    if (__atomic_exchange_n(&dying, true, __ATOMIC_RELAXED))
+        for (;;) pause();
+    struct rlimit limit;
+    const double used = memory_addresses();
+    if (used > 0 && !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY)
+        die(EXIT_IO, "out of memory: %s; in use: %.1f MB of the %.1f MB that ulimit -v allows",
+            what, used * 1e-6, (double)limit.rlim_cur * 1e-6);
+    if (!getrlimit(RLIMIT_DATA, &limit) && limit.rlim_cur != RLIM_INFINITY)
+        die(EXIT_IO, "out of memory: %s; ulimit -d allows %.1f MB", what,
+            (double)limit.rlim_cur * 1e-6);
+    die(EXIT_IO, "out of memory: %s", what);
+}
+
+// The same for an array. Needs no memory itself.
+__attribute__((noreturn)) static void memory_die_bytes(size_t bytes) {
+    char what[64];
+    snprintf(what, sizeof what, "%zu bytes", bytes);
+    memory_die(what);
+}
+
 // The product of two sizes; dies instead of wrapping around.
 static size_t size_product(size_t count, size_t size) {
     size_t bytes;
@@ -105,7 +139,7 @@ static size_t size_product(size_t count, size_t size) {
 static void *mem_alloc(size_t count, size_t size) {
     size_t bytes = size_product(count, size);
     void *p = calloc(bytes ? bytes : 1, 1);
-    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+    if (!p) memory_die_bytes(bytes);
     return p;
 }
 
@@ -113,7 +147,7 @@ static void *mem_alloc(size_t count, size_t size) {
 static void *mem_resize(void *p, size_t count, size_t size) {
     size_t bytes = size_product(count, size);
     p = realloc(p, bytes ? bytes : 1);
-    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+    if (!p) memory_die_bytes(bytes);
     return p;
 }
 
@@ -124,7 +158,7 @@ static float *mem_floats(size_t count) {
     size_t align = bytes >= ((size_t)4 << 20) ? (size_t)2 << 20 : 64;
     size_t rounded = (bytes + align - 1) / align * align;
     void *p = rounded < bytes ? NULL : aligned_alloc(align, rounded);
-    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+    if (!p) memory_die_bytes(bytes);
 #ifdef MADV_HUGEPAGE
     if (align > 64) madvise(p, rounded, MADV_HUGEPAGE); // a hint: failure changes nothing
 #endif

@@ -119,6 +119,14 @@ static int disk_sync_dir(const char *path) {
     return result;
 }
 
+// Open a directory to list it; NULL if it is not there. One that cannot be listed must not count as
+// empty, so it ends the program.
+static DIR *disk_list(const char *path) {
+    DIR *dir = opendir(path);
+    if (!dir && errno != ENOENT) die(EXIT_IO, "%s: cannot list: %s", path, strerror(errno));
+    return dir;
+}
+
 // Delete a file or a directory with all it holds; symbolic links are deleted, not followed.
 // What is missing already counts as deleted: a second process may be tidying up, too.
 static int disk_remove(const char *path) {

@@ -302,19 +302,11 @@ static int compare_steps(const void *a, const void *b) {
     return *x < *y ? -1 : *x > *y;
 }
 
-// Open a directory to list it; NULL if it is not there. A directory that cannot be listed must not
-// count as empty, so it ends the program.
-static DIR *output_list(const char *dir) {
-    DIR *d = opendir(dir);
-    if (!d && errno != ENOENT) die(EXIT_IO, "%s: cannot list: %s", dir, strerror(errno));
-    return d;
-}
-
 // Steps of the checkpoint-N in `dir`, ascending, in a new array; returns how many.
 static int checkpoint_list(const char *dir, int64_t **steps) {
     int n = 0;
     *steps = NULL;
-    DIR *d = output_list(dir);
+    DIR *d = disk_list(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         int64_t step = checkpoint_step(e->d_name);
         if (step < 0) continue;
@@ -415,7 +407,7 @@ static bool output_is_ours(const char *name) {
 // NULL. Hidden ones do not count, nor does the name `but` (or NULL).
 static char *output_entry(const char *dir, bool ours, const char *but) {
     char *found = NULL;
-    DIR *d = output_list(dir);
+    DIR *d = disk_list(dir);
     for (struct dirent *e; d && !found && (e = readdir(d));)
         if (e->d_name[0] != '.' && output_is_ours(e->d_name) == ours &&
             (!but || strcmp(e->d_name, but)))
@@ -468,7 +460,7 @@ static void output_sweep(const Output *out, const char *dir, const char *only) {
 // of the two places, and the next start goes on with this.
 static void output_put_back(const Output *out) {
     char *moving = path_join(out->target, output_moving);
-    DIR *d = output_list(moving);
+    DIR *d = disk_list(moving);
     for (struct dirent *e; d && (e = readdir(d));) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         char *from = path_join(moving, e->d_name), *to = path_join(out->target, e->d_name);
@@ -601,7 +593,7 @@ static void output_guard(const Output *out, const char *config) {
     // Going on in the same directory replaces final/ and later checkpoints, and deletes some.
     const char *resumed = out->resume_dir ? strrchr(out->resume_dir, '/') : NULL;
     const int64_t step = resumed ? checkpoint_step(resumed + 1) : -1;
-    DIR *d = output_list(out->target);
+    DIR *d = disk_list(out->target);
     for (struct dirent *e; d && !out->replace && (e = readdir(d));) {
         const int64_t other = checkpoint_step(e->d_name);
         const bool stays = !out->overwrite && other >= 0 &&

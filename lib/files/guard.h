@@ -43,7 +43,7 @@ static void guard_add(Guard *g, const char *path) {
     if (!stat(path, &st)) guard_add_file(g, path, &st);
     if (lstat(path, &st)) return;
     if (S_ISLNK(st.st_mode)) guard_add_file(g, path, &st);
-    DIR *dir = S_ISDIR(st.st_mode) ? opendir(path) : NULL;
+    DIR *dir = S_ISDIR(st.st_mode) ? disk_list(path) : NULL;
     for (struct dirent *e; dir && (e = readdir(dir));) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         char *child = path_join(path, e->d_name);
@@ -62,12 +62,15 @@ static const char *guard_find(const Guard *g, const struct stat *st) {
     return NULL;
 }
 
+enum { GUARD_LINKS = 40 }; // symbolic links that may follow one another, as in Linux
+
 // The guarded file or directory through which `path` leads, or NULL: one of the directories that it
 // names on its way, the file at its end, or the same of a symbolic link among them. `links`: how many
 // more links may follow one another.
 static const char *guard_meets(const Guard *g, const char *path, int links) {
-    char *here = *path == '/' ? NULL : getcwd(NULL, 0);
-    char *whole = here ? path_join(here, path) : text_copy(path);
+    char here[PATH_MAX], end[PATH_MAX];
+    const bool relative = *path != '/' && getcwd(here, sizeof here);
+    char *whole = relative ? path_join(here, path) : text_copy(path);
     const char *found = NULL;
     struct stat st;
     for (size_t i = 1, n = strlen(whole); i <= n && !found; i++) {
@@ -87,19 +90,20 @@ static const char *guard_meets(const Guard *g, const char *path, int links) {
         free(part);
     }
     // after `..` the directories on the way are not those above the end
-    char *real = found || links < 40 ? NULL : realpath(whole, NULL);
-    if (real) found = guard_meets(g, real, 0);
-    free(here), free(whole), free(real);
+    if (!found && links == GUARD_LINKS && realpath(whole, end)) found = guard_meets(g, end, 0);
+    free(whole);
     return found;
 }
 
 // The same for a path that may be a pattern, as `runs/*.jsonl`: any of those that fit.
 static const char *guard_meets_pattern(const Guard *g, const char *path) {
-    const char *found = guard_meets(g, path, 40);
+    const char *found = guard_meets(g, path, GUARD_LINKS);
     glob_t names = {0};
-    if (!found && strpbrk(path, "*?[") && !glob(path, GLOB_NOSORT, NULL, &names))
-        for (size_t i = 0; i < names.gl_pathc && !found; i++)
-            found = guard_meets(g, names.gl_pathv[i], 40);
+    const bool pattern = !found && strpbrk(path, "*?[");
+    if (pattern && glob(path, GLOB_NOSORT, NULL, &names) == GLOB_NOSPACE)
+        die(EXIT_IO, "%s: out of memory", path);
+    for (size_t i = 0; i < names.gl_pathc && !found; i++)
+        found = guard_meets(g, names.gl_pathv[i], GUARD_LINKS);
     globfree(&names);
     return found;
 }

@@ -244,6 +244,7 @@ static void run_open(Run *r) {
                        .weight_decay = a->weight_decay,
                        .decay_embeddings = !a->no_decay_embeddings};
     products_begin(a->bf16);
+    products_reserve();
 }
 
 // Say what the model is like.
