@@ -4,8 +4,9 @@
 //   memory     checked allocation, growing text
 //   files      reading whole files, UTF-8
 //   random     counter-based random numbers: three integers are the whole state
-//   stopping   Ctrl-C and kill
-//   log        metrics.jsonl, clock, peak memory
+//   clock      and peak memory
+//   stopping   Ctrl-C, kill, the end of the terminal
+//   log        metrics.jsonl
 //
 // Strict JSON is in json.h, the table of flags in flags.h.
 #ifndef COMMON_H
@@ -50,8 +51,11 @@ static void progress_clear(void) {
     fflush(stdout);
 }
 
-// On a terminal, replace the progress line; elsewhere do nothing.
+static void stop_mark(void); // below
+
+// A part of the work is done (stop_mark). On a terminal, replace the progress line.
 __attribute__((format(printf, 1, 2))) static void progress_show(const char *format, ...) {
+    stop_mark();
     if (!isatty(STDOUT_FILENO)) return;
     va_list args;
     progress_clear();
@@ -382,24 +386,7 @@ static void rng_permutation(int *order, int n, uint64_t seed, uint64_t epoch) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// Being asked to stop (Ctrl-C, kill): the program finishes its step, saves and leaves. A second
-// signal ends it at once. The only variable in these headers, since a handler can reach no other.
-
-static volatile sig_atomic_t stop_signal = 0; // the signal's number once one came
-
-static void stop_handler(int number) {
-    if (stop_signal) _exit(128 + number);
-    stop_signal = number;
-}
-
-static void stop_on_signals(void) {
-    struct sigaction action = {.sa_handler = stop_handler, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-// ------------------------------------------------------------------------------------------------
-// Clock, memory, log
+// Clock, peak memory
 
 // Seconds on a clock that only goes forward.
 static double seconds_now(void) {
@@ -428,43 +415,146 @@ static const char *time_format(char s[32], double seconds) {
     return s;
 }
 
+// ------------------------------------------------------------------------------------------------
+// Being asked to stop. Ctrl-C, kill, the end of the terminal (SIGHUP, unless nohup ignores it) or of the
+// program that reads our output (SIGPIPE): the program finishes its step, saves and leaves. A second
+// Ctrl-C or kill ends it at once; so does a step that does not come to its end. These are the only
+// variables in these headers, since a handler can reach no other.
+
+static volatile sig_atomic_t stop_signal = 0;   // the signal's number once one came
+static volatile sig_atomic_t stop_patience = 5; // seconds until the next stop_mark; 0: any time
+static const char *volatile stop_file = NULL;   // removed where a signal ends the program
+static volatile sig_atomic_t stop_marks = 0;    // so far
+
+static bool stop_is_request(int number) { return number == SIGINT || number == SIGTERM; }
+
+// End the program now; only what a handler may call.
+__attribute__((noreturn)) static void stop_now(int number) {
+    if (stop_file) unlink(stop_file);
+    _exit(128 + number);
+}
+
+static void stop_handler(int number) {
+    static struct timespec first; // when the request came
+    struct timespec now;
+    const int error = errno;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const double since =
+        (double)(now.tv_sec - first.tv_sec) + 1e-9 * (double)(now.tv_nsec - first.tv_nsec);
+    // timeout(1) sends the same signal twice, to us and to our group, which is one request. A terminal
+    // that ends may send SIGHUP several times, and a broken pipe is told at each write.
+    const bool twice = number == stop_signal && since < 0.1;
+    if (stop_is_request(number) && stop_is_request(stop_signal) && !twice) stop_now(number);
+    if (!stop_signal) alarm((unsigned)stop_patience);
+    if (!stop_signal || stop_is_request(number)) {
+        stop_signal = number;
+        first = now;
+    }
+    errno = error;
+}
+
+// No stop_mark within the time: the program is stuck.
+static void stop_stuck(int number) {
+    static const char text[] =
+        "error: asked to stop, but the step does not come to its end: left without saving\n";
+    (void)number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) stop_now(stop_signal);
+    stop_now(stop_signal);
+}
+
+// What follows takes as long as it takes, as writing to a disk does.
+static void stop_wait(void) {
+    stop_patience = 0;
+    alarm(0);
+}
+
+// A part of the work is done. After a signal the next one has the time of the longest so far, four
+// times over, and 5 seconds, before stop_stuck ends the program.
+static void stop_mark(void) {
+    static double last, longest; // seconds
+    const double now = seconds_now();
+    if (stop_marks && stop_patience && now - last > longest) longest = now - last;
+    last = now;
+    stop_marks = 1;
+    stop_patience = (sig_atomic_t)fmin(5 + 4 * longest, 1e6);
+    if (stop_signal) alarm((unsigned)stop_patience);
+}
+
+// From here on signals are requests.
+static void stop_on_signals(void) {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGPIPE, SIGHUP};
+    struct sigaction action = {.sa_handler = stop_handler, .sa_flags = SA_RESTART}, now;
+    for (int i = 0; i < COUNT(numbers); i++) sigaddset(&action.sa_mask, numbers[i]);
+    for (int i = 0; i < COUNT(numbers); i++)
+        if (numbers[i] != SIGHUP || sigaction(SIGHUP, NULL, &now) || now.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+    action.sa_handler = stop_stuck;
+    sigaction(SIGALRM, &action, NULL);
+    stop_mark();
+}
+
+// ------------------------------------------------------------------------------------------------
+// Log
+
 // metrics.jsonl: one JSON object per line, written with one call, so that a killed run leaves at
 // most one torn last line, which resuming cuts off.
 typedef struct {
     FILE *file;
     const char *path;
-    Text row;
+    Text row;      // being built, after those that could not be written
+    size_t begin;  // where in `row` it begins
+    int64_t bytes; // of whole rows in the file
+    bool lasting; // rows that cannot be written are kept, and the program is asked to stop, to save
+    int error;    // then: why the last one could not; 0 as soon as all are written
 } MetricsLog;
 
 // Open for appending after the first `offset` bytes (0: start anew).
 static void log_open(MetricsLog *log, const char *path, int64_t offset) {
-    *log = (MetricsLog){fopen(path, offset ? "r+b" : "wb"), text_copy(path), {0}};
+    *log = (MetricsLog){fopen(path, offset ? "r+b" : "wb"), text_copy(path), .bytes = offset};
     if (!log->file || ftruncate(fileno(log->file), offset) || fseek(log->file, 0, SEEK_END))
         die(EXIT_IO, "%s: cannot write: %s", path, strerror(errno));
+    setvbuf(log->file, NULL, _IONBF, 0); // each row is one call
 }
 
 // Add a number to the row being built. Keys are TRL's metric names.
 static void log_number(MetricsLog *log, const char *key, double value) {
-    text_print(&log->row, "%s", log->row.size ? ", " : "{");
+    text_print(&log->row, "%s", log->row.size > log->begin ? ", " : "{");
     text_json(&log->row, key, strlen(key));
     if (isfinite(value)) text_print(&log->row, ": %.9g", value);
     else text_print(&log->row, ": null");
 }
 
+// Hand the rows that are complete to the operating system.
+static void log_flush(MetricsLog *log) {
+    errno = 0;
+    const size_t n = fwrite(log->row.data, 1, log->row.size, log->file);
+    if (n == log->row.size && !fflush(log->file)) {
+        log->bytes += (int64_t)n;
+        log->row.size = log->begin = 0;
+        log->error = 0;
+        return;
+    }
+    log->error = errno ? errno : EIO;
+    if (!log->lasting) die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(log->error));
+    // no torn row is left
+    if (ftruncate(fileno(log->file), log->bytes) || fseek(log->file, log->bytes, SEEK_SET))
+        die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(log->error));
+    clearerr(log->file);
+    log->begin = log->row.size;
+    if (!stop_signal) stop_signal = SIGXFSZ; // the system's word for a file that cannot grow
+}
+
 // Finish the row and hand it to the operating system.
 static void log_write(MetricsLog *log) {
     text_print(&log->row, "}\n");
-    size_t n = fwrite(log->row.data, 1, log->row.size, log->file);
-    if (n != log->row.size || fflush(log->file))
-        die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(errno));
-    log->row.size = 0;
+    log_flush(log);
 }
 
 // Bytes written so far, after they have reached the disk: a checkpoint records this offset.
 static int64_t log_offset(MetricsLog *log) {
     if (fsync(fileno(log->file)) && errno != EINVAL)
         die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(errno));
-    return (int64_t)ftell(log->file);
+    return log->bytes;
 }
 
 static void log_close(MetricsLog *log) {

@@ -677,6 +677,7 @@ static TensorPart output_part(const Output *out, const GPT2 *model) {
 // aside, by this run or by the one that it has gone on with; if OUT was to be replaced, do it now.
 static void output_finish(Output *out, const GPT2 *model, const Tokenizer *tokenizer) {
     Stage s;
+    stop_wait();
     stage_begin(&s, out->dir, "final", stage_bytes(model, tokenizer, 1),
                 "the checkpoints are kept");
     stage_model(&s, model, output_part(out, model), tokenizer, out->pattern);
@@ -773,6 +774,7 @@ static bool critic_arrays(CriticArrays *a, const Output *out, const GPT2 *model)
 static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tokenizer,
                             int64_t step, const StateField *fields, int n_fields) {
     static const char *const moments[] = {"exp_avg.", "exp_avg_sq."};
+    stop_wait();
     int64_t *steps, metrics_bytes = 0;
     int n = checkpoint_list(out->dir, &steps);
     char *kept = n ? text_format("checkpoint-%" PRId64 " is kept", steps[n - 1])
@@ -815,6 +817,8 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
                    state_print(letters, &fields[i]));
     text_print(&state, "\n  },\n  \"flags\": ");
     flags_json(&state, out->flags, out->n_flags, true);
+    text_print(&state, ",\n  \"other_flags\": "); // for messages
+    flags_json(&state, out->flags, out->n_flags, false);
     text_print(&state, "}\n");
     stage_text(&s, "trainer/state.json", &state);
     text_print(&manifest, "{\n  \"format\": 1,\n  \"step\": %" PRId64 ",\n  \"files\": {", step);
@@ -861,26 +865,82 @@ static void state_tensors(const char *dir, const char *file, const GPT2 *model, 
     free(path);
 }
 
-// Die if a flag that decides what is learnt is not what it was when the checkpoint was saved. A flag
-// that the checkpoint does not know is newer than it, and had its default.
+// What a flag was when the checkpoint was saved, as JSON, in a new string, or NULL if it was the same. (A
+// flag that the checkpoint does not know is newer than it, and had its default.) Both are compared as
+// JSON: a number that was printed and read again is printed as it was.
+static char *flag_before(const cJSON *saved, const Flag *flag, Text *now) {
+    const cJSON *item = json_get(saved, flag->name);
+    now->size = 0;
+    flag_print(now, flag, true);
+    cJSON *parsed = item ? cJSON_Parse(now->data) : NULL;
+    const bool same = !item || cJSON_Compare(item, parsed, true);
+    char *before = same ? NULL : cJSON_PrintUnformatted(item);
+    cJSON_Delete(parsed);
+    return before;
+}
+
+// How many examples an update has by these flags, (saved's values instead, if not NULL), or 0: the
+// program has no --gradient_accumulation_steps, so an update's size is not in --per_device_train_batch_size.
+static double flags_update(const cJSON *saved, const Output *out) {
+    double product = 1;
+    static const char *const names[] = {"per_device_train_batch_size",
+                                        "gradient_accumulation_steps"};
+    for (int i = 0; i < COUNT(names); i++) {
+        const Flag *flag = flag_find((Flag *)out->flags, out->n_flags, names[i]);
+        if (!flag) return 0;
+        const cJSON *item = json_get(saved, names[i]);
+        product *= cJSON_IsNumber(item) ? item->valuedouble : *(const int *)flag->value;
+    }
+    return product;
+}
+
+// Die if a flag that decides what is learnt is not what it was when the checkpoint was saved. The size of
+// a forward pass may change where an update's does not: losses are divided by what the whole update has.
 static void flags_compare(const cJSON *saved, const Output *out) {
+    Text now = {0};
+    const double was_update = flags_update(saved, out), update = flags_update(NULL, out);
     for (int i = 0; i < out->n_flags; i++) {
         const Flag *flag = &out->flags[i];
         if (!flag->name || !flag_kept(out->flags, i)) continue;
-        const cJSON *item = json_get(saved, flag->name);
-        if (!item) continue;
-        // both as JSON: a number that was printed and read again is printed as it was
-        Text now = {0};
-        flag_print(&now, flag, true);
-        cJSON *parsed = cJSON_Parse(now.data);
-        char *was = cJSON_PrintUnformatted(item);
-        if (!cJSON_Compare(item, parsed, true))
+        char *was = flag_before(saved, flag, &now);
+        if (!was) continue;
+        const bool pass = !strcmp(flag->name, "per_device_train_batch_size");
+        const bool traded = pass || !strcmp(flag->name, "gradient_accumulation_steps");
+        if (traded && was_update == update)
+            warn("%s: --%s was %s, is now %s: an update's sums are in another order, so this run "
+                 "does "
+                 "not continue bit for bit",
+                 out->resume_dir, flag->name, was, now.data);
+        else if (traded)
+            die(EXIT_BAD_INPUT,
+                "%s: cannot resume: --%s was %s, is now %s: an update had %.0f examples, is now to "
+                "have %.0f (--per_device_train_batch_size times --gradient_accumulation_steps)",
+                out->resume_dir, flag->name, was, now.data, was_update, update);
+        else
             die(EXIT_BAD_INPUT, "%s: cannot resume: --%s was %s, is now %s", out->resume_dir,
                 flag->name, was, now.data);
-        cJSON_Delete(parsed);
-        cJSON_free(was);
-        text_free(&now);
+        free(was);
     }
+    text_free(&now);
+}
+
+// Append which flags differ that need not be the same, but for those of the output: ", --dataset was
+// "a", is now "b"".
+static void flags_differ(Text *to, const cJSON *saved, const Output *out) {
+    Text now = {0};
+    bool output = false; // under the heading "output", and those after it
+    for (int i = 0; i < out->n_flags; i++) {
+        const Flag *flag = &out->flags[i];
+        if (!flag->name && flag->help && !strcmp(flag->help, "output")) output = true;
+        if (!flag->name || flag->type == FLAG_REMOVED || output || flag_kept(out->flags, i))
+            continue;
+        char *was = flag_before(saved, flag, &now);
+        if (was)
+            text_print(to, "%s--%s was %s, is now %s", to->size ? ", " : "", flag->name, was,
+                       now.data);
+        free(was);
+    }
+    text_free(&now);
 }
 
 // Bring back the moments and the state of out->resume_dir into a model that was loaded from there
@@ -905,9 +965,13 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
         if (!cJSON_IsString(item))
             die(EXIT_BAD_INPUT, "%s: no \"%s\": saved by another program?", path, fields[i].name);
         const char *saved = item->valuestring;
-        if (fields[i].flag && strcmp(saved, state_print(letters, &fields[i])))
-            die(EXIT_BAD_INPUT, "%s: cannot resume: %s was %s, is now %s; see %s", out->resume_dir,
-                fields[i].name, saved, letters, fields[i].flag);
+        if (fields[i].flag && strcmp(saved, state_print(letters, &fields[i]))) {
+            Text differ = {0};
+            flags_differ(&differ, json_get(json, "other_flags"), out);
+            die(EXIT_BAD_INPUT, "%s: cannot resume: %s was %s, is now %s; see %s%s%s",
+                out->resume_dir, fields[i].name, saved, letters, fields[i].flag,
+                differ.size ? ": " : "", differ.size ? differ.data : "");
+        }
         if (!fields[i].flag && !state_scan(&fields[i], saved))
             die(EXIT_BAD_INPUT, "%s: \"%s\": bad value \"%s\"", path, fields[i].name, saved);
     }
