@@ -93,6 +93,13 @@ __attribute__((format(printf, 1, 2))) static void warn(const char *format, ...) 
     va_end(args);
 }
 
+// A program that ends well: what it printed must have gone out. Returns its exit code, 0, or dies.
+static int stdout_end(void) {
+    if (fflush(stdout)) die(EXIT_IO, "standard output: cannot write: %s", strerror(errno));
+    if (ferror(stdout)) die(EXIT_IO, "standard output: a part of it could not be written");
+    return 0;
+}
+
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 // ------------------------------------------------------------------------------------------------
@@ -424,7 +431,6 @@ static const char *time_format(char s[32], double seconds) {
 static volatile sig_atomic_t stop_signal = 0;   // the signal's number once one came
 static volatile sig_atomic_t stop_patience = 5; // seconds until the next stop_mark; 0: any time
 static const char *volatile stop_file = NULL;   // removed where a signal ends the program
-static volatile sig_atomic_t stop_marks = 0;    // so far
 
 static bool stop_is_request(int number) { return number == SIGINT || number == SIGTERM; }
 
@@ -471,11 +477,10 @@ static void stop_wait(void) {
 // A part of the work is done. After a signal the next one has the time of the longest so far, four
 // times over, and 5 seconds, before stop_stuck ends the program.
 static void stop_mark(void) {
-    static double last, longest; // seconds
+    static double last = -1, longest; // seconds
     const double now = seconds_now();
-    if (stop_marks && stop_patience && now - last > longest) longest = now - last;
+    if (last >= 0 && stop_patience && now - last > longest) longest = now - last;
     last = now;
-    stop_marks = 1;
     stop_patience = (sig_atomic_t)fmin(5 + 4 * longest, 1e6);
     if (stop_signal) alarm((unsigned)stop_patience);
 }

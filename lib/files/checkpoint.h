@@ -879,8 +879,8 @@ static char *flag_before(const cJSON *saved, const Flag *flag, Text *now) {
     return before;
 }
 
-// How many examples an update has by these flags, (saved's values instead, if not NULL), or 0: the
-// program has no --gradient_accumulation_steps, so an update's size is not in --per_device_train_batch_size.
+// How many examples an update has by the flags, or by `saved` if that is not NULL. 0: the program has no
+// --gradient_accumulation_steps, and the size of its updates is another flag (PPO).
 static double flags_update(const cJSON *saved, const Output *out) {
     double product = 1;
     static const char *const names[] = {"per_device_train_batch_size",
@@ -897,21 +897,19 @@ static double flags_update(const cJSON *saved, const Output *out) {
 // Die if a flag that decides what is learnt is not what it was when the checkpoint was saved. The size of
 // a forward pass may change where an update's does not: losses are divided by what the whole update has.
 static void flags_compare(const cJSON *saved, const Output *out) {
-    Text now = {0};
+    Text now = {0}, passes = {0};
     const double was_update = flags_update(saved, out), update = flags_update(NULL, out);
     for (int i = 0; i < out->n_flags; i++) {
         const Flag *flag = &out->flags[i];
         if (!flag->name || !flag_kept(out->flags, i)) continue;
         char *was = flag_before(saved, flag, &now);
         if (!was) continue;
-        const bool pass = !strcmp(flag->name, "per_device_train_batch_size");
-        const bool traded = pass || !strcmp(flag->name, "gradient_accumulation_steps");
-        if (traded && was_update == update)
-            warn("%s: --%s was %s, is now %s: an update's sums are in another order, so this run "
-                 "does "
-                 "not continue bit for bit",
-                 out->resume_dir, flag->name, was, now.data);
-        else if (traded)
+        const bool pass = !strcmp(flag->name, "per_device_train_batch_size") ||
+                          !strcmp(flag->name, "gradient_accumulation_steps");
+        if (pass && was_update == update)
+            text_print(&passes, "%s--%s was %s, is now %s", passes.size ? ", " : "", flag->name,
+                       was, now.data);
+        else if (pass)
             die(EXIT_BAD_INPUT,
                 "%s: cannot resume: --%s was %s, is now %s: an update had %.0f examples, is now to "
                 "have %.0f (--per_device_train_batch_size times --gradient_accumulation_steps)",
@@ -921,7 +919,11 @@ static void flags_compare(const cJSON *saved, const Output *out) {
                 flag->name, was, now.data);
         free(was);
     }
-    text_free(&now);
+    if (passes.size)
+        warn("%s: %s: an update's sums are in another order, so this run will not continue bit for "
+             "bit",
+             out->resume_dir, passes.data);
+    text_free(&now), text_free(&passes);
 }
 
 // Append which flags differ that need not be the same, but for those of the output: ", --dataset was
