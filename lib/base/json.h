@@ -15,6 +15,13 @@
 
 enum { JSON_MAX_DEPTH = 512 };
 
+// cJSON gives up without a reason where it gets no memory, which would look like a fault of the text.
+static void *json_alloc(size_t bytes) { return mem_resize(NULL, bytes, 1); }
+
+__attribute__((constructor)) static void json_begin(void) {
+    cJSON_InitHooks(&(cJSON_Hooks){json_alloc, free});
+}
+
 // Where a text is from, for messages: a file, the number of the text's first line in it, and the bytes
 // of that line that come before the text.
 typedef struct {
