@@ -49,7 +49,8 @@ static Flag given[] = {
     FLAG_TEXT(args.run, ref_model, "the reference, if not --model"),
     FLAG_TEXT(args.rollout, reward_model, "the reward model"),
     FLAG_TEXT(args, critic_model, "the critic"),
-    {"rollout", FLAG_STRING, &rollout_file, 0, 0, NULL, "JSONL with prompt_ids, completion_ids", 0},
+    {"rollout", FLAG_STRING, &rollout_file, 0, 0, NULL, "JSONL with prompt_ids, completion_ids",
+     false, NULL},
     FLAG(args.rollout, temperature, 0.01, 100, "see train_ppo for this and the others"),
     FLAG(args, kl_coef, 0, 1e9, ""),
     FLAG_CHOICE(args, kl_estimator, "k1|k3", ""),
@@ -117,7 +118,9 @@ int main(int argc, char **argv) {
         meter_mean(&meter, CLIPPED), grad_norm(&policy), grad_norm(&critic));
     rollout_end(&rollout);
     free(data.old_logp);
-    actor_critic_free(&ac);
+    free(ac.logp);
+    free(ac.from);
+    batch_free(&ac.rows);
     gpt2_free(&policy);
     gpt2_free(&reference);
     gpt2_free(&critic);
