@@ -147,5 +147,15 @@ printf '<!DOCTYPE html>\n<title>Log in</title>\n' >"$T/lfs/config.json"
 mistake 3 "config.json: is an HTML page" gen --model "$T/lfs" --prompt x
 printf 'model_type: gpt2\n' >"$T/lfs/config.json"
 mistake 3 "config.json:1: looks like YAML, expected JSON" gen --model "$T/lfs" --prompt x
+cp "$M/config.json" "$T/lfs"
+for file in tokenizer.json vocab.json merges.txt; do # merges.txt is read where there is no tokenizer.json
+    cp "$M/$file" "$T/kept"
+    printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' >"$T/lfs/$file"
+    mistake 3 "$file: is a Git LFS pointer" gen --model "$T/lfs" --prompt x
+    printf '<!doctype html>\n<html>' >"$T/lfs/$file"
+    mistake 3 "$file: is an HTML page" gen --model "$T/lfs" --prompt x
+    cp "$T/kept" "$T/lfs/$file"
+    rm -f "$T/lfs/tokenizer.json"
+done
 
 finish data

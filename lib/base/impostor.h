@@ -7,12 +7,12 @@
 #include <strings.h>
 
 // What was expected.
-typedef enum { WANT_TEXT, WANT_JSON, WANT_JSONL, WANT_WEIGHTS } Wanted;
+typedef enum { WANT_TEXT, WANT_JSON, WANT_JSONL, WANT_WEIGHTS, WANT_MERGES } Wanted;
 
 // For messages.
 static const char *wanted_name(Wanted want) {
     static const char *const names[] = {"plain text", "JSON", "JSONL (a JSON object a line)",
-                                        "safetensors"};
+                                        "safetensors", "merges, two tokens a line"};
     return names[want];
 }
 

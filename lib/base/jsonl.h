@@ -135,7 +135,7 @@ static bool line_read(LineReader *r) {
     return false;
 }
 
-// Read the next line of the files that is not blank into r->line; false at the end of the last file.
+// Read the next line of all files that is not blank into r->line; false at the end of the last one.
 static bool lines_next(LineReader *r) {
     do {
         if (r->lines == 0) lines_begin_file(r, WANT_TEXT);
@@ -249,9 +249,9 @@ static const char *record_string_end(const char *s) {
     return s + 1;
 }
 
-// Append the members of the record that was read last, each as it is in the file (numbers keep their
-// digits) and with ", " after it, but without those that `without` (n) names. Line breaks between
-// values become blanks.
+// Append the members of the record that was read last, each as it is in the file (numbers keep
+// their digits) and with ", " after it, but without those that `without` (n) names. Line breaks
+// between values become blanks.
 static void record_copy(Text *out, const LineReader *r, const char *const *without, int n) {
     const char *s = strchr(r->line.data, '{') + 1;
     for (;;) {
@@ -278,7 +278,7 @@ static void record_copy(Text *out, const LineReader *r, const char *const *witho
 }
 
 // ------------------------------------------------------------------------------------------------
-// Columns. A column that is null counts as one that is not there: tools that join tables write it so.
+// Columns. One that is null counts as not there: tools that join tables write it so.
 
 // What a JSON value is, for "... is a number, expected ...".
 static const char *json_type_name(const cJSON *item) {

@@ -503,6 +503,7 @@ static bool line_is_version(const char *line, size_t n, long number) {
 static void merges_load(Tokenizer *t, const Text *file, const char *path) {
     size_t at = 0, n, lines = 0;
     const char *line;
+    impostor_check(path, file->data, file->size, WANT_MERGES);
     while (line_next(file, &at, &line, &n)) lines++;
     merges_begin(t, lines, path);
     at = 0;
