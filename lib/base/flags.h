@@ -429,7 +429,6 @@ static char *flags_json_text(const cJSON *item) {
 static void flags_read(const char *path, Flag *flags, int n) {
     bool *before = mem_alloc((size_t)n, sizeof *before);
     for (int i = 0; i < n; i++) before[i] = flags[i].given;
-    for (int i = 0; i < n; i++) flags[i].by = NULL;
     const char *dot = strrchr(path, '.');
     if (dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"))) {
         Yaml yaml = yaml_read(path);
