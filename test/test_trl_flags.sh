@@ -174,6 +174,8 @@ check "a split of another name, a folder for the other" logged dpo --model "$T/m
 check "train_prefs is found" has dataset "\"$T/c/train_prefs.jsonl\""
 check "test/ is found" has eval_dataset "\"$T/c/test/a.jsonl\""
 mistake 3 "$T/e: no .jsonl, .json or .txt file in it for train (--dataset_train_split)" $D --dataset_name "$T/e"
+mistake 3 "data/sft: no .jsonl, .json or .txt file in it for train" $D --dataset_name data/sft # a model
+mistake 3 "$T/out: no .jsonl, .json or .txt file in it for train" $D --dataset_name "$T/out" # a run
 mistake 3 "$T/b: no .jsonl, .json or .txt file in it for test (--dataset_test_split)" $D --dataset_name "$T/b" \
     --eval_strategy steps
 mistake 2 "--dataset_train_split train_sft: --dataset is not a folder" $D --dataset "$T/pairs.jsonl" \
