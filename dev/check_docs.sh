@@ -8,7 +8,8 @@
 #
 #     flags      a --flag is in a table of flags of some program; after `./PROGRAM` in a command,
 #                and in the first column of a table in docs/X.md, it is one of that program.
-#                README.md and docs/speed.md may also name flags of tools in dev/
+#                README.md and docs/speed.md may also name flags of tools in dev/; docs/flags.md
+#                names every flag of TRL that lib/run/trl_flags.h knows
 #     metrics    names in the first column of tables headed `name` or `column`, and words like
 #                `rewards/chosen`: the page's program, or a header that it includes, has the string
 #                and the other way round: docs/X.md or docs/README.md has all that train_X.c logs
@@ -69,6 +70,12 @@ function read_source(   i, n, part, name) {
         part = substr(name, RSTART, RLENGTH - 1)
         sub(/^ */, "", part)
         groups[FILENAME] = groups[FILENAME] " " part
+        if (FILENAME ~ /^lib/) groups[group] = groups[group] " " part
+    }
+    if (FILENAME ~ /trl_flags/ && match(name, /FLAG_[A-Z]+\("[a-z_0-9]+"/)) {
+        part = substr(name, RSTART, RLENGTH - 1)
+        sub(/.*"/, "", part)
+        trl_flag[part] = any_flag[part] = 1
     }
     if (FILENAME ~ /\.py$/ && match(name, /add_argument\("--[a-z_-]+/)) {
         part = substr(name, RSTART, RLENGTH)
@@ -120,8 +127,9 @@ function read_source(   i, n, part, name) {
 # A flag of this program.
 function known_here(file, name,   n, part, i) {
     if ((file, name) in flag || name == "config" || name == "help") return 1
+    if (name in trl_flag && file ~ /^train_/) return 1
     n = split(groups[file], part, " ")
-    for (i = 1; i <= n; i++) if ((part[i], name) in in_group) return 1
+    for (i = 1; i <= n; i++) if ((part[i], name) in in_group || known_here(part[i], name)) return 1
     return 0
 }
 
@@ -273,6 +281,16 @@ function check_logged(   key, part) {
     }
 }
 
+# Flags of TRL that the program knows and docs/flags.md does not tell.
+function check_trl_flags(   name) {
+    page = "docs/flags.md"
+    line = 1
+    for (name in trl_flag) {
+        looked()
+        if (page in read_page && !((page, name) in told)) fail(name ": not told")
+    }
+}
+
 function slug(s) {
     s = tolower(s)
     sub(/^#+ */, "", s)
@@ -325,7 +343,7 @@ mode == "headings" { if (/^#/) heading[FILENAME, slug($0)] = 1; next }
     if (command ~ /\\$/) sub(/\\$/, " ", command)
     else { check_command(command); command = "" }
 }
-END { check_point(); check_logged(); print "COUNT\t" count }
+END { check_point(); check_logged(); check_trl_flags(); print "COUNT\t" count }
 ' mode=sources *.[ch] lib/*/*.h data/*.[ch] data/*.py dev/*.[ch] dev/*.py dev/*.sh dev/repro/* test/*.[ch] \
     mode=headings README.md data/README.md dev/README.md docs/*.md "$@" mode=pages "$@" \
     >"$found" || exit 1

@@ -93,8 +93,8 @@ static void test_flags(void) {
     CHECK(a.rate == 0, "what is too small for a double is 0");
 
     // The words of transformers for yes and no.
-    static const char *const yes[] = {"true", "True", "yes", "Y", "t", "1"};
-    static const char *const no[] = {"false", "False", "NO", "n", "f", "0"};
+    static const char *const yes[] = {"true", "True", "yes", "Y", "t", "1", "on"};
+    static const char *const no[] = {"false", "False", "NO", "n", "f", "0", "Off"};
     for (int i = 0; i < COUNT(yes); i++) {
         char *words = text_format("--off %s --on %s", yes[i], no[i]);
         parse(&a, flags, words, NULL);

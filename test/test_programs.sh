@@ -362,7 +362,7 @@ check "SIGINT saves, too" test $code -eq 130 -a -e "$T"/busy/checkpoint-*/traine
 mistaken_run 2 "unknown flag --learning_rat; did you mean --learning_rate?" --learning_rat 1
 mistaken_run 2 "unexpected argument extra" extra
 mistaken_run 2 "--seed needs a value" --seed
-mistaken_run 2 "expected one of linear|cosine|constant" --lr_scheduler_type steps
+mistaken_run 2 "expected one of linear|cosine|cosine_with_restarts" --lr_scheduler_type steps
 mistaken_run 2 "expected one of auto|chatml|llama2|zephyr|hh|simple" --chat_format chat
 mistaken_run 2 "expected one of prompt_first|keep_start" --truncation_mode keep_end
 for flag in completion_only_loss no_decay_embeddings gradient_checkpointing \
@@ -520,7 +520,7 @@ mistaken_data() {
     mistaken_run 3 "$1" --eval_dataset "$T/data.jsonl"
 }
 mistaken_run 3 "missing.jsonl: no such file" --dataset "$T/missing.jsonl"
-mistaken_run 3 "is a directory, expected a file" --dataset "$T"
+mistaken_run 3 "data/sft: no .jsonl, .json or .txt file in it for train" --dataset data/sft
 mistaken_run 3 "missing.jsonl: no such file" --eval_dataset "$T/missing.jsonl"
 mistaken_data "data.jsonl: contains no records" ''
 mistaken_data "data.jsonl: contains no records" '\n  \n\n'

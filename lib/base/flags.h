@@ -120,12 +120,12 @@ static int choice_index(const char *value, const char *choices) {
     return -1;
 }
 
-// 1 for yes, 0 for no, in the words that transformers takes; -1 for anything else.
+// 1 for yes, 0 for no, in the words that transformers and YAML take; -1 for anything else.
 static int bool_parse(const char *text) {
-    static const char *const words[2][5] = {{"false", "no", "f", "n", "0"},
-                                            {"true", "yes", "t", "y", "1"}};
+    static const char *const words[2][6] = {{"false", "no", "f", "n", "0", "off"},
+                                            {"true", "yes", "t", "y", "1", "on"}};
     for (int yes = 0; yes < 2; yes++)
-        for (int i = 0; i < 5; i++)
+        for (int i = 0; i < COUNT(words[0]); i++)
             if (!strcasecmp(text, words[yes][i])) return yes;
     return -1;
 }
@@ -429,7 +429,6 @@ static char *flags_json_text(const cJSON *item) {
 static void flags_read(const char *path, Flag *flags, int n) {
     bool *before = mem_alloc((size_t)n, sizeof *before);
     for (int i = 0; i < n; i++) before[i] = flags[i].given;
-    for (int i = 0; i < n; i++) flags[i].by = NULL;
     const char *dot = strrchr(path, '.');
     if (dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"))) {
         Yaml yaml = yaml_read(path);

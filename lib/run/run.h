@@ -74,11 +74,11 @@ typedef struct {
 // clang-format off
 #define RUN_DEFAULTS                                                                               \
     .dataset_train_split = "train", .dataset_test_split = "test", .chat_format = "auto",           \
-    .logging_strategy = "steps", .save_strategy = "steps", .truncation_mode = "prompt_first", .max_length = 1024,                    \
-    .share_prompt = true, .train_sampling_strategy = "random", .max_steps = -1,                     \
-    .per_device_train_batch_size = 8, .gradient_accumulation_steps = 1,                            \
-    .lr_scheduler_type = "linear", .adam_beta1 = 0.9, .adam_beta2 = 0.999,                         \
-    .adam_epsilon = 1e-8, .max_grad_norm = 1, .seed = 42, .save_steps = 500,                       \
+    .truncation_mode = "prompt_first", .max_length = 1024, .share_prompt = true,                   \
+    .train_sampling_strategy = "random", .max_steps = -1, .per_device_train_batch_size = 8,        \
+    .gradient_accumulation_steps = 1, .lr_scheduler_type = "linear", .adam_beta1 = 0.9,            \
+    .adam_beta2 = 0.999, .adam_epsilon = 1e-8, .max_grad_norm = 1, .seed = 42,                     \
+    .logging_strategy = "steps", .save_strategy = "steps", .save_steps = 500,                      \
     .per_device_eval_batch_size = 8, .samples = 4, .temperature = 1, .top_p = 1
 
 // `r` is the RunArgs. `what` says what the directory of --model holds.

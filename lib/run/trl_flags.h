@@ -24,13 +24,16 @@
     FLAG_ALIAS("model_name_or_path", "model", NULL),                                               \
     FLAG_ALIAS("dataset_name", "dataset", NULL),                                                   \
     FLAG_ONLY("dataset_config", "default", "a local file or folder has no configurations"),        \
-    FLAG_ONLY("dataset_streaming", "false", "data is read into memory, so that it can be shuffled"),\
+    FLAG_ONLY("dataset_streaming", "false",                                                        \
+              "data is read into memory, so that it can be shuffled"),                             \
     FLAG_ONLY("datasets", "", "a mixture of data sets: join the files into one, give --dataset"),  \
-    FLAG_ONLY("env", "", "variables of the environment are set before the program: NAME=value ./train_..."), \
+    FLAG_ONLY("env", "",                                                                           \
+              "variables of the environment are set before the program: NAME=value ./train_..."),  \
     FLAG_IDLE("ignore_bias_buffers", "for several processes"),                                     \
     FLAG_ONLY("model_revision", "main", "a local directory has no revisions"),                     \
     FLAG_NOTE("dtype", "auto|float32", "weights are float32 here; --bf16 multiplies in bfloat16"), \
-    FLAG_NOTE("torch_dtype", "auto|float32", "weights are float32 here; --bf16 multiplies in bfloat16"), \
+    FLAG_NOTE("torch_dtype", "auto|float32",                                                       \
+              "weights are float32 here; --bf16 multiplies in bfloat16"),                          \
     FLAG_IDLE("attn_implementation", "attention is exact, however it is computed"),                \
     FLAG_IDLE("trust_remote_code", "no code of a model's directory is ever run"),                  \
     FLAG_ONLY("use_peft", "false", TRL_NO_ADAPTERS),                                               \
@@ -119,7 +122,8 @@
     FLAG_SHARE("warmup_ratio", "warmup_steps"),                                                    \
     FLAG_ONLY("lr_scheduler_kwargs", "{}", "the schedules have no settings but --warmup_steps"),   \
     FLAG_ONLY("optim", TRL_ADAMW, "the optimizer is AdamW, in float32"),                           \
-    FLAG_ONLY("optim_args", "", "AdamW's are --adam_beta1, --adam_beta2, --adam_epsilon, --weight_decay"), \
+    FLAG_ONLY("optim_args", "",                                                                    \
+              "AdamW's are --adam_beta1, --adam_beta2, --adam_epsilon, --weight_decay"),           \
     FLAG_ONLY("optim_target_modules", "", "all weights are trained by AdamW"),                     \
     FLAG_ONLY("adafactor", "false", "the optimizer is AdamW, in float32"),                         \
     FLAG_ONLY("label_smoothing_factor", "0", "the targets are the data's"),                        \
@@ -129,11 +133,13 @@
     FLAG_ONLY("past_index", "-1", "GPT-2 has no state from batch to batch")
 
 #define TRL_ADAMW                                                                                  \
-    "adamw_torch|adamw_torch_fused|adamw_hf|adamw_torch_xla|adamw_torch_npu_fused|adamw_apex_fused|paged_adamw_32bit"
+    "adamw_torch|adamw_torch_fused|adamw_hf|adamw_torch_xla|adamw_torch_npu_fused|"                \
+    "adamw_apex_fused|paged_adamw_32bit"
 
 // TrainingArguments: what is written, said and sent.
 #define TRL_FLAGS_WRITTEN                                                                          \
-    FLAG_NOTE("report_to", "none", "nothing is sent; metrics.jsonl in the output directory has TRL's names"), \
+    FLAG_NOTE("report_to", "none",                                                                 \
+              "nothing is sent; metrics.jsonl in the output directory has TRL's names"),           \
     FLAG_IDLE("run_name", "a name for a service"),                                                 \
     FLAG_IDLE("project", "a name for a service"),                                                  \
     FLAG_IDLE("trackio_space_id", "a name for a service"),                                         \
@@ -165,12 +171,14 @@
     FLAG_IDLE("save_on_each_node", "there is one"),                                                \
     FLAG_ONLY("save_safetensors", "true", "models are written as safetensors"),                    \
     FLAG_IDLE("enable_jit_checkpoint", "a run that is told to stop always saves"),                 \
-    FLAG_ONLY("load_best_model_at_end", "false", "final/ is the last model; --save_steps keeps those before"), \
+    FLAG_ONLY("load_best_model_at_end", "false",                                                   \
+              "final/ is the last model; --save_steps keeps those before"),                        \
     FLAG_IDLE("metric_for_best_model", "for load_best_model_at_end"),                              \
     FLAG_IDLE("greater_is_better", "for load_best_model_at_end"),                                  \
     FLAG_ONLY("ignore_data_skip", "false", "a run goes on where it was in its data"),              \
     FLAG_IDLE("restore_callback_states_from_checkpoint", "there are no callbacks"),                \
-    FLAG_ONLY("push_to_hub", "false", "nothing is sent; final/ in the output directory is ready to upload"), \
+    FLAG_ONLY("push_to_hub", "false",                                                              \
+              "nothing is sent; final/ in the output directory is ready to upload"),               \
     FLAG_IDLE("hub_model_id", "for push_to_hub"),                                                  \
     FLAG_IDLE("hub_token", "for push_to_hub"),                                                     \
     FLAG_IDLE("hub_private_repo", "for push_to_hub"),                                              \
@@ -189,9 +197,11 @@
     FLAG_ALIAS("evaluation_strategy", "eval_strategy", NULL),                                      \
     FLAG_ALIAS("per_gpu_train_batch_size", "per_device_train_batch_size", NULL),                   \
     FLAG_ALIAS("per_gpu_eval_batch_size", "per_device_eval_batch_size", NULL),                     \
-    FLAG_NOTE("shuffle_dataset", "true", "order is random still, as in TRL, where the flag is about "\
+    FLAG_NOTE("shuffle_dataset", "true",                                                           \
+              "order is random still, as in TRL, where the flag is about "                         \
               "one more shuffle; --train_sampling_strategy sequential keeps that of the data"),    \
-    FLAG_ONLY("group_by_length", "false", "batches have no padding to save; order is random, or the data's"), \
+    FLAG_ONLY("group_by_length", "false",                                                          \
+              "batches have no padding to save; order is random, or the data's"),                  \
     FLAG_IDLE("length_column_name", "for group_by_length"),                                        \
     FLAG_NULL("max_length", "1048576")
 
@@ -199,7 +209,8 @@
     TRL_FLAGS,                                                                                     \
     FLAG_ALIAS("max_seq_length", "max_length", NULL),                                              \
     FLAG_ONLY("loss_type", "nll|chunked_nll", "the loss is the mean of -log p over tokens"),       \
-    FLAG_ONLY("packing", "false", "a row is one text; there is no padding that packing would save"), \
+    FLAG_ONLY("packing", "false",                                                                  \
+              "a row is one text; there is no padding that packing would save"),                   \
     FLAG_ONLY("eval_packing", "false", "a row is one text"),                                       \
     FLAG_IDLE("packing_strategy", "for packing"),                                                  \
     FLAG_IDLE("padding_free", "batches never have padding"),                                       \
@@ -236,7 +247,8 @@
     FLAG_IDLE("label_pad_token_id", "batches have no padding"),                                    \
     FLAG_IDLE("padding_value", "batches have no padding"),                                         \
     FLAG_ONLY("is_encoder_decoder", "false", "GPT-2 is a decoder"),                                \
-    FLAG_NOTE("generate_during_eval", "false", "texts are shown before and after training: --samples"), \
+    FLAG_NOTE("generate_during_eval", "false",                                                     \
+              "texts are shown before and after training: --samples"),                             \
     FLAG_IDLE("use_liger_loss", "speed alone"),                                                    \
     FLAG_IDLE("base_model_attribute_name", "speed alone"),                                         \
     FLAG_ONLY("model_adapter_name", "", TRL_NO_ADAPTERS),                                          \
@@ -264,7 +276,8 @@
 #define TRL_FLAGS_KTO                                                                              \
     TRL_FLAGS,                                                                                     \
     TRL_FLAGS_REFERENCE,                                                                           \
-    FLAG_ONLY("sync_ref_model", "false", "the reference stays what it is; train_dpo has the flag"), \
+    FLAG_ONLY("sync_ref_model", "false",                                                           \
+              "the reference stays what it is; train_dpo has the flag"),                           \
     FLAG_IDLE("ref_model_mixup_alpha", "for sync_ref_model"),                                      \
     FLAG_IDLE("ref_model_sync_steps", "for sync_ref_model")
 
@@ -273,7 +286,8 @@
     TRL_NO_DROPOUT,                                                                                \
     FLAG_IDLE("padding_value", "batches have no padding"),                                         \
     FLAG_IDLE("label_pad_token_id", "batches have no padding"),                                    \
-    FLAG_NOTE("generate_during_eval", "false", "texts are shown before and after training: --samples"), \
+    FLAG_NOTE("generate_during_eval", "false",                                                     \
+              "texts are shown before and after training: --samples"),                             \
     FLAG_ONLY("is_encoder_decoder", "false", "GPT-2 is a decoder")
 
 // PPOConfig of TRL 1.12, the last release with PPO. An update has --batch_size completions here, in TRL
