@@ -17,7 +17,7 @@ for file in train:6000 eval:500; do
     path=data/prefs_${file%:*}.jsonl
     "$BIN/prefs" --check "$path" >"$T/said" 2>&1
     check "$path: pairs" grep -q ": ${file#*:} pairs" "$T/said"
-    check "$path: no pair of equal texts" sh -c "! grep -q 'left out' '$T/said'"
+    refuse "$path: no pair of equal texts" grep -q 'left out' "$T/said"
     check "$path: labels" awk '
         $1 == "best" { best = $2; gsub("[)]", "", $NF); error = $NF }
         $1 == "gold" && $3 == "foresees" { gold = $4 }
@@ -28,13 +28,14 @@ check "no pair is in both files" sh -c "! sort data/prefs_train.jsonl data/prefs
 check "less than 1.5 MB" [ "$(wc -c <data/prefs_train.jsonl)" -lt 1500000 ]
 
 # Made again: the same bytes whatever the threads. Another CPU may round a probability otherwise, and
-# then a text differs here and there.
+# then a text differs here and there: one or two in 6,000 pairs (data/README.md), so of these 60 one at
+# most.
 for threads in 1 2; do
     OMP_NUM_THREADS=$threads "$BIN/prefs" --seed 4 --count 60 --output "$T/$threads" >"$T/said" 2>&1
 done
 check "one thread and two" cmp "$T/1" "$T/2"
 same=$(head -n 60 data/prefs_eval.jsonl | diff - "$T/1" | grep -c '^<')
-check "the shipped pairs again ($same of 60 differ)" [ "$same" -le 3 ]
+check "the shipped pairs again ($same of 60 differ)" [ "$same" -le 1 ]
 check "a few pairs are shown" sh -c "'$BIN/prefs' --count 3 | grep -q '^shown: 3 pairs'"
 
 # At a high temperature come tokens of single bytes, which are no UTF-8.
