@@ -6,10 +6,10 @@
 #     sh dev/repro/presets.sh [--quick] [--jobs N] [DIR [PROGRAM...]]
 #
 # DIR (out/presets) gets everything. A run that is done is not done again: the same command goes on;
-# delete DIR to begin anew.
-# PROGRAM: dpo ipo kto orpo ppo rm spin sft (all). N (2) runs at a time, one thread each; an hour or
-# two of one core. --quick: one step a run and few prompts, to try the script, in out/presets_quick;
-# it says nothing of presets. BIN=DIR: where the programs are, if they are not to be made.
+# delete DIR to begin anew. PROGRAM: dpo ipo kto orpo ppo rm spin sft (all). N (2) runs at a time, one
+# thread each; an hour or two of one core. --quick: one step a run, few settings and prompts, to try
+# the script, in out/presets_quick; it says nothing of presets. BIN=DIR: where the programs are, if
+# they are not to be made.
 #
 # ipo is train_dpo --loss_type ipo, whose preset is the stage of that name in dev/demo.sh. A setting
 # is a preset with some flags changed (`settings` below); shipped values are read from the source.
@@ -160,11 +160,11 @@ one() {
 # ---- arguments -----------------------------------------------------------------------------------
 # The script calls itself with --one for each run.
 
-out=out/presets prompts=500 jobs=2 quick='' pairs=1000
+out=out/presets prompts=500 jobs=2 quick='' pairs=1000 most=100
 while :; do
     case ${1:-} in
     --quick)
-        quick=--quick out=out/presets_quick prompts=8 pairs=40
+        quick=--quick out=out/presets_quick prompts=8 pairs=40 most=1
         shift
         ;;
     --jobs)
@@ -236,12 +236,14 @@ for name; do
         ;;
     rm)
         made "$out/made_rm.jsonl" "$BIN/prefs" --model data/sft --seed 1005 --count $((4 * pairs))
-        without "$out/made_rm.jsonl" data/prefs_eval.jsonl >"$out/selection_rm.jsonl"
+        without "$out/made_rm.jsonl" data/prefs_eval.jsonl >"$out/selection_rm.new"
+        mv "$out/selection_rm.new" "$out/selection_rm.jsonl"
         ;;
     esac
 done
 made "$out/made.jsonl" "$BIN/prefs" --model data/sft --seed 1005 --count "$pairs"
-without "$out/made.jsonl" data/prefs_eval.jsonl >"$out/selection.jsonl"
+without "$out/made.jsonl" data/prefs_eval.jsonl >"$out/selection.new"
+mv "$out/selection.new" "$out/selection.jsonl"
 if [ ! -f "$out/sft.judging" ]; then # the start, for gains; the seed is none of a run's
     cp -r data/sft "$out/sft"
     for set in selection judging; do
@@ -293,7 +295,7 @@ over_seeds() {
 code=0
 for name; do
     ship=$(shipped "$name")
-    { settings "$name"; echo "$ship"; } | awk '!seen[$0]++' >"$out/$name.settings"
+    { settings "$name" | head -n "$most"; echo "$ship"; } | awk '!seen[$0]++' >"$out/$name.settings"
     echo
     echo "$name: $(wc -l <"$out/$name.settings") settings, seed 1, selection set"
     sed "s/^/$name /" "$out/$name.settings" | runs 1
