@@ -73,7 +73,8 @@ static Flag flags[] = {
     FLAG_HEADING_KEPT("preferences"),
     FLAG_CHOICE(args, loss_type, "sigmoid|ipo|ipo_sum|hinge|robust",
                 "DPO; IPO of log-probs per token (as TRL) or of their sums (the paper)"),
-    FLAG(args, beta, 1e-6, 1e6, "strength of the pull to the reference; IPO's tau"),
+    FLAG(args, beta, 1e-6, 1e6,
+         "strength of the pull to the reference; for ipo 0.025 times a completion's tokens"),
     FLAG(args, label_smoothing, 0, 0.499999, "share of wrong labels: sigmoid becomes cDPO; robust"),
     FLAG(args, sft_weight, 0, 1e6, "weight of the NLL of the chosen tokens, as in RPO"),
     FLAG_SWITCH(args, sync_ref_model, "let the reference follow the policy (TR-DPO)"),
@@ -191,6 +192,21 @@ static void evaluate(Run *run, GPT2 *policy, GPT2 *reference, float (*table)[2],
     free(ref);
 }
 
+// IPO's goal is a margin h of 1/(2 beta), and it pulls back from there. With `ipo` that is nats a token:
+// one beta for completions of any length is a goal out of reach for long ones, 1/(2 beta) times their
+// length in all. Then the loss is as good as linear, nothing pulls back, and only learning rate and
+// updates bound how far the policy runs. Warns of that. For labels that are nearly coins, IPO ends
+// where DPO does if its beta is DPO's times T / 4 (docs/dpo.md).
+static void ipo_goal_check(const PieceSet *d) {
+    const double T = (double)(pieces_count(d, 1) + pieces_count(d, 2)) / (2.0 * d->n);
+    const double goal = 0.5 / args.beta;
+    if (goal * T > 50)
+        warn("--loss_type ipo --beta %g aims at %.3g nats a token between chosen and rejected, "
+             "%.0f a completion: out of reach, so that nothing pulls the policy back. As strong as "
+             "DPO's beta of 0.1 would be --beta %.2g (0.025 for each token of a completion)",
+             args.beta, goal, goal * T, 0.025 * T);
+}
+
 int main(int argc, char **argv) {
     Run run;
     run_begin(&run, &args.run, argc, argv, flags, COUNT(flags),
@@ -221,6 +237,7 @@ int main(int argc, char **argv) {
     PieceSet train, eval;
     const DataOptions options = run_data_options(&run, run_context(&policy, &reference));
     run_pieces(&run, &train, &eval, PAIRS, &options);
+    if (type == DPO_IPO) ipo_goal_check(&train);
 
     // The updates, their order (a function of seed and epoch) and learning rates. run_start goes on from
     // --resume_from_checkpoint: weights, AdamW's moments, numbers of the update and of tokens, the

@@ -22,11 +22,13 @@ check() {
     if "$@" >"$T/check" 2>&1; then pass; else fail "$what"; head -n 20 "$T/check"; fi
 }
 
-# refuse WHAT COMMAND...: the command must not succeed
+# refuse WHAT COMMAND...: the command must say no, which is exit code 1 of cmp, grep and test: 2 and
+# more is trouble, such as a file that is not there
 refuse() {
     what=$1
     shift
-    if "$@" >"$T/check" 2>&1; then fail "$what"; else pass; fi
+    "$@" >"$T/check" 2>&1
+    if [ $? -eq 1 ]; then pass; else fail "$what"; head -n 20 "$T/check"; fi
 }
 
 # same WHAT FILE FILE: equal to the byte

@@ -132,6 +132,14 @@ cdpo 0.69314718 sigmoid --label_smoothing 0.1
 END
 refuse "label smoothing changes DPO" cmp "$T/loss_sigmoid/metrics.jsonl" \
     "$T/loss_cdpo/metrics.jsonl"
+# a goal of IPO's that no completion can reach is warned of; those have some 17 tokens here
+check "ipo at 0.1" run "$T/far" --loss_type ipo --max_steps 1 --beta 0.1
+check "ipo at 0.1: a warning that names a better beta" grep -q \
+    '^warning: --loss_type ipo --beta 0.1 aims at 5 nats a token .*, [789][0-9] a .* --beta 0\.[34]' "$T/log"
+for flags in "ipo --beta 0.4" "ipo_sum --beta 0.1" "sigmoid --beta 0.1"; do
+    check "$flags" run "$T/near" --loss_type $flags --max_steps 1 --overwrite_output_dir
+    refuse "$flags: no warning" grep '^warning: --loss_type' "$T/log"
+done
 refuse "ipo is not ipo_sum" cmp "$T/loss_ipo/metrics.jsonl" "$T/loss_ipo_sum/metrics.jsonl"
 
 check "sft_weight" run "$T/rpo" --sft_weight 0.5 --max_steps 2

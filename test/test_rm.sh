@@ -300,7 +300,7 @@ printf '{"prompt": "a"}\n' >"$T/data.jsonl"
 scoring 3 'data.jsonl:1: missing "completion"' --dataset "$T/data.jsonl" --model "$T/a/final"
 : >"$T/data.jsonl"
 scoring 3 "contains no records" --dataset "$T/data.jsonl" --model "$T/a/final"
-refuse "no temporary file is left" sh -c "ls '$T'/.tmp-* 2>/dev/null"
+refuse "no temporary file is left" sh -c "ls -A '$T' | grep '^\.tmp-'"
 fails 2 "already there; see --overwrite_output" score_ --dataset "$T/eval.jsonl" --model "$T/a/final" \
     --output "$T/scores"
 fails 2 "is a directory" score_ --dataset "$T/eval.jsonl" --model "$T/a/final" --output "$T"

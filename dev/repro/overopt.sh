@@ -7,10 +7,16 @@
 #     sh dev/repro/overopt.sh [DIR [PAIRS]]    DIR (out/overopt) gets programs, models and runs;
 #                                              PAIRS (300) preferences for each small reward model
 #
+# The criteria are older than any run, the settings are not: pairs (200, then 300), epochs of the small
+# reward models (6, then 4) and PPO's rate (0.001, then 0.0003) were changed once when there were 3
+# seeds, all of which had to agree; with 5 seeds 4 are enough (overopt.c). So seeds 4 and 5 alone are
+# free of that choice; and the second claim, which a coin would pass with 4 of 5 in 19 % of all
+# cases, rests on little. SEEDS="11 12 13 14 15" in the environment asks for fresh ones.
+#
 # Exit code 0: every claim is reproduced (dev/repro/overopt.c has them).
 set -eu
 out=${1:-out/overopt} pairs=${2:-300}
-seeds="1 2 3 4 5"
+seeds=${SEEDS:-1 2 3 4 5}
 rm -rf "$out"
 mkdir -p "$out"
 root=$(pwd)
@@ -61,8 +67,8 @@ for seed in $seeds; do
 done
 for kind in few all; do
     echo
-    echo "what the policy writes in the end, reward model of $kind pairs, seed 1"
-    sed -n '/^after training/,/^$/p' "$kind-1.log"
+    echo "what the policy writes in the end, reward model of $kind pairs, seed ${seeds%% *}"
+    sed -n '/^after training/,/^$/p' "$kind-${seeds%% *}.log"
 done
 list() { for seed in $seeds; do echo "$1-$seed"; done | paste -sd , -; }
 code=0

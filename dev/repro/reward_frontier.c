@@ -28,6 +28,9 @@
 //     2. the gold score rises with the target, in each group of policies (one for each seed)
 //     3. each policy is below the frontier, or above it by less than 3 standard errors
 //     4. where the KL is at least 2, a policy has at least 85 % of the gain that is possible at its KL
+// A criterion that no policy could fail is not held: 2 where there is one target, 4 where no KL reaches
+// 2, 3 where all are past the KL up to which the frontier is known. (Added afterwards: such a one used
+// to count as held. In the runs that README.md tells of each was asked of several policies.)
 //
 // Exit code 0 if all hold (or there are no policies), else 1.
 #include "../../lib/base/common.h"
@@ -267,33 +270,34 @@ static void show_plot(const Scores *s, const Policy *policies, int n, int group)
     printf("      0%*.1f\n", PLOT_COLUMNS, right);
 }
 
-// One criterion's line; returns whether it holds.
-static bool show_claim(bool holds, int of, int failed, const char *claim) {
-    printf("  %-14s  %s", holds ? "REPRODUCED" : "NOT REPRODUCED", claim);
+// One criterion's line; returns whether it holds: it was asked of some, and none failed.
+static bool show_claim(int of, int failed, const char *claim) {
+    const bool holds = of && !failed;
+    printf("  %-14s  %s", !of ? "NOT MEASURED" : holds ? "REPRODUCED" : "NOT REPRODUCED", claim);
     if (failed) printf(": %d of %d do not", failed, of);
+    else printf(" (%d)", of);
     printf("\n");
     return holds;
 }
 
 // Judge the policies, which stand in groups of `group`, each in the order of targets.
 static bool show_claims(const Policy *policies, int n, int group) {
-    int off_target = 0, falls = 0, above = 0, poor = 0, far = 0, steps = 0;
+    int off_target = 0, falls = 0, above = 0, poor = 0, far = 0, steps = 0, known = 0;
     for (int i = 0; i < n; i++) {
         const Policy *p = &policies[i];
         if (p->target > 0) off_target += fabs(p->kl / p->target - 1) > 0.2;
         if (p->target > 0 && i % group) steps++, falls += p->gold <= policies[i - 1].gold;
-        above += p->gold - p->best > 3 * p->gap_error;
+        known += p->trusted, above += p->gold - p->best > 3 * p->gap_error;
         if (p->kl >= 2) far++, poor += p->share < 0.85;
     }
     bool all = true;
     printf("\nclaims\n");
     if (policies[0].target > 0) {
-        all &= show_claim(!off_target, n, off_target, "KL within 20 % of its target");
-        all &= show_claim(!falls, steps, falls, "the gold score rises with the target");
+        all &= show_claim(n, off_target, "KL within 20 % of its target");
+        all &= show_claim(steps, falls, "the gold score rises with the target");
     }
-    all &= show_claim(!above, n, above, "none above the frontier by more than 3 standard errors");
-    all &=
-        show_claim(!poor, far, poor, "at KL >= 2 at least 85 % of the gain that is possible there");
+    all &= show_claim(known, above, "none above the frontier by more than 3 standard errors");
+    all &= show_claim(far, poor, "at KL >= 2 at least 85 % of the gain that is possible there");
     return all;
 }
 
