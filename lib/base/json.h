@@ -9,6 +9,13 @@
 
 enum { JSON_MAX_DEPTH = 512 };
 
+// cJSON gives up without a reason where it gets no memory, which would look like a fault of the text.
+static void *json_alloc(size_t bytes) { return mem_resize(NULL, bytes, 1); }
+
+__attribute__((constructor)) static void json_begin(void) {
+    cJSON_InitHooks(&(cJSON_Hooks){json_alloc, free});
+}
+
 // Die with file:line:column of byte `at`. `line` is the number of the text's first line.
 __attribute__((noreturn)) static void json_die(const char *text, size_t at, const char *file,
                                                long line, const char *what) {
