@@ -35,7 +35,7 @@ campaign_begin() {
     [ -x "$BIN/train_sft" ] || usage "no programs in $BIN: make them first, or say --bin DIR"
     OUT=${OUT:-out/campaign/$NAME}
     mkdir -p "$OUT" || exit 4
-    OUT=$(cd "$OUT" && pwd) BIN=$(cd "$BIN" && pwd)
+    OUT=$(cd "$OUT" && pwd -P) BIN=$(cd "$BIN" && pwd -P)
     touch "$OUT/results"
     trap 'exit 1' HUP INT TERM
 }
@@ -130,6 +130,17 @@ trains() {
     *) command="$command --dataset $W/pairs.jsonl --max_steps $steps --samples 0" ;;
     esac
     command="$command $*"
+}
+
+# straight PROGRAM STEPS: a run that nothing happens to, in $W/PROGRAM/out, its milliseconds in $W/PROGRAM/ms
+straight() {
+    [ ! -e "$W/$1/ms" ] || return 0
+    rm -rf "$W/$1"
+    mkdir "$W/$1"
+    trains "$1" "$2" "$W/$1/out"
+    begin=$(now_ms)
+    $command >"$W/log" 2>&1 || { cat "$W/log"; exit 1; }
+    echo $(($(now_ms) - begin)) >"$W/$1/ms"
 }
 
 # newest DIR: $step is that of its newest checkpoint, -1 if there is none

@@ -18,17 +18,6 @@ workbench 60
 steps=24
 $quick && steps=9
 
-# straight PROGRAM: the run that nobody kills, in $W/PROGRAM/out, and its milliseconds in $W/PROGRAM/ms
-straight() {
-    [ ! -e "$W/$1/ms" ] || return 0
-    rm -rf "$W/$1"
-    mkdir "$W/$1"
-    trains "$1" $steps "$W/$1/out"
-    begin=$(now_ms)
-    $command >"$W/log" 2>&1 || { cat "$W/log"; exit 1; }
-    echo $(($(now_ms) - begin)) >"$W/$1/ms"
-}
-
 # killed PROGRAM NUMBER: one run, killed until it ends; sets $kills, and $wrong to what is not as promised
 killed() {
     R=$OUT/run seed=$2 kills=0 wrong=
@@ -70,7 +59,7 @@ while :; do
     if $quick; then [ $number -le 1 ] || break; else [ "$sum" -lt "$wanted" ] || break; fi
     for program in $TRAINERS; do
         is_done "$program-$number" && continue
-        straight "$program"
+        straight "$program" $steps
         killed "$program" $number
         if [ -z "$wrong" ]; then result "$program-$number" ok $kills kills
         else
