@@ -2,7 +2,8 @@
 # after it has set NAME, and then calls `campaign_begin "$@"`.
 #
 #   options   --quick: a short form, for `make test`. --bin DIR: the programs (default: BIN, or build/plain).
-#             --out DIR: where it works and keeps its results (default: out/campaign/NAME)
+#             --out DIR: where it works and keeps its results (default: out/campaign/NAME).
+#             --programs 'sft dpo ..': of the seven training programs these alone
 #   results   OUT/results has a line for each case that is done: its name, then `ok ..` or `FAILED ..`. A
 #             campaign that was stopped goes on with the cases that are not there; `rm -r OUT` begins anew.
 #   workbench the tiny models and files that all runs begin with, and a command line for each program
@@ -19,11 +20,12 @@ campaign_begin() {
     while [ $# -gt 0 ]; do
         case $1 in
         --quick) quick=true ;;
-        --bin | --out | --*)
+        --*)
             [ $# -gt 1 ] || usage "$1 needs a value"
             case $1 in
             --bin) BIN=$2 ;;
             --out) OUT=$2 ;;
+            --programs) TRAINERS=$2 ;;
             *) campaign_option "${1#--}" "$2" || usage "unknown option $1" ;;
             esac
             shift
