@@ -12,7 +12,12 @@
 NAME=allocations
 . dev/campaign/campaign.sh
 every=1
-campaign_option() { [ "$1" = every ] && every=$2; }
+campaign_option() {
+    case $1 in
+    --every) every=$2 ;;
+    *) return 1 ;;
+    esac
+}
 campaign_begin "$@"
 if sanitized; then echo "skipped: allocations: these programs have ASan's allocator" && exit 0; fi
 workbench 20

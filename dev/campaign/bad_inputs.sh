@@ -12,7 +12,12 @@
 NAME=bad_inputs
 . dev/campaign/campaign.sh
 only=
-campaign_option() { [ "$1" = only ] && only=$2; }
+campaign_option() {
+    case $1 in
+    --only) only=$2 ;;
+    *) return 1 ;;
+    esac
+}
 campaign_begin "$@"
 workbench 20
 rm -f "$OUT/results"

@@ -26,7 +26,7 @@ campaign_begin() {
             --bin) BIN=$2 ;;
             --out) OUT=$2 ;;
             --programs) TRAINERS=$2 ;;
-            *) campaign_option "${1#--}" "$2" || usage "unknown option $1" ;;
+            *) campaign_option "$1" "$2" || usage "unknown option $1" ;;
             esac
             shift
             ;;

@@ -13,7 +13,12 @@ NAME=coverage
 headers=$(ls lib/base/json*.h lib/base/tokenizer.h lib/data/*.h lib/files/*.h lib/run/reward.h)
 tests="common tokenizer dataset checkpoint model reward"
 programs="train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate score report"
-campaign_option() { [ "$1" = headers ] && headers=$2; }
+campaign_option() {
+    case $1 in
+    --headers) headers=$2 ;;
+    *) return 1 ;;
+    esac
+}
 campaign_begin "$@"
 if $quick; then tests=tokenizer programs=; fi
 B=$OUT/build root=$(pwd -P)

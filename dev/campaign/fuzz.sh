@@ -16,8 +16,8 @@ NAME=fuzz
 executions= targets="safetensors rows config tokenizer reward checkpoint"
 campaign_option() {
     case $1 in
-    executions) executions=$2 ;;
-    target) targets=$2 ;;
+    --executions) executions=$2 ;;
+    --target) targets=$2 ;;
     *) return 1 ;;
     esac
 }

@@ -12,7 +12,12 @@
 NAME=kills
 . dev/campaign/campaign.sh
 wanted=1000
-campaign_option() { [ "$1" = kills ] && wanted=$2; }
+campaign_option() {
+    case $1 in
+    --kills) wanted=$2 ;;
+    *) return 1 ;;
+    esac
+}
 campaign_begin "$@"
 workbench 60
 steps=24

@@ -13,7 +13,12 @@
 NAME=lost_writes
 . dev/campaign/campaign.sh
 wanted=200
-campaign_option() { [ "$1" = crashes ] && wanted=$2; }
+campaign_option() {
+    case $1 in
+    --crashes) wanted=$2 ;;
+    *) return 1 ;;
+    esac
+}
 campaign_begin "$@"
 if sanitized; then echo "skipped: lost_writes: these programs have ASan's allocator" && exit 0; fi
 workbench 40
