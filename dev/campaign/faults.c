@@ -25,10 +25,16 @@ static bool fault_short; // a write takes half of its bytes before the disk is f
 static bool fault_memory;
 static const char *fault_count;
 
-__attribute__((constructor)) static void fault_begin(void) {
+// Read the environment, at the first call that finds one: libraries ask for memory before any constructor of
+// ours runs.
+static void fault_begin(void) {
+    static bool begun;
+    if (begun || !environ) return;
+    begun = true;
     const char *kind = getenv("FAULT_KIND"), *at = getenv("FAULT_AT");
-    shim_begin("FAULT_DIR");
+    shim_owner = getpid();
     if (!kind || !at) return;
+    shim_dir = getenv("FAULT_DIR");
     fault_count = getenv("FAULT_COUNT");
     fault_at = strtol(at, NULL, 10);
     fault_short = !strcmp(kind, "SHORT");
@@ -40,6 +46,7 @@ __attribute__((constructor)) static void fault_begin(void) {
 static void fault_note(const char *call) {
     char text[80];
     snprintf(text, sizeof text, "%ld %s\n", calls, call);
+    shim_ready();
     if (fault_count) shim_note(fault_count, text, O_TRUNC);
 }
 
@@ -62,6 +69,7 @@ static bool fault_now(const char *call) {
 
 // A call on a path, or on a descriptor: true if it fails, with errno set.
 static bool disk_fails(const char *call, const char *path) {
+    fault_begin();
     shim_ready();
     if (!fault_error || !path || !shim_watches(path) || !fault_now(call)) return false;
     errno = fault_error;
@@ -70,6 +78,7 @@ static bool disk_fails(const char *call, const char *path) {
 
 static bool disk_fails_fd(const char *call, int fd) {
     char path[PATH_MAX];
+    fault_begin();
     shim_ready();
     return fault_error && shim_watches_fd(path, fd) && disk_fails(call, path);
 }
@@ -143,6 +152,8 @@ long syscall(long number, ...) {
     for (int i = 0; i < 6; i++) a[i] = va_arg(args, long);
     va_end(args);
     shim_ready();
+    if (number == SYS_mmap && memory_fails("mmap"))
+        return -1; // a program may have an mmap of its own
     if (number == SYS_renameat2 && disk_fails("renameat2", (const char *)(intptr_t)a[3])) return -1;
     return real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
@@ -157,6 +168,7 @@ void *__libc_memalign(size_t align, size_t n);
 
 // True if the call gets no memory, with errno set.
 static bool memory_fails(const char *call) {
+    fault_begin();
     if (!fault_memory || (fault_at && calls >= fault_at) || !fault_now(call)) return false;
     errno = ENOMEM;
     return true;

@@ -58,7 +58,9 @@ static bool lost_busy; // we are at work ourselves
 
 __attribute__((constructor)) static void lost_begin(void) {
     const char *at = getenv("LOST_AT"), *seed = getenv("LOST_SEED");
-    shim_begin("LOST_DIR");
+    shim_ready();
+    shim_owner = getpid();
+    shim_dir = getenv("LOST_DIR");
     lost_graves = getenv("LOST_GRAVES"), lost_count = getenv("LOST_COUNT");
     lost_safe = getenv("LOST_SAFE");
     lost_at = at ? strtol(at, NULL, 10) : 0;

@@ -41,13 +41,6 @@ static void shim_ready(void) {
     shim_next(&real_fopen, "fopen");
 }
 
-// The program's watched directory is the environment's `dir`, from now on.
-static void shim_begin(const char *dir) {
-    shim_ready();
-    shim_owner = getpid();
-    shim_dir = getenv(dir);
-}
-
 // True if this file, of which the path is absolute, is watched.
 static bool shim_watches(const char *path) {
     return shim_dir && getpid() == shim_owner && !strncmp(path, shim_dir, strlen(shim_dir));
