@@ -2,8 +2,8 @@
 # saves typing, runs the tests and remakes what is made.
 #
 #   make            the programs, in this folder
-#   make test       all tests: plain, under ASan+UBSan, and with clang where it is installed
-#   make test-long  what takes longer: all kernels, an AVX2 build, threads (TEST_MINUTES=N: stop then)
+#   make test       all tests plain and under ASan+UBSan; where there is clang, all built and the unit tests run
+#   make test-long  what takes longer: clang's other tests, kernels, AVX2, threads (TEST_MINUTES=N: stop then)
 #   make aarch64    programs and unit tests for 64-bit Arm, run by qemu (test/test_aarch64.sh)
 #   make demo       the whole pipeline and a report: out/demo (four minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
@@ -23,8 +23,8 @@ LIBS = -lopenblas -lcjson -lm
 SEED = 1
 PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate score report
 TOOLS = reviews gold prefs ppo_frontier bench
-TESTS = losses exact common machine bf16 amx tokenizer dataset model checkpoint sample sample_amx reviews stats kl reward distance ppo
-SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_generate.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_accelerate.sh test/test_report.sh test/test_bench.sh test/test_campaign.sh
+TESTS = losses exact common flags machine bf16 amx tokenizer dataset model checkpoint sample sample_amx reviews stats kl reward distance ppo
+SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_generate.sh test/test_data.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_accelerate.sh test/test_report.sh test/test_bench.sh test/test_campaign.sh
 HEADERS = $(wildcard *.h lib/*/*.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
@@ -55,10 +55,10 @@ endef
 $(foreach b,plain asan clang avx2,$(eval $(call builds,$(b))))
 
 test: plain asan $(if $(shell command -v clang),clang)
-	@sh test/run.sh $(foreach b,plain asan clang,$(addprefix $(b):,$(TESTS) $(SCRIPTS)))
+	@sh test/run.sh $(foreach b,plain asan,$(addprefix $(b):,$(TESTS) $(SCRIPTS))) $(addprefix clang:,$(TESTS))
 
-test-long: plain $(if $(filter x86_64,$(shell uname -m)),build/avx2/gold $(TESTS:%=build/avx2/test_%))
-	@sh test/run.sh $(addprefix avx2:,$(TESTS)) $(addprefix plain:,$(LONG_SCRIPTS))
+test-long: plain $(if $(shell command -v clang),clang) $(if $(filter x86_64,$(shell uname -m)),build/avx2/gold $(TESTS:%=build/avx2/test_%))
+	@sh test/run.sh $(addprefix avx2:,$(TESTS)) $(addprefix plain:,$(LONG_SCRIPTS)) $(addprefix clang:,$(SCRIPTS))
 
 aarch64: build/plain/train_sft build/plain/generate
 	@BIN=build/plain sh test/test_aarch64.sh

@@ -57,7 +57,8 @@
 //         wins                 the same five of wins over the baseline, or null
 //
 // --samples_file writes a line a sample, of --best_of all: name, prompt_number and sample (from 0),
-// prompt, completion, finish ("eos", "length", "context"; "data"), tokens, reward and gold.
+// prompt, completion, finish ("eos", "length", "context"; "data"), tokens, reward and gold. Before
+// them comes a line for each record of the data that is skipped: file, line, error.
 //
 // Without arguments: the model in data/sft, and the best of four of its samples by the reward model
 // in data/rm, against the better answers of data/prefs_eval.jsonl.
@@ -117,17 +118,29 @@ typedef struct {
 // ------------------------------------------------------------------------------------------------
 // Data
 
+// True if a record has an answer, or a column for one that is null here and may be there in another.
+static bool answer_column(const cJSON *record) {
+    static const char *const keys[] = {"chosen", "rejected", "completion", "messages"};
+    for (int i = 0; i < COUNT(keys); i++)
+        if (json_get(record, keys[i])) return true;
+    return false;
+}
+
 // Load a file for its prompts and, where it has them, answers: 3 pieces an example if its first
 // record has a pair, 2 if it has a completion, else the prompt alone. So too if the completion has
-// a label: some are no answers to look up to.
+// a label: some are no answers to look up to. A record whose answers are null does not decide.
 static void data_load(PieceSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
     LineReader reader;
+    bool pair = false, completion = false, more = true;
     lines_open(&reader, path);
-    cJSON *record = record_next(&reader);
-    const bool pair = json_get(record, "chosen") || json_get(record, "rejected");
-    const bool completion = (json_get(record, "completion") && !json_get(record, "label")) ||
-                            json_get(record, "messages");
-    cJSON_Delete(record);
+    while (more && !pair && !completion) {
+        cJSON *record = record_next(&reader);
+        const bool label = record_get(record, "label");
+        pair = record_get(record, "chosen") || record_get(record, "rejected");
+        completion = (record_get(record, "completion") && !label) || record_get(record, "messages");
+        more = answer_column(record) && !label;
+        cJSON_Delete(record);
+    }
     lines_close(&reader);
     if ((pair || completion) && !t)
         die(EXIT_BAD_INPUT, "%s: has answers as text, and the model's directory has no tokenizer",
@@ -487,7 +500,7 @@ int main(int argc, char **argv) {
         int best_of, num_return_sequences, top_k, max_new_tokens, max_length, batch_size;
         int eval_prompts, samples;
         int64_t seed;
-        bool gold, bf16, overwrite_output;
+        bool strict_data, gold, bf16, overwrite_output;
     } args = {
         .chat_format = "hh",
         .reward_timeout = 60,
@@ -522,6 +535,7 @@ int main(int argc, char **argv) {
                   "JSONL with prompt, prompt + completion, or prompt + chosen + rejected; text or "
                   "messages"),
         FLAG(args, eval_prompts, 0, 1e9, "complete no more different prompts than this (0: all)"),
+        FLAG_SWITCH(args, strict_data, "a record that would be skipped is an error"),
         FLAG_CHOICE(args, chat_format, "hh|simple", "how messages become text"),
         FLAG(args, max_length, 2, 1 << 20, "tokens of prompt and answer"),
         FLAG_HEADING("sampling"),
@@ -626,6 +640,8 @@ int main(int argc, char **argv) {
         .max_length = args.max_length < positions ? args.max_length : positions,
         .chat_format = !strcmp(args.chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE,
         .vocab_size = config.vocab_size,
+        .strict = args.strict_data,
+        .faults = e.keep ? &e.lines : NULL,
     };
     const char *answers[] = {"no answers", "an answer each", "a chosen and a rejected answer each"};
     data_load(&e.data, e.tokenizer, args.dataset, &options);

@@ -30,7 +30,8 @@ typedef struct {
     Sampler sampler;
     SampleOptions options;
     int return_sequences, batch_size;
-    bool chat; // prompts are what a user says
+    bool chat;   // prompts are what a user says
+    bool strict; // a record without a prompt to complete is an error
     ChatFormat format;
     // What the report tells:
     int64_t tokens, cut, finished[4]; // sampled; prompts cut to the context; rows by Finish
@@ -122,7 +123,8 @@ static void generate_prompt(Generator *g, const char *prompt) {
 // its own; with one, the talk so far goes before it, as many of its turns as the context has room
 // for.
 static void generate_talk(Generator *g) {
-    LineReader lines = {stdin, "standard input", 0, {0}};
+    LineReader lines;
+    lines_open_fd(&lines, STDIN_FILENO, "standard input");
     Text text = {0};
     TokenList ids = {0}, turns = {0}; // turns: where each turn of the user begins in ids
     Batch batch = {0};
@@ -174,70 +176,106 @@ static void generate_talk(Generator *g) {
             tokens_append(&ids, row->tokens[i]);
     }
     if (terminal) printf("\n");
-    text_free(&text), text_free(&lines.line);
+    text_free(&text), lines_close(&lines);
     tokens_free(&ids), tokens_free(&turns), batch_free(&batch);
 }
 
 // ------------------------------------------------------------------------------------------------
 // From a file
 
-// Append the prompt of a record as text: its column `prompt`, a string or a list of messages.
-static void record_prompt(Text *out, Generator *g, const LineReader *r, const cJSON *record) {
-    const cJSON *prompt = json_get(record, "prompt");
-    Draft draft = {0};
-    const char *last = NULL;
-    draft_clear(&draft);
-    if (!prompt || cJSON_IsString(prompt)) {
+// Draft the prompt of a record: its column `prompt`, a string or a list of messages. Dies where
+// faults of content are errors (`strict`) and there is one.
+static void record_prompt(Draft *d, const Generator *g, const LineReader *r, const cJSON *record) {
+    draft_clear(d, r);
+    const cJSON *prompt = draft_column(d, r, record, "prompt");
+    if (cJSON_IsArray(prompt)) {
+        const char *last = draft_messages(d, r, prompt, "prompt", g->format, false);
+        const bool open =
+            last && !strcmp(last, "assistant"); // what it said so far is to be continued
+        if (!open) chat_turn(&d->text, g->format, "assistant", NULL);
+    } else if (prompt) {
         const char *s = record_string(r, record, "prompt");
         if (g->chat) {
-            chat_turn(&draft.text, g->format, "user", s);
-            chat_turn(&draft.text, g->format, "assistant", NULL);
-        } else text_append(&draft.text, s, strlen(s));
-    } else {
-        draft_messages(&draft, r, prompt, "prompt", g->format, false, &last);
-        bool open = last && !strcmp(last, "assistant"); // what it said so far is to be continued
-        if (!open) chat_turn(&draft.text, g->format, "assistant", NULL);
+            chat_turn(&d->text, g->format, "user", s);
+            chat_turn(&d->text, g->format, "assistant", NULL);
+        } else text_append(&d->text, s, strlen(s));
     }
-    text_append(out, draft.text.data, draft.text.size);
-    draft_free(&draft);
+    draft_end_part(d, false, "prompt");
+    if (d->fault[0] && g->strict) die(EXIT_BAD_INPUT, "%s:%ld: %s", r->path, r->number, d->fault);
 }
 
-// Append a record's members as the beginning of a JSON object, all but those that we add. Numbers
-// keep the digits that they have in the line.
-static void record_head(Text *out, const LineReader *r, cJSON *record) {
-    size_t at = 0;
-    config_keep_numbers(record, r->line.data, &at);
+// The columns that we add to a record; what it has of these names is left out.
+static const char *const added[] = {"completion", "finish_reason", "error"};
+
+// Append a record's members as they are as the beginning of a JSON object, all but those that we add.
+static void record_head(Text *out, const LineReader *r) {
+    Text members = {0};
+    record_copy(&members, r, added, COUNT(added));
     text_append(out, "{", 1);
-    for (cJSON *item = record->child; item; item = item->next) {
-        if (!strcmp(item->string, "completion") || !strcmp(item->string, "finish_reason")) continue;
-        char *value = cJSON_PrintUnformatted(item);
-        if (!value) die(EXIT_IO, "out of memory");
-        text_json(out, item->string, strlen(item->string));
-        text_print(out, ": %s, ", value);
-        free(value);
-    }
+    text_append_repaired(out, members.data,
+                         members.size); // of a string with bytes that are not UTF-8
+    text_free(&members);
 }
 
-// Read the whole file once, so that a mistake in its last line is found before hours of sampling.
-// Returns the number of records, at most max_samples of them if that is above 0.
+// Read all files once, so that a mistake in the last line is found before hours of sampling. Returns
+// the number of records, at most max_samples of them if that is above 0.
 static int64_t records_check(Generator *g, const char *path, int64_t max_samples) {
     LineReader lines;
-    Text text = {0};
-    int64_t n = 0;
+    Draft draft = {0};
+    int64_t n = 0, faults = 0;
     lines_open(&lines, path);
     for (cJSON *record; (record = record_next(&lines)); cJSON_Delete(record)) {
-        text.size = 0;
-        record_prompt(&text, g, &lines, record);
+        record_prompt(&draft, g, &lines, record);
         n++;
+        if (max_samples && n > max_samples) continue;
+        if (draft.fault[0] && ++faults <= 3)
+            warn("%s:%ld: %s: no completion", lines.path, lines.number, draft.fault);
     }
-    lines_close(&lines), text_free(&text);
+    lines_close(&lines), draft_free(&draft);
     if (n == 0) die(EXIT_BAD_INPUT, "%s: contains no records", path);
-    return max_samples > 0 && max_samples < n ? max_samples : n;
+    if (max_samples > 0 && max_samples < n) n = max_samples;
+    if (faults == n)
+        die(EXIT_BAD_INPUT, "%s: none of %" PRId64 " records has a prompt to complete", path, n);
+    return n;
+}
+
+// A record on its way: what goes before its completions, and why it gets none (NULL: it does).
+typedef struct {
+    Text head;
+    char *fault;
+} Pending;
+
+// Append the lines of a record: its per_record completions (the rows from `row` on), or as many lines
+// that name its fault, so that there is a line for each of them.
+static void record_lines(Text *out, Generator *g, const Pending *record, int row, int per_record,
+                         bool json) {
+    Text text = {0};
+    for (int k = 0; k < per_record; k++) {
+        const SampleRow *sampled = record->fault ? NULL : &g->sampler.rows[row + k];
+        text.size = 0;
+        text_append(&text, "", 0);
+        if (sampled) completion_text(&text, g, sampled);
+        if (!json && sampled) text_print(out, "%s |%s\n", record->head.data, text.data);
+        else if (!json) text_print(out, "(no completion: %s)\n", record->fault);
+        else if (sampled) {
+            text_print(out, "%s\"completion\": ", record->head.data);
+            text_json(out, text.data, text.size);
+            text_print(out, ", \"finish_reason\": \"%s\"}\n", finish_name(sampled->finish));
+        } else {
+            text_print(out, "%s\"completion\": null, \"finish_reason\": \"error\", \"error\": ",
+                       record->head.data);
+            text_json(out, record->fault, strlen(record->fault));
+            text_print(out, "}\n");
+        }
+    }
+    text_free(&text);
 }
 
 // Complete the records of a JSONL file, batch_size at a time. With `output` each record is written
 // there with the columns `completion` and `finish_reason` (once for every sequence that is asked
-// for), else prompt and completion are printed. The output gets its name when it is complete.
+// for), else prompt and completion are printed. A record with a fault of content keeps its place:
+// its completion is null, and the column `error` says why. The output gets its name when it is
+// complete.
 static void generate_file(Generator *g, const char *path, const char *output, int64_t max_samples) {
     const int64_t total = records_check(g, path, max_samples);
     DiskFile file = {0};
@@ -245,39 +283,40 @@ static void generate_file(Generator *g, const char *path, const char *output, in
     if (file.error) die(EXIT_IO, "%s: cannot create: %s", output, strerror(file.error));
     const int per_record = g->return_sequences;
     const int at_once = g->batch_size > per_record ? g->batch_size / per_record : 1; // records
-    Text *heads = mem_alloc((size_t)at_once, sizeof *heads), out = {0}, text = {0};
+    Pending *pending = mem_alloc((size_t)at_once, sizeof *pending);
+    Text out = {0};
+    Draft draft = {0};
     TokenList ids = {0};
     Batch batch = {0};
     LineReader lines;
     lines_open(&lines, path);
     const double began = seconds_now();
     int failed = 0; // errno of the first write that failed
+    int64_t faults = 0;
     for (int64_t done = 0; done < total && !failed;) {
         int n = 0;
         batch_clear(&batch);
         for (; n < at_once && done + n < total; n++) {
             cJSON *record = record_next(&lines);
             if (!record) die(EXIT_BAD_INPUT, "%s: has become shorter while it was read", path);
-            text.size = heads[n].size = ids.n = 0;
-            record_prompt(&text, g, &lines, record);
-            tokenizer_encode(&g->tokenizer, &ids, text.data, text.size, true);
-            for (int k = 0; k < per_record; k++) prompt_add(g, &batch, ids.data, ids.n);
-            if (output) record_head(&heads[n], &lines, record);
-            else text_append(&heads[n], text.data, text.size);
+            record_prompt(&draft, g, &lines, record);
+            ids.n = pending[n].head.size = 0;
+            pending[n].fault = draft.fault[0] ? text_copy(draft.fault) : NULL;
+            faults += draft.fault[0] != 0;
+            if (!draft.fault[0]) {
+                tokenizer_encode(&g->tokenizer, &ids, draft.text.data, draft.text.size, true);
+                for (int k = 0; k < per_record; k++) prompt_add(g, &batch, ids.data, ids.n);
+            }
+            if (output) record_head(&pending[n].head, &lines);
+            else text_append(&pending[n].head, draft.text.data, draft.text.size);
             cJSON_Delete(record);
         }
-        batch_generate(g, &batch, (uint64_t)done * (uint64_t)per_record);
+        if (batch.R) batch_generate(g, &batch, (uint64_t)done * (uint64_t)per_record);
         out.size = 0;
-        for (int r = 0; r < batch.R; r++) {
-            const SampleRow *row = &g->sampler.rows[r];
-            text.size = 0;
-            text_append(&text, "", 0);
-            completion_text(&text, g, row);
-            if (output) {
-                text_print(&out, "%s\"completion\": ", heads[r / per_record].data);
-                text_json(&out, text.data, text.size);
-                text_print(&out, ", \"finish_reason\": \"%s\"}\n", finish_name(row->finish));
-            } else text_print(&out, "%s |%s\n", heads[r / per_record].data, text.data);
+        for (int i = 0, row = 0; i < n; i++) {
+            record_lines(&out, g, &pending[i], row, per_record, output);
+            if (!pending[i].fault) row += per_record;
+            free(pending[i].fault);
         }
         if (output) {
             disk_file_write(&file, out.data, out.size);
@@ -295,12 +334,16 @@ static void generate_file(Generator *g, const char *path, const char *output, in
     progress_clear();
     printf("%s%" PRId64 " prompts, %" PRId64 " tokens, %.0f tokens/s; ended by eos %" PRId64
            ", length %" PRId64 ", context %" PRId64 "\n",
-           output ? "" : "\n", total, g->tokens, (double)g->tokens / (seconds_now() - began),
-           g->finished[FINISH_EOS], g->finished[FINISH_LENGTH], g->finished[FINISH_CONTEXT]);
+           output ? "" : "\n", total - faults, g->tokens,
+           (double)g->tokens / (seconds_now() - began), g->finished[FINISH_EOS],
+           g->finished[FINISH_LENGTH], g->finished[FINISH_CONTEXT]);
+    if (faults)
+        warn("%" PRId64 " of %" PRId64 " records have no completion; see their error", faults,
+             total);
     if (g->cut) warn("%" PRId64 " prompts were too long and lost their beginning", g->cut);
     if (output) printf("completions: %s\n", output);
-    for (int i = 0; i < at_once; i++) text_free(&heads[i]);
-    free(heads), text_free(&out), text_free(&text);
+    for (int i = 0; i < at_once; i++) text_free(&pending[i].head);
+    free(pending), text_free(&out), draft_free(&draft);
     tokens_free(&ids), batch_free(&batch), lines_close(&lines);
 }
 
@@ -313,7 +356,7 @@ int main(int argc, char **argv) {
         double temperature, top_p;
         int top_k, max_new_tokens, num_return_sequences, batch_size;
         int64_t seed, max_samples;
-        bool bf16, overwrite_output;
+        bool strict_data, bf16, overwrite_output;
     } args = {
         .model = "data/sft",
         .chat_format = "none",
@@ -331,6 +374,7 @@ int main(int argc, char **argv) {
         FLAG_TEXT(args, prompt, "one prompt"),
         FLAG_TEXT(args, dataset, "JSONL with a column prompt: text or messages"),
         FLAG(args, max_samples, 0, 1e15, "read no more records than this (0: all)"),
+        FLAG_SWITCH(args, strict_data, "a record without a usable prompt is an error"),
         FLAG_CHOICE(args, chat_format, "none|hh|simple",
                     "a prompt is what a user says, and the model answers (none: it continues)"),
         FLAG_HEADING("sampling"),
@@ -368,6 +412,7 @@ int main(int argc, char **argv) {
         .return_sequences = args.num_return_sequences,
         .batch_size = args.batch_size,
         .chat = strcmp(args.chat_format, "none") != 0,
+        .strict = args.strict_data,
         .format = strcmp(args.chat_format, "simple") ? CHAT_HH : CHAT_SIMPLE,
     };
     model_load(&g.model, args.model);

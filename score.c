@@ -24,7 +24,7 @@ static const char preset[] = "--model data/rm --dataset data/prefs_eval.jsonl";
 static struct {
     const char *model, *tokenizer, *dataset, *chat_format, *truncation_mode, *output;
     int max_length, batch_size;
-    bool bf16, overwrite_output;
+    bool strict_data, bf16, overwrite_output;
 } args = {
     .chat_format = "hh",
     .truncation_mode = "prompt_first",
@@ -40,6 +40,7 @@ static Flag flags[] = {
     FLAG_SWITCH(args, bf16, "products in bfloat16: less exact, faster where the CPU has them"),
     FLAG_HEADING("data"),
     FLAG_TEXT(args, dataset, "JSONL with prompt + completion, messages, or pairs as of train_rm"),
+    FLAG_SWITCH(args, strict_data, "a record that would be skipped is an error"),
     FLAG_CHOICE(args, chat_format, "hh|simple", "how messages become text"),
     FLAG(args, max_length, 2, 1 << 20, "tokens of prompt and completion"),
     FLAG_CHOICE(args, truncation_mode, "prompt_first|keep_start",
@@ -136,14 +137,15 @@ static void file_score(GPT2 *model, const Tokenizer *t, const DataOptions *o) {
     lines_open(&reader, args.dataset);
     for (cJSON *record; (record = record_next(&reader));) {
         // a file of pairs that `generate` has completed has both: the completion is meant
-        const bool single = json_get(record, "completion");
-        const bool pair = !single && (json_get(record, "chosen") || json_get(record, "rejected"));
+        const bool single = record_get(record, "completion");
+        const bool pair =
+            !single && (record_get(record, "chosen") || record_get(record, "rejected"));
         if (pair || single) draft_preference(&draft, &reader, record, pair ? 2 : 1, o->chat_format);
         else draft_completion(&draft, &reader, record, o->chat_format);
         pieces_encode(&work, t, &draft, o, &counts);
         records[n] = (Record){batch.R, draft.fault[0] ? 0 : pair ? 2 : 1, pair};
         for (int k = 1; k <= records[n].sides; k++) row_add(&batch, &work, k);
-        record_done(&counts, &draft, &reader, record);
+        record_done(&counts, &draft, &reader, record, o);
         n++;
         if (n < B && batch.R < B) continue;
         records_score(&lines, &sums, model, &batch, records, n);
@@ -190,6 +192,7 @@ int main(int argc, char **argv) {
         .keep_start = !strcmp(args.truncation_mode, "keep_start"),
         .chat_format = !strcmp(args.chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE,
         .whole = true, // completions keep their ends
+        .strict = args.strict_data,
     };
     file_score(&model, &tokenizer, &options);
     gpt2_free(&model);

@@ -67,6 +67,7 @@ static Flag flags[] = {
     RUN_FLAG_REFERENCE(args.run),
     RUN_FLAGS_DATA(args.run, "JSONL with chosen, rejected, and prompt unless it is in both",
                    "the same for evaluation"),
+    RUN_FLAGS_PIECES(args.run),
     RUN_FLAGS_ROWS(args.run, "pairs", "cut the prompt from the left, or the completion (TRL)"),
     RUN_FLAG_SHARE(args.run),
     FLAG_HEADING_KEPT("preferences"),
@@ -87,6 +88,7 @@ static Flag flags[] = {
     RUN_FLAG_SAMPLES(args.run),
     RUN_FLAG_LENGTH(args.run),
     RUN_FLAGS_MEASURE(args.run),
+    TRL_FLAGS_DPO,
 };
 
 // What is logged, under TRL's names, each a mean since the last line of the log. LOSS and NLL are means
@@ -275,7 +277,7 @@ int main(int argc, char **argv) {
             gpt2_mix(&reference, &policy, args.ref_model_mixup_alpha); // TR-DPO
 
         run_log(&run, &meter, shown, "pairs");
-        if (eval.n && run_due(&run, args.run.eval_steps))
+        if (eval.n && run_eval_due(&run))
             evaluate(&run, &policy, &reference, ref_eval, &eval, type, &rows);
         run_save(&run, &policy); // checkpoint-N/, every save_steps updates
     }

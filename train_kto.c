@@ -65,6 +65,7 @@ static Flag flags[] = {
                    "JSONL with prompt + completion + label, or pairs to take apart: prompt + "
                    "chosen + rejected",
                    "the same for evaluation"),
+    RUN_FLAGS_PIECES(args.run),
     RUN_FLAGS_ROWS(args.run, "examples", "cut the prompt from the left, or the completion (TRL)"),
     FLAG_HEADING_KEPT("labels"),
     FLAG_CHOICE(args, loss_type, "kto|apo_zero_unpaired", "the latter has no KL term: z is 0"),
@@ -82,6 +83,7 @@ static Flag flags[] = {
     RUN_FLAG_SAMPLES(args.run),
     RUN_FLAG_LENGTH(args.run),
     RUN_FLAGS_MEASURE(args.run),
+    TRL_FLAGS_KTO,
 };
 
 // What is logged, under TRL's names, which say "chosen" for desirable and "rejected" for undesirable
@@ -201,14 +203,19 @@ static void evaluate(Run *run, GPT2 *policy, GPT2 *reference, const float *ref,
     free(examples);
 }
 
-// Count the classes; dies if one is missing. Warn if what they weigh together is far from equal:
-// the paper advises desirable_weight n_D / (undesirable_weight n_U) in [1, 4/3].
+// Count the classes. Warn if one is missing (TRL trains then, too), or if what they weigh together is
+// far from equal: the paper advises desirable_weight n_D / (undesirable_weight n_U) in [1, 4/3].
 static void labels_check(const LabelSet *data, const char *path) {
     const int D = data->good, U = data->n - D;
     const double w_D = args.desirable_weight, w_U = args.undesirable_weight;
-    if (D == 0 || U == 0) // of a split; labels_load has looked at the file
-        die(EXIT_BAD_INPUT, "%s: all %d labels of the examples for training are %s: KTO needs both",
-            path, data->n, D ? "true" : "false");
+    if (D == 0 || U == 0) {
+        warn("%s: all %d labels of the examples for training are %s: nothing tells good from bad, "
+             "and "
+             "%s alone are made %s likely",
+             path, data->n, D ? "true" : "false", D ? "good completions" : "bad completions",
+             D ? "more" : "less");
+        return;
+    }
     const double ratio = w_D * D / (w_U * U);
     if (ratio < 1 - 1e-9 || ratio > 4.0 / 3 + 1e-9)
         warn("%s: %d desirable examples of weight %g and %d undesirable ones of weight %g: their "
@@ -239,9 +246,10 @@ int main(int argc, char **argv) {
     const DataOptions options = run_data_options(&run, run_context(&policy, &reference));
     run_pieces(&run, &train, &eval, LABELS, &options);
     labels_check(&train, args.run.dataset);
-    if (type == KTO_KTO && eval.n == 1)
-        die(EXIT_BAD_INPUT, "%s: 1 example for evaluation: KTO's KL term needs at least 2",
-            args.run.eval_dataset ? args.run.eval_dataset : args.run.dataset);
+    if (type == KTO_KTO && (train.n == 1 || eval.n == 1))
+        die(EXIT_BAD_INPUT, "%s: 1 example for %s: KTO's KL term needs at least 2",
+            train.n > 1 && args.run.eval_dataset ? args.run.eval_dataset : args.run.dataset,
+            train.n == 1 ? "training" : "evaluation");
 
     // The updates, their order (a function of seed and epoch) and learning rates. run_start goes on from
     // --resume_from_checkpoint: weights, AdamW's moments, numbers of the update and of tokens, the
@@ -294,7 +302,7 @@ int main(int argc, char **argv) {
         meter_add(&meter, KL, z, 1);
 
         run_log(&run, &meter, shown, "examples");
-        if (eval.n && run_due(&run, args.run.eval_steps))
+        if (eval.n && run_eval_due(&run))
             evaluate(&run, &policy, &reference, ref_eval, &eval, type, &rows);
         run_save(&run, &policy); // checkpoint-N/, every save_steps updates
     }

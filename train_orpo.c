@@ -47,6 +47,7 @@ static Flag flags[] = {
     RUN_FLAGS_MODEL(args.run, "directory in Hugging Face format to start from"),
     RUN_FLAGS_DATA(args.run, "JSONL with chosen, rejected, and prompt unless it is in both",
                    "the same for evaluation"),
+    RUN_FLAGS_PIECES(args.run),
     RUN_FLAGS_ROWS(args.run, "pairs", "cut the prompt from the left, or the completion (TRL)"),
     FLAG_HEADING_KEPT("preferences"),
     FLAG(args, beta, 1e-9, 1e9, "weight of the odds ratio loss, the paper's lambda"),
@@ -60,6 +61,7 @@ static Flag flags[] = {
     RUN_FLAG_SAMPLES(args.run),
     RUN_FLAG_LENGTH(args.run),
     RUN_FLAGS_MEASURE(args.run),
+    TRL_FLAGS_ORPO,
 };
 
 // What is logged, under TRL's names: means over pairs; LOGIT_* (the mean logit of the vocabulary)
@@ -205,7 +207,7 @@ int main(int argc, char **argv) {
         meter_add(&meter, NLL, 0, 1);
 
         run_log(&run, &meter, shown, "pairs");
-        if (eval.n && run_due(&run, args.run.eval_steps)) evaluate(&run, &model, &eval, &rows);
+        if (eval.n && run_eval_due(&run)) evaluate(&run, &model, &eval, &rows);
         run_save(&run, &model);
     }
     run_after(&run, &model, NULL);

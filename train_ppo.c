@@ -105,9 +105,9 @@ static Flag flags[] = {
     RUN_FLAGS_OPTIMIZER(args.run),
     FLAG_CHOICE(args, adam_epsilon_style, "pytorch|tensorflow", "after bias correction, or before"),
     RUN_FLAGS_OUTPUT(args.run, "gets final/, checkpoint-N/, metrics.jsonl, run.json"),
-    RUN_FLAG_SAMPLES(args.run),
-    FLAG(args.run, eval_prompts, 0, 1e6, "texts to measure the KL to the reference on"),
+    RUN_FLAGS_TEXTS(args.run),
     ROLLOUT_FLAGS_SHOW(args.rollout),
+    TRL_FLAGS_PPO,
 };
 
 // What is logged, one row an update, most under TRL's names. Each mean over tokens runs over those of
@@ -421,7 +421,7 @@ int main(int argc, char **argv) {
         log_write(&run.log);
         run.seen += R;
         run.epoch = (double)(run.step * R) / train.n;
-        if (run_due(&run, args.run.logging_steps)) {
+        if (run_log_due(&run)) {
             run_print(&run, &meter, shown);
             run_print_rate(&run, (double)run.seen, "episodes");
         }

@@ -83,6 +83,7 @@ static Flag flags[] = {
     FLAG_GONE("score", "./score --dataset FILE --model DIR scores a file"),
     FLAG_GONE("output", "it is a flag of ./score, which scores a file"),
     FLAG_GONE("overwrite_output", "it is a flag of ./score, which scores a file"),
+    TRL_FLAGS_RM,
 };
 
 // What is logged, under TRL's names: means over pairs, ACCURACY: the chosen score is the greater;
@@ -335,7 +336,7 @@ int main(int argc, char **argv) {
         meter_add(&meter, MAX, range[1], 1);
 
         run_log(&run, &meter, shown, "pairs");
-        if (eval.n && run_due(&run, args.run.eval_steps)) evaluate(&run, &model, &eval, &values);
+        if (eval.n && run_eval_due(&run)) evaluate(&run, &model, &eval, &values);
         run_save(&run, &model);
     }
     if (args.normalize_rewards && !run.stopped) rewards_normalize(&run, &model, &values, &samples);

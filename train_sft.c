@@ -53,6 +53,7 @@ static Flag flags[] = {
     RUN_FLAGS_EVAL(args.run, "rows"),
     RUN_FLAG_SAMPLES(args.run),
     RUN_FLAG_LENGTH(args.run),
+    TRL_FLAGS_SFT,
 };
 
 // What is logged, under TRL's names. PERPLEXITY is e^loss; ENTROPY (of the predictions) and
@@ -170,7 +171,7 @@ int main(int argc, char **argv) {
         meter_set(&meter, PERPLEXITY, exp(meter_mean(&meter, LOSS)));
 
         run_log(&run, &meter, shown, "tokens");
-        if (eval.n && run_due(&run, args.run.eval_steps)) evaluate(&run, &model, &eval, &rows);
+        if (eval.n && run_eval_due(&run)) evaluate(&run, &model, &eval, &rows);
         run_save(&run, &model);
     }
     run_after(&run, &model, NULL);

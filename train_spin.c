@@ -78,7 +78,7 @@ static Flag flags[] = {
     FLAG(args.run, max_steps, -1, 1e9, "updates to make instead (-1: see epochs)"),
     FLAG(args.run, per_device_train_batch_size, 1, 1 << 16, "pairs in one forward pass"),
     FLAG(args.run, gradient_accumulation_steps, 1, 1 << 16, "forward passes in one update"),
-    FLAG_SWITCH(args.run, shuffle_dataset, "new order of pairs in each epoch"),
+    RUN_FLAG_ORDER(args.run, "pairs"),
     RUN_FLAGS_OPTIMIZER(args.run),
     RUN_FLAGS_OUTPUT(args.run, "gets final/, iteration-N/, checkpoint-N/, metrics.jsonl, run.json"),
     FLAG_SWITCH(args, save_players, "iteration-N/ gets the player it began with, too"),
@@ -86,6 +86,7 @@ static Flag flags[] = {
     RUN_FLAG_SAMPLES(args.run),
     FLAG(args.run, eval_prompts, 0, 1e6, "held-out prompts that each player completes"),
     FLAG_SWITCH(args.run, gold, "give those the gold score of film reviews (data/gold.h)"),
+    TRL_FLAGS_SPIN,
 };
 
 // What is logged, under the authors' names: means over pairs; ENTROPY over the tokens of both
@@ -371,8 +372,7 @@ int main(int argc, char **argv) {
             meter_add(&meter, LOSS, loss, 1);
 
             run_log(&run, &meter, shown, "pairs");
-            if (held.n && run_due(&run, args.run.eval_steps))
-                evaluate(&run, &player, &held.pairs, held_old, &rows);
+            if (held.n && run_eval_due(&run)) evaluate(&run, &player, &held.pairs, held_old, &rows);
             run_save(&run, &player);
         }
         free(old);

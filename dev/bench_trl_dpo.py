@@ -76,7 +76,7 @@ def begin(args, work, model_dir, rows, whose, form):
     command = ["stdbuf", "-oL", args.train, "--model", model_dir, "--dataset", rows, "--output_dir", out,
                "--overwrite_output_dir", "true", "--max_steps", str(steps), "--learning_rate", "1e-6", "--max_length",
                str(args.longest), "--per_device_train_batch_size", str(BATCH), "--save_steps", "0", "--samples", "0",
-               "--logging_steps", "1", "--shuffle_dataset", "false", "--eval_prompts", "0", "--share_prompt",
+               "--logging_steps", "1", "--train_sampling_strategy", "sequential", "--eval_prompts", "0", "--share_prompt",
                "false" if form == "each" else "true", "--bf16", "true" if form == "bf16" else "false"]
     return bench_turns.Stepper(command, lambda line: " pairs/s" in line)
 

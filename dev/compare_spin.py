@@ -44,7 +44,7 @@ def run_ours(program, beta, work):
     flags = dict(model=os.path.join(DATA, "sft"), dataset=rows, output_dir=out, num_iterations=ITERATIONS,
                  max_steps=STEPS, beta=beta, per_device_train_batch_size=BATCH, learning_rate=LR, warmup_steps=WARMUP,
                  weight_decay=DECAY, max_grad_norm=MAX_NORM, max_new_tokens=24, logging_steps=1, save_steps=0, samples=0,
-                 shuffle_dataset="false", save_players="true")
+                 train_sampling_strategy="sequential", save_players="true")
     command = [program] + [part for key, value in flags.items() for part in ("--" + key, str(value))]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:

@@ -237,7 +237,7 @@ def run_ours(program, model_dir, ref_dir, rows, eval_rows, method, options, work
         with open(path, "w") as f:
             f.writelines(json.dumps(row) + "\n" for row in part)
     command = [program, "--model", model_dir, "--dataset", files[0], "--eval_dataset", files[1], "--output_dir", out,
-               "--shuffle_dataset", "false", "--samples", "0", "--per_device_eval_batch_size", "2"]
+               "--train_sampling_strategy", "sequential", "--samples", "0", "--per_device_eval_batch_size", "2"]
     if ref_dir != model_dir:
         command += ["--ref_model", ref_dir]
     if method == "orpo":

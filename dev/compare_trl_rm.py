@@ -147,7 +147,7 @@ def run_ours(program, model_dir, rows, eval_rows, accumulation, options, work):
     out = os.path.join(work, "ours")
     command = [program, "--model", model_dir, "--dataset", write_rows(os.path.join(work, "rows.jsonl"), rows),
                "--eval_dataset", write_rows(os.path.join(work, "eval.jsonl"), eval_rows), "--output_dir", out,
-               "--shuffle_dataset", "false", "--per_device_eval_batch_size", "3", "--per_device_train_batch_size",
+               "--train_sampling_strategy", "sequential", "--per_device_eval_batch_size", "3", "--per_device_train_batch_size",
                str(BATCH // accumulation), "--gradient_accumulation_steps", str(accumulation)]
     for key, value in {**COMMON, **options}.items():
         command += ["--" + key, str(value)]

@@ -13,7 +13,7 @@ On a CPU without AVX512-BF16 PyTorch takes minutes for a case of that.
 What has to be set for TRL to do the same as train_sft (TRL 1.16, transformers 5.24; files named are theirs):
 - bf16=False, gradient_checkpointing=False, use_cpu=True: BaseConfig turns the first two on, on a CPU too.
 - train_sampling_strategy="sequential": `shuffle_dataset=False`, the default, only leaves out one more shuffle before
-  the sampler's own, which is random by default (TrainingArguments). `--shuffle_dataset false` here means no shuffling.
+  the sampler's own, which is random by default (TrainingArguments).
 - Dropout 0 in config.json: SFTConfig has no disable_dropout, so TRL trains GPT-2 with 0.1.
 - model.loss_type = "ForCausalLM". transformers finds this from the class's name, which works for LlamaForCausalLM but
   leaves None for GPT2LMHeadModel (PreTrainedModel.__init__). Trainer then takes the loss for one that does not shift its
@@ -115,7 +115,7 @@ def run_ours(program, model_dir, rows, options, work, bf16=False):
     with open(dataset, "w") as f:
         f.writelines(json.dumps(row) + "\n" for row in rows)
     command = [program, "--model", model_dir, "--dataset", dataset, "--output_dir", out, "--overwrite_output_dir", "true",
-               "--shuffle_dataset", "false", "--bf16", str(bf16).lower()]
+               "--train_sampling_strategy", "sequential", "--bf16", str(bf16).lower()]
     for key, value in {**COMMON, **options}.items():
         command += ["--" + key, str(value)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -60,25 +60,25 @@ cat >"$work/settings" <<END
 train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --eval_split 0.1
 train_sft $rows --model_config data/config_tiny.json --tokenizer data --dataset data/reviews_eval.jsonl --gradient_accumulation_steps 2 --completion_only_loss false
 train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --max_length 24 --truncation_mode keep_start --gradient_checkpointing --no_decay_embeddings --eval_split 0.02 --max_grad_norm 0.1
-train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --shuffle_dataset false --num_train_epochs 1 --bf16
+train_sft $rows --model data/sft --dataset data/reviews_eval.jsonl --train_sampling_strategy sequential --num_train_epochs 1 --bf16
 train_dpo $rows $pairs --eval_prompts 16 --gold
 train_dpo $rows $pairs --loss_type ipo --gradient_accumulation_steps 2 --share_prompt false
 train_dpo $rows $pairs --loss_type ipo_sum --sft_weight 0.5 --label_smoothing 0
-train_dpo $rows $pairs --loss_type hinge --shuffle_dataset false
+train_dpo $rows $pairs --loss_type hinge --train_sampling_strategy sequential
 train_dpo $rows $pairs --loss_type robust --label_smoothing 0.1 --beta 0.5
 train_dpo $rows $pairs --sync_ref_model --ref_model_sync_steps 2 --gradient_checkpointing
 train_kto $rows $pairs --eval_prompts 16 --gold
 train_kto $rows $pairs --loss_type apo_zero_unpaired --desirable_weight 1.2 --gradient_accumulation_steps 2
-train_kto $rows $pairs --shuffle_dataset false --beta 0.5 --ref_model data/sft
+train_kto $rows $pairs --train_sampling_strategy sequential --beta 0.5 --ref_model data/sft
 train_kto $rows $pairs --undesirable_weight 1.2 --desirable_weight 1.5 --beta 2 --gradient_accumulation_steps 3 --per_device_train_batch_size 3
 train_kto $rows --model data/sft --dataset $work/few.jsonl --per_device_train_batch_size 5 --eval_dataset $work/few.jsonl --ref_model $work/other
 train_kto $rows --model data/sft --dataset $work/few.jsonl --per_device_train_batch_size 1 --loss_type apo_zero_unpaired --eval_dataset $work/few.jsonl --gradient_checkpointing
 train_orpo $rows $pairs --eval_prompts 16 --gold
-train_orpo $rows $pairs --max_length 32 --shuffle_dataset false --gradient_accumulation_steps 3 --beta 2
+train_orpo $rows $pairs --max_length 32 --train_sampling_strategy sequential --gradient_accumulation_steps 3 --beta 2
 train_orpo $rows $pairs --nll all --gradient_accumulation_steps 2 --beta 0.5
 train_rm $rows $pairs --normalize_rewards 32
 train_rm $rows --model data/sft --dataset $work/margins.jsonl --eval_dataset $work/margins.jsonl --per_device_train_batch_size 5 --normalize_rewards 20 --normalize_model $work/other --temperature 0.7
-train_rm $rows $pairs --model data/rm --shuffle_dataset false --truncation_mode keep_start --max_length 40 --gradient_checkpointing
+train_rm $rows $pairs --model data/rm --train_sampling_strategy sequential --truncation_mode keep_start --max_length 40 --gradient_checkpointing
 train_rm $rows $pairs --center_rewards_coefficient 0.01 --gradient_accumulation_steps 2 --share_prompt false --score_init zero
 train_ppo --model data/sft --reward_model data/rm --dataset data/prefs_eval.jsonl --total_episodes 112 --batch_size 16 --num_ppo_epochs 2 --num_mini_batches 2 --per_device_train_batch_size 5 --response_length 20 --eval_prompts 16 --gold
 train_ppo --model data/sft --reward_model data/rm --dataset data/prefs_eval.jsonl --total_episodes 112 --batch_size 16 --shared_critic --whiten_rewards --target_kl 2 --per_device_train_batch_size 16 --response_length 20 --kl_estimator k3 --max_approx_kl 0.01
@@ -86,7 +86,7 @@ train_ppo --model data/sft --dataset data/prefs_eval.jsonl --total_episodes 112 
 train_ppo --model data/sft --dataset data/prefs_eval.jsonl --total_episodes 112 --batch_size 16 --response_length 20 --reward_model data/rm --ref_model data/sft --num_ppo_epochs 3 --num_mini_batches 2 --per_device_train_batch_size 3 --max_approx_kl 0.001 --gamma 0.98 --lam 0.9 --cliprange 0.05 --bf16 --eval_dataset data/prefs_eval.jsonl --eval_prompts 16
 train_spin $rows $pairs --max_train_samples 40 --num_iterations 2 --max_new_tokens 20 --eval_prompts 16 --gold
 train_spin $rows $pairs --max_train_samples 40 --num_iterations 2 --max_new_tokens 20 --eval_prompts 8 --mix_previous false --share_prompt false --gradient_accumulation_steps 2 --beta 1
-train_spin $rows $pairs --max_train_samples 30 --num_iterations 3 --max_steps 3 --max_new_tokens 20 --eval_prompts 8 --generation_batch_size 7 --shuffle_dataset false --temperature 0.9 --top_p 0.95
+train_spin $rows $pairs --max_train_samples 30 --num_iterations 3 --max_steps 3 --max_new_tokens 20 --eval_prompts 8 --generation_batch_size 7 --train_sampling_strategy sequential --temperature 0.9 --top_p 0.95
 train_spin --model data/sft --dataset data/reviews_eval.jsonl --max_train_samples 30 --num_train_epochs 1 --num_iterations 2 --max_new_tokens 20 --gradient_checkpointing
 END
 

@@ -1,7 +1,5 @@
-// Tests of common.h, json.h and flags.h: text, UTF-8, strict JSON, flags, random numbers, batches,
-// the log.
+// Tests of common.h and json.h: text, UTF-8, strict JSON, random numbers, batches, the log.
 #include "test.h"
-#include "../lib/base/flags.h"
 #include "../batch.h"
 #include "../lib/base/json.h"
 #include <fcntl.h>
@@ -415,6 +413,66 @@ static void test_json_round_trip(void) {
     text_free(&t);
 }
 
+// What passes in a record: not finite numbers anywhere, and flaws, which leave their marks.
+static void test_json_records(void) {
+#define NUL "\xEF\xBF\xBE"
+#define HALF "\xEF\xBF\xBF"
+#define BYTE "\xF0\x9F\xBF\xBE"
+    const struct {
+        const char *text, *want; // printed by cJSON
+        bool mended;
+        const char *flaw;
+    } cases[] = {
+        {"{\"a\": 1, \"b\": [true, \"NaN\"]}", "{\"a\":1,\"b\":[true,\"NaN\"]}", false, NULL},
+        {"{\"a\": NaN, \"b\": \"x\"}", "{\"a\":null,\"b\":\"x\"}", true, NULL},
+        {"{\"a\": [Infinity,-Infinity,NaN, -1]}", "{\"a\":[null,null,null,-1]}", true, NULL},
+        {"{\"a\": \"x \\u0000 NaN\"}", "{\"a\":\"x " NUL " NaN\"}", true, "\\u0000"},
+        {"{\"a\": \"\\\\u0000\"}", "{\"a\":\"\\\\u0000\"}", false, NULL},
+        {"{\"a\": \"\\ud83d\\ude00\"}", "{\"a\":\"\xF0\x9F\x98\x80\"}", false, NULL},
+        {"{\"a\": \"\\ud83d\\ude00 \\uDC00\"}", "{\"a\":\"\xF0\x9F\x98\x80 " HALF "\"}", true,
+         "half of a surrogate pair"},
+        {"{\"a\": \"\\ud83dx\\ud83d\\ud83d\\ude00\"}",
+         "{\"a\":\"" HALF "x" HALF "\xF0\x9F\x98\x80\"}", true, "half of a surrogate pair"},
+        {"{\"a\": \"\\ud83d\"}", "{\"a\":\"" HALF "\"}", true, "half of a surrogate pair"},
+        {"{\"a\": \"caf\xE9\", \"b\": \"\xC3\xA9\xFF\"}",
+         "{\"a\":\"caf" BYTE "\",\"b\":\"\xC3\xA9" BYTE "\"}", true, "a byte that is not UTF-8"},
+        {"{\"\\u0000\": \"\\\"\\u0000\"}", "{\"" NUL "\":\"\\\"" NUL "\"}", true, "\\u0000"},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        const char *text = cases[i].text;
+        bool mended;
+        cJSON *json = json_parse_record(text, strlen(text), (JsonPlace){"FILE", 1, 0}, &mended);
+        char *got = cJSON_PrintUnformatted(json);
+        const char *flaw = json_flaw(got);
+        CHECK(!strcmp(got, cases[i].want) && mended == cases[i].mended, "%s: got %s", text, got);
+        CHECK(flaw ? cases[i].flaw && !strcmp(flaw, cases[i].flaw) : !cases[i].flaw, "%s: flaw %s",
+              text, flaw ? flaw : "none");
+        cJSON_Delete(json), cJSON_free(got);
+    }
+    const BadJson bad[] = {
+        // and what does not
+        {"{\"a\": NAN}", 0, ":1:7: JSON error"},
+        {"{\"a\": nan}", 0, ":1:7: JSON error"},
+        {"{\"a\": -Inf}", 0, ":1:7: not a JSON number"},
+        {"{\"a\": +Infinity}", 0, ":1:7: JSON error"},
+        {"{\"a\": NaN \"b\"}", 0, ":1:"},
+        {"{\"a\": \xFF}", 0, ":1:7: JSON error: unexpected byte outside a string"},
+        {"{\"a\": \"\\u00\"}", 0, ":1:8: JSON error: not four hex digits"},
+        {"{\"a\": \"\t\"}", 0, ":1:8: raw control byte"},
+        {"{\"a\": \"b\0\"}", 11, ":1:9: contains a NUL byte"},
+        {"{\"a\": 1, \"b\": NaN, \"a\": 2}", 0, "duplicate key \"a\""},
+    };
+    for (int i = 0; i < COUNT(bad); i++) {
+        const size_t n = bad[i].n ? bad[i].n : strlen(bad[i].text);
+        bool mended;
+        CHECK_DIES(EXIT_BAD_INPUT, bad[i].message,
+                   json_parse_record(bad[i].text, n, (JsonPlace){"FILE", 1, 0}, &mended));
+    }
+    bool mended; // a record that begins amid a line
+    CHECK_DIES(EXIT_BAD_INPUT, "FILE:3:26: not a JSON number",
+               json_parse_record("{\"a\": 01}", 9, (JsonPlace){"FILE", 3, 19}, &mended));
+}
+
 // ------------------------------------------------------------------------------------------------
 // Random numbers
 
@@ -589,314 +647,6 @@ static void test_batch(void) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// Flags
-
-typedef struct {
-    int count, last;
-    int64_t seed;
-    double rate, other;
-    bool on, off;
-    const char *name, *unset, *kind;
-} Args;
-
-static const Args defaults = {.count = 3,
-                              .last = 9,
-                              .seed = 42,
-                              .rate = 0.1,
-                              .other = 1,
-                              .on = true,
-                              .name = "out",
-                              .kind = "linear"};
-
-enum { N_FLAGS = 12 };
-
-// Parse a command line, words with one blank between them; "~" stands for an empty word.
-static void parse(Args *args, Flag flags[N_FLAGS], const char *line, const char *preset) {
-    *args = defaults;
-    Flag table[N_FLAGS] = {
-        FLAG_HEADING_KEPT("numbers"),
-        FLAG(*args, count, -5, 100, "an int"),
-        FLAG(*args, last, INT_MIN, INT_MAX, "any int"),
-        FLAG(*args, seed, 0, 9e15, "an int64_t"),
-        FLAG(*args, rate, 0, 10, "a double"),
-        FLAG(*args, other, -1e300, 1e300, "a big double"),
-        FLAG_HEADING("others"),
-        FLAG_SWITCH(*args, on, "a switch that is on"),
-        FLAG_SWITCH(*args, off, "a switch that is off"),
-        FLAG_TEXT(*args, name, "a string"),
-        FLAG_TEXT(*args, unset, "a string without a default"),
-        FLAG_CHOICE(*args, kind, "linear|cosine|constant_with_warmup", "one of several"),
-    };
-    memcpy(flags, table, sizeof table);
-    char *copy = text_copy(line), *words[64] = {"/bin/program"}, empty[] = "";
-    int n = 1;
-    for (char *w = strtok(copy, " "); w; w = strtok(NULL, " ")) words[n++] = *w == '~' ? empty : w;
-    flags_parse(n, words, flags, N_FLAGS, "a test", preset);
-    free(copy);
-}
-
-// What --help or a preset prints: run the child with standard output going to standard error.
-#define CHECK_PRINTS(code, part, line, preset)                                                     \
-    CHECK_DIES(code, part, dup2(STDERR_FILENO, STDOUT_FILENO); parse(&a, flags, line, preset);     \
-               fflush(NULL))
-
-static void test_flags(void) {
-    Args a;
-    Flag flags[N_FLAGS];
-    parse(&a, flags, "", NULL);
-    CHECK(a.count == 3 && a.seed == 42 && a.rate == 0.1 && a.on && !a.off && !a.unset, "defaults");
-    CHECK(!flag_given(flags, N_FLAGS, "count"), "a default is not given");
-
-    parse(&a, flags,
-          "--count -5 --last=-2147483648 --seed 9000000000000000 --rate 1e-4 "
-          "--other=-1.5E+10 --on false --off --name a=b --unset=x --kind cosine",
-          NULL);
-    CHECK(a.count == -5 && a.last == INT_MIN && a.seed == 9000000000000000, "integers");
-    CHECK(a.rate == 1e-4 && a.other == -1.5e10, "doubles");
-    CHECK(!a.on && a.off, "switches");
-    CHECK(!strcmp(a.name, "a=b") && !strcmp(a.unset, "x") && !strcmp(a.kind, "cosine"), "strings");
-    CHECK(flag_given(flags, N_FLAGS, "count") && flag_given(flags, N_FLAGS, "off"), "given");
-    flags_free(flags, N_FLAGS);
-
-    parse(&a, flags, "--off --count +7 --on 0 --off=1 --count 8 --rate .5 --name -x", NULL);
-    CHECK(a.count == 8 && a.off && !a.on && a.rate == 0.5, "the last of two wins");
-    CHECK(!strcmp(a.name, "-x"), "a value may begin with one dash");
-    flags_free(flags, N_FLAGS);
-    parse(&a, flags, "--unset x --unset ~ --rate 1e-400", NULL);
-    CHECK(!a.unset, "an empty string unsets");
-    CHECK(a.rate == 0, "what is too small for a double is 0");
-
-    Flag named[] = {FLAG(a, count, 0, 9, "x")};
-    named[0].name = "per_device_size";
-    CHECK(flag_find(named, 1, "per_device_size") && flag_find(named, 1, "per-device-size") &&
-              flag_find(named, 1, "per-device_size"),
-          "- and _ are the same");
-    CHECK(!flag_find(named, 1, "per_device") && !flag_find(named, 1, "per_device_sizes") &&
-              !flag_find(named, 1, "") && !flag_find(named, 1, "Per_device_size"),
-          "no other name");
-
-    static const char *const bad[][2] = {
-        {"--nothing 1", "unknown flag --nothing; see --help"},
-        {"--nothing=1", "unknown flag --nothing; see --help"},
-        {"--coun 1", "unknown flag --coun"},
-        {"-count 1", "unexpected argument -count; see --help"},
-        {"word", "unexpected argument word"},
-        {"--count 1 2", "unexpected argument 2"},
-        {"--", "unknown flag --"},
-        {"--=3", "unknown flag --"},
-        {"--count", "--count needs a value"},
-        {"--config", "--config needs a value"},
-        {"--count --off", "--count --off: not a whole number"},
-        {"--count 1.5", "--count 1.5: not a whole number"},
-        {"--count 1e1", "--count 1e1: not a whole number"},
-        {"--count 5x", "--count 5x: not a whole number"},
-        {"--count 0x5", "--count 0x5: not a whole number"},
-        {"--count ~", "--count : not a whole number"},
-        {"--count=", "--count : not a whole number"},
-        {"--count -", "--count -: not a whole number"},
-        {"--count 101", "--count 101: out of range (from -5 to 100)"},
-        {"--count -6", "--count -6: out of range (from -5 to 100)"},
-        {"--last 2147483648", "--last 2147483648: out of range (from -2147483648 to 2147483647)"},
-        {"--last -2147483649", "out of range"},
-        {"--last 9223372036854775808", "out of range"},
-        {"--last 4294967296", "out of range"}, // 0 in 32 bits
-        {"--last -99999999999999999999999", "out of range"},
-        {"--seed -1", "--seed -1: out of range (from 0 to 9e+15)"},
-        {"--seed 18446744073709551616", "out of range"},
-        {"--rate 1e-4x", "--rate 1e-4x: not a number"},
-        {"--rate 1e", "not a number"},
-        {"--rate e5", "not a number"},
-        {"--rate .", "not a number"},
-        {"--rate 1,5", "not a number"},
-        {"--rate 0x1p-3", "not a number"},
-        {"--rate nan", "--rate nan: not a number"},
-        {"--rate inf", "--rate inf: not a number"},
-        {"--rate -infinity", "not a number"},
-        {"--rate ~", "--rate : not a number"},
-        {"--rate 1e400", "--rate 1e400: out of range (from 0 to 10)"},
-        {"--rate -1e400", "out of range"},
-        {"--rate -1e-9", "out of range"},
-        {"--rate 10.000001", "out of range"},
-        {"--on maybe", "--on maybe: expected true or false"},
-        {"--on ~", "--on : expected true or false"},
-        {"--on=", "expected true or false"},
-        {"--on True", "expected true or false"},
-        {"--kind Linear", "--kind Linear: expected one of linear|cosine|constant_with_warmup"},
-        {"--kind linear|cosine", "expected one of"},
-        {"--kind constant", "expected one of"},
-        {"--kind ~", "expected one of"},
-        {"--kind |", "expected one of"},
-    };
-    for (int i = 0; i < COUNT(bad); i++) {
-        CHECK_DIES(EXIT_USAGE, bad[i][1], parse(&a, flags, bad[i][0], NULL));
-    }
-    // Blanks around a number, which a shell would hand over as they are.
-    static const char *const blanks[] = {" 5", "5 ", "\t5", "\n5", "5\n", "5\r"};
-    for (int i = 0; i < COUNT(blanks); i++) {
-        Flag one = FLAG(a, count, 0, 9, "x"), two = FLAG(a, rate, 0, 9, "x");
-        CHECK_DIES(EXIT_USAGE, "not a whole number", flag_set(&one, blanks[i], ""));
-        CHECK_DIES(EXIT_USAGE, "not a number", flag_set(&two, blanks[i], ""));
-    }
-
-    CHECK_PRINTS(0, "usage: program [--flag value]", "--help", NULL);
-    CHECK_PRINTS(0, "  --kind linear|cosine|constant_with_warmup [linear]", "--count 4 -h", NULL);
-    CHECK_PRINTS(0, "  --rate [0.1]", "--help", "--rate 7");
-    CHECK_PRINTS(0, "\nnumbers\n", "--help", NULL);
-
-    // A preset counts only when there are no arguments at all.
-    CHECK_PRINTS(0, "  ./program --count 50 --off\n", "", "--count 50 --off");
-    parse(&a, flags, "--rate 1", "--count 50 --off");
-    CHECK(a.count == 3 && !a.off && a.rate == 1, "arguments turn the preset off");
-    fflush(stdout);
-    int out = dup(STDOUT_FILENO), null = open("/dev/null", O_WRONLY);
-    dup2(null, STDOUT_FILENO);
-    parse(&a, flags, "", "--count 50 --off");
-    fflush(stdout);
-    dup2(out, STDOUT_FILENO);
-    close(out), close(null);
-    CHECK(a.count == 50 && a.off && flag_given(flags, N_FLAGS, "count"), "a preset is taken");
-    CHECK_DIES(EXIT_USAGE, "unknown flag --x", close(STDOUT_FILENO); parse(&a, flags, "", "--x 1"));
-
-    // What a checkpoint keeps: the flags below the headings that say so, and no others.
-    parse(&a, flags, "--count 4 --name x", NULL);
-    Text numbers = {0}, now = {0}, back = {0};
-    flags_json(&numbers, flags, N_FLAGS, true);
-    CHECK(strstr(numbers.data, "\"count\": 4") && strstr(numbers.data, "\"rate\""), "kept: %s",
-          numbers.data);
-    CHECK(!strstr(numbers.data, "\"name\"") && !strstr(numbers.data, "\"off\""), "not kept");
-    a.rate = nextafter(a.rate, 1);
-    flags_json(&now, flags, N_FLAGS, true);
-    CHECK(strcmp(now.data, numbers.data), "another last digit, another text");
-    a.rate = nextafter(a.rate, 0);
-    a.off = !a.off;
-    flags_json(&back, flags, N_FLAGS, true);
-    CHECK(!strcmp(back.data, numbers.data), "a switch of the other heading changes nothing");
-    text_free(&numbers);
-    text_free(&now);
-    text_free(&back);
-    CHECK(choice_index("b", "a|b|c") == 1 && choice_index("c", "a|b|c") == 2 &&
-              choice_index("ab", "a|abc|ab") == 2 && choice_index("d", "a|b") == -1,
-          "choices by number");
-    flags_free(flags, N_FLAGS);
-
-    // More words than any fixed list would hold.
-    char *words[2001] = {"program"};
-    for (int i = 1; i < 2001; i++) words[i] = i % 2 ? "--last" : "17";
-    words[2000] = "18";
-    flags_parse(2001, words, flags, N_FLAGS, "a test", NULL);
-    CHECK(a.last == 18, "a thousand flags");
-    words[2000] = "x";
-    CHECK_DIES(EXIT_USAGE, "--last x: not a whole number",
-               flags_parse(2001, words, flags, N_FLAGS, "a test", NULL));
-}
-
-// What flags_json writes, --config reads: all values come back, doubles to the bit.
-static void test_config(void) {
-    Args a, b;
-    Flag flags[N_FLAGS], more[N_FLAGS];
-    char *path = in_root("run.json");
-    char *line = text_format("--config %s", path);
-    static const double rates[] = {0,
-                                   1e-4,
-                                   0.1,
-                                   0.3,
-                                   1.0 / 3,
-                                   5e-324,
-                                   9.999999999999998,
-                                   2e-5,
-                                   0.1 + 0.2,
-                                   10,
-                                   1.7976931348623157e-308};
-    parse(&a, flags,
-          "--seed 9000000000000000 --count -4 --on false --off --kind cosine "
-          "--name a\"b\\c\xC3\xA9",
-          NULL);
-    for (int i = 0; i < COUNT(rates); i++) {
-        Text t = {0};
-        a.rate = rates[i], a.other = i % 2 ? rates[i] * 1e290 : 1 - rates[i] / 7;
-        flags_json(&t, flags, N_FLAGS, false);
-        write_file(path, t.data, t.size);
-        parse(&b, more, line, NULL);
-        CHECK(b.rate == a.rate && b.other == a.other, "doubles of run.json %.17g %.17g in %s",
-              a.rate, a.other, t.data);
-        CHECK(b.seed == a.seed && b.count == a.count && b.on == a.on && b.off == a.off &&
-                  !strcmp(b.name, a.name) && !strcmp(b.kind, a.kind) && !b.unset,
-              "round trip");
-        CHECK(flag_given(more, N_FLAGS, "name") && !flag_given(more, N_FLAGS, "unset"), "given");
-        Text again = {0};
-        flags_json(&again, more, N_FLAGS, false);
-        CHECK(!strcmp(again.data, t.data), "written again, it is the same text");
-        text_free(&t), text_free(&again);
-        flags_free(more, N_FLAGS);
-    }
-    flags_free(flags, N_FLAGS);
-
-    // The shortest text that reads back the same.
-    static const struct {
-        double x;
-        const char *text;
-    } shortest[] = {
-        {0, "0"},
-        {1, "1"},
-        {0.1, "0.1"},
-        {2e-5, "2e-05"},
-        {1e22, "1e+22"},
-        {-2.5, "-2.5"},
-        {1.0 / 3, "0.3333333333333333"},
-        {123456789, "123456789"},
-        {0.1 + 0.2, "0.30000000000000004"},
-    };
-    for (int i = 0; i < COUNT(shortest); i++) {
-        Args x = {.rate = shortest[i].x};
-        Flag flag = FLAG(x, rate, 0, 1, "x");
-        Text t = {0};
-        flag_print(&t, &flag, true);
-        CHECK(!strcmp(t.data, shortest[i].text), "%s printed as %s", shortest[i].text, t.data);
-        text_free(&t);
-    }
-
-    // The command line goes before the file, wherever it stands.
-    write_file(path, "{\"count\": 5, \"rate\": 1e0, \"last\": \"6\", \"on\": 0}", 47);
-    static const char *const orders[] = {"--count 7 --config %s", "--config %s --count 7"};
-    for (int i = 0; i < COUNT(orders); i++) {
-        char *both = i ? text_format("--config=%s --count 7", path)
-                       : text_format("--count 7 --config %s", path);
-        parse(&b, more, both, NULL);
-        CHECK(b.count == 7 && b.rate == 1 && b.last == 6 && !b.on, "%s", orders[i]);
-        free(both);
-    }
-
-    static const struct {
-        const char *json;
-        int code;
-        const char *message;
-    } bad[] = {
-        {"{\"nothing\": 1}", EXIT_USAGE, "run.json: unknown flag \"nothing\"; see --help"},
-        {"{\"config\": \"x\"}", EXIT_USAGE, "unknown flag \"config\""},
-        {"{\"count\": 101}", EXIT_USAGE, "run.json: --count 101: out of range (from -5 to 100)"},
-        {"{\"count\": 1.5}", EXIT_USAGE, "run.json: --count 1.5: not a whole number"},
-        {"{\"count\": true}", EXIT_USAGE, "run.json: --count true: not a whole number"},
-        {"{\"rate\": 1e400}", EXIT_USAGE, "run.json: --rate inf: not a number"},
-        {"{\"rate\": \"x\"}", EXIT_USAGE, "run.json: --rate x: not a number"},
-        {"{\"on\": 2}", EXIT_USAGE, "run.json: --on 2: expected true or false"},
-        {"{\"kind\": \"x\"}", EXIT_USAGE, "run.json: --kind x: expected one of"},
-        {"{\"count\": [1]}", EXIT_USAGE, "run.json: \"count\" is not a plain value"},
-        {"{\"name\": {}}", EXIT_USAGE, "run.json: \"name\" is not a plain value"},
-        {"[]", EXIT_BAD_INPUT, "run.json: expected a JSON object of flags"},
-        {"{\"count\": 1, \"count\": 2}", EXIT_BAD_INPUT, "run.json:1:14: duplicate key \"count\""},
-        {"{\"count\": }", EXIT_BAD_INPUT, "run.json:1:11: JSON error"},
-        {"", EXIT_BAD_INPUT, "run.json:1:1: JSON error: empty"},
-    };
-    for (int i = 0; i < COUNT(bad); i++) {
-        write_file(path, bad[i].json, strlen(bad[i].json));
-        CHECK_DIES(bad[i].code, bad[i].message, parse(&b, more, line, NULL));
-    }
-    CHECK_DIES(EXIT_BAD_INPUT, "missing.json: no such file",
-               parse(&b, more, "--config missing.json", NULL));
-    free(path), free(line);
-}
-
-// ------------------------------------------------------------------------------------------------
 // Log, clock
 
 // The file's text is this?
@@ -995,11 +745,10 @@ int main(void) {
     test_utf8();
     test_json_faults();
     test_json_values();
+    test_json_records();
     test_json_round_trip();
     test_rng();
     test_batch();
-    test_flags();
-    test_config();
     test_log();
     test_clock();
     test_signals();

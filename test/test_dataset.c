@@ -227,10 +227,10 @@ static void test_bad_files(const Tokenizer *t, const char *path) {
     } cases[] = {
         {"", 0, "contains no records"},
         {"\n \r\n\n", 0, "contains no records"},
-        {"{\"text\": \"a\"}\n{\"text\": \"a\xFF\"}", 0, ":2:12: invalid UTF-8 byte 0xFF"},
-        {"[{\"text\": \"a\"}]", 0, ":1: looks like a JSON array, one object per line expected"},
+        {"{\"text\": \"a\xFF\"}", 0, ":1: \"text\" contains a byte that is not UTF-8: skipped"},
+        {"{\"text\": \"a\"}\n\xFF{\"text\": \"a\"}", 0, ":2:1: JSON error: unexpected byte"},
         {"{\n  \"text\": \"a\"\n}\n", 0, ":1: looks like pretty-printed JSON"},
-        {"\x1F\x8B\x08\x00", 4, "is gzip-compressed"},
+        {"\x1F\x8B\x08\x00", 4, "is damaged or cut short: gzip -dc ends with exit code 1"},
         {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", 0,
          "is a Git LFS pointer, the data was not downloaded"},
         {"\xFF\xFE{\0", 4, "is UTF-16, expected UTF-8"},
@@ -239,8 +239,8 @@ static void test_bad_files(const Tokenizer *t, const char *path) {
         {"{\"text\": \"a\"}\n\n{\"text\": \"a\",}\n", 0, ":3:"},
         {"{\"text\": \"a\"} x\n", 0, ":1:15: JSON error"},
         {"{\"text\": \"a\", \"text\": \"b\"}\n", 0, ":1:15: duplicate key \"text\""},
-        {"{\"text\": \"\\u0000\"}\n", 0, ":1:11: \\u0000 inside"},
-        {"{\"text\": \"\\ud800\"}\n", 0, ":1:"},
+        {"{\"text\": \"\\u0000\"}\n", 0, ":1: \"text\" contains \\u0000: skipped"},
+        {"{\"text\": \"\\ud800\"}\n", 0, ":1: \"text\" contains half of a surrogate pair: skipped"},
         {"{\"text\": \"a\0b\"}\n", 16, ":1:12: contains a NUL byte"},
         {"7\n", 0, ":1: expected a JSON object"},
         {"{}\n", 0,
@@ -250,7 +250,7 @@ static void test_bad_files(const Tokenizer *t, const char *path) {
          ":1: missing \"completion\" (keys: prompt, label)"},
         {"{\"completion\": \"a\"}\n", 0, ":1: missing \"prompt\" (keys: completion)"},
         {"{\"text\": 7}\n", 0, ":1: \"text\" is a number, expected a string"},
-        {"{\"text\": null}\n", 0, ":1: \"text\" is null, expected a string"},
+        {"{\"text\": null}\n", 0, ":1: \"text\" is null: skipped"},
         {"{\"prompt\": \"a\", \"completion\": {}}\n", 0,
          "\"completion\" is an object, expected a s"},
         {"{\"prompt\": \"a\", \"completion\": []}\n", 0,
@@ -267,9 +267,6 @@ static void test_bad_files(const Tokenizer *t, const char *path) {
          "\"content\": "
          "\"b\"}]}\n",
          0, ":1: messages[1].role \"bot\" (system, user or assistant expected)"},
-        {"{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}, {\"role\": \"assistant\", "
-         "\"content\": \"b\"}]}\n",
-         0, ":1: messages[1]: two assistant messages in a row"},
     };
     DataOptions o = {.max_length = 64};
     Dataset d;
@@ -602,10 +599,11 @@ static void test_pair_bad_files(const Tokenizer *t, const char *path) {
         {false, "{'text': 'a'}", ":1: missing \"chosen\" (keys: text)"},
         {false, "{'chosen': 'a', 'rejected': 7}",
          ":1: \"rejected\" is a number, expected a string"},
-        {false, "{'chosen': null, 'rejected': 'a'}", ":1: \"chosen\" is null, expected a string"},
+        {false, "{'chosen': null, 'rejected': 'a'}", ":1: \"chosen\" is null: skipped"},
         {false, "{'prompt': 7, 'chosen': 'a', 'rejected': 'b'}", ":1: \"prompt\" is a number, exp"},
         {false, "{'prompt': 'a', 'chosen': [" BOT("b") "], 'rejected': [" BOT("c") "]}",
-         ":1: \"prompt\" is a string, expected an array of messages"},
+         ":1: \"prompt\" is text, and the messages of chosen and rejected do not begin with it: "
+         "sk"},
         {false, "{'chosen': [" USER("a") ", " BOT("b") "], 'rejected': 'b'}",
          ":1: \"rejected\" is a string, expected an array of messages"},
         {false, "{'chosen': [], 'rejected': [" BOT("b") "]}", ":1: \"chosen\" has no messages"},
@@ -615,26 +613,16 @@ static void test_pair_bad_files(const Tokenizer *t, const char *path) {
          ":1: chosen[1].role \"bot\" (system, user or assistant expected)"},
         {false, "{'chosen': [" USER("a") ", " BOT("b") "], 'rejected': [" USER("a") ", {}]}",
          ":1: rejected[1] needs strings \"role\" and \"content\""},
-        {false,
-         "{'prompt': [" USER("a") ", " BOT("b") "], 'chosen': [" BOT("c") "], 'rejected': [" BOT(
-             "d") "]}",
-         ":1: chosen[0]: two assistant messages in a row"},
         {true, "{'prompt': 'a', 'completion': 'b'}", ":1: missing \"label\" (keys: prompt, comple"},
         {true, "{'completion': 'b', 'label': true}", ":1: missing \"prompt\" (keys: completion, l"},
         {true, "{'prompt': 'b', 'label': true}",
          ":1: missing \"completion\" (keys: prompt, label)"},
-        {true, "{'prompt': 'a', 'completion': 'b', 'label': 1}",
-         ":1: \"label\" must be true or false (found a number)"},
-        {true, "{'prompt': 'a', 'completion': 'b', 'label': 'true'}",
-         ":1: \"label\" must be true or false (found a string)"},
+        {true, "{'prompt': 'a', 'completion': 'b', 'label': 2}",
+         ":1: \"label\" must be true or false, or 1 or 0 (found a number)"},
+        {true, "{'prompt': 'a', 'completion': 'b', 'label': 0.5}", "1 or 0 (found a number)"},
+        {true, "{'prompt': 'a', 'completion': 'b', 'label': 'true'}", "1 or 0 (found a string)"},
         {true, "{'prompt': 'a', 'completion': 'b', 'label': null}",
-         ":1: \"label\" must be true or false (found null)"},
-        {true,
-         "{'prompt': 'a', 'completion': 'b', 'label': true}\n"
-         "{'prompt': 'a', 'completion': 'c', 'label': true}\n",
-         "all 2 labels are true: both are needed"},
-        {true, "{'prompt': 'a', 'completion': 'b', 'label': false}",
-         "all 1 labels are false: both are needed"},
+         ":1: \"label\" is null: skipped"},
         {true, "{'chosen': 'a b'}", ":1: missing \"rejected\" (keys: chosen)"},
     };
     DataOptions o = {.max_length = 64};
@@ -796,7 +784,7 @@ static void test_reward_pairs(const Tokenizer *t, const char *path) {
         const char *margin, *message;
     } bad[] = {
         {", 'margin': '1'", ":2: \"margin\" is a string, expected a number"},
-        {", 'margin': null", ":2: \"margin\" is null, expected a number"},
+        {", 'margin': null", ":2: missing \"margin\", which earlier rows have (keys: prompt, chos"},
         {", 'margin': [1]", ":2: \"margin\" is an array, expected a number"},
         {", 'margin': 1e7", ":2: \"margin\" 1e+07 is out of range"},
         {", 'margin': -1e999", ":2: \"margin\" -inf is out of range"},
@@ -814,6 +802,444 @@ static void test_reward_pairs(const Tokenizer *t, const char *path) {
                       "{'prompt': 'x', 'chosen': 'a', 'rejected': 'c', 'margin': 1}\n");
     CHECK_DIES(EXIT_BAD_INPUT, ":2: \"margin\", which earlier rows do not have",
                pairs_load(&d, t, path, &o));
+}
+
+// True if a value is what Python has of it: a number that is not finite became null there.
+static bool same_value(const cJSON *ours, const cJSON *want) {
+    if (cJSON_IsNull(want))
+        return !ours || cJSON_IsNull(ours) ||
+               (cJSON_IsNumber(ours) && !isfinite(ours->valuedouble));
+    if (!ours || (ours->type & 0xFF) != (want->type & 0xFF)) return false;
+    if (cJSON_IsNumber(want)) return ours->valuedouble == want->valuedouble;
+    if (cJSON_IsString(want)) return !strcmp(ours->valuestring, want->valuestring);
+    const cJSON *child, *other = ours->child;
+    cJSON_ArrayForEach(child, want) {
+        if (!same_value(cJSON_IsObject(want) ? json_get(ours, child->string) : other, child))
+            return false;
+        other = other ? other->next : NULL;
+    }
+    return cJSON_IsObject(want) || !other;
+}
+
+// Check that a file is read as the rows (an array) that `datasets` reads.
+static void check_golden_file(const char *path, const char *latin, const cJSON *rows) {
+    Text bytes = {0};
+    uint32_t code;
+    for (size_t i = 0, n = strlen(latin); i < n;) {
+        i += (size_t)utf8_decode(&code, latin + i, n - i);
+        const char byte = (char)code;
+        text_append(&bytes, &byte, 1);
+    }
+    file_write(path, bytes.data, bytes.size);
+    LineReader r;
+    const cJSON *want = rows->child;
+    lines_open(&r, path);
+    for (cJSON *record; (record = record_next(&r)); cJSON_Delete(record)) {
+        CHECK(want && same_value(record, want), "%s: a row differs", bytes.data);
+        want = want ? want->next : NULL;
+    }
+    CHECK(!want, "%s: fewer rows", bytes.data);
+    lines_close(&r), text_free(&bytes);
+}
+
+// Check that a record becomes the text that TRL makes of it, in the same parts where its prompt is
+// left open for a reply.
+static void check_golden_record(const char *path, const cJSON *golden) {
+    char *text = cJSON_PrintUnformatted(json_get(golden, "record"));
+    file_write(path, text, strlen(text));
+    LineReader r;
+    Draft d = {0};
+    lines_open(&r, path);
+    cJSON *record = record_next(&r);
+    const bool pair = json_get(golden, "chosen");
+    if (pair) draft_preference(&d, &r, record, 2, CHAT_HH);
+    else draft_sft(&d, &r, record, &(DataOptions){.max_length = 64});
+    CHECK(!d.fault[0], "%s: %s", text, d.fault);
+    Text want = {0};
+    const char *const keys[] = {"text", "prompt", "completion", "chosen", "rejected"};
+    size_t prompt = 0;
+    for (int i = 0; i < COUNT(keys); i++) {
+        const cJSON *item = json_get(golden, keys[i]);
+        if (!item) continue;
+        // we open the reply before a second message of the assistant's, TRL after that of the prompt
+        const size_t n = strlen(item->valuestring), open = strlen("Assistant:");
+        const bool opened = n > open && !strcmp(item->valuestring + n - open, "Assistant:");
+        if (i == 1 && opened) prompt = n;
+        if (i == 4 && !prompt) text_print(&want, "%s", strchr(item->valuestring, ':') + 1);
+        else text_print(&want, "%s", item->valuestring);
+    }
+    CHECK(!strcmp(d.text.data, want.data), "%s: got \"%s\", want \"%s\"", text, d.text.data,
+          want.data);
+    CHECK(!prompt || !pair || d.parts[0].end == prompt, "%s: the prompt ends elsewhere", text);
+    cJSON_Delete(record), cJSON_free(text);
+    lines_close(&r), draft_free(&d), text_free(&want);
+}
+
+// What dev/golden_data.py has of datasets and TRL.
+static void test_golden(const char *path) {
+    LineReader goldens;
+    int n = 0;
+    lines_open(&goldens, "test/golden/data.jsonl");
+    for (cJSON *golden; (golden = record_next(&goldens)); cJSON_Delete(golden), n++) {
+        if (json_get(golden, "file"))
+            check_golden_file(path, record_string(&goldens, golden, "file"),
+                              json_get(golden, "rows"));
+        if (json_get(golden, "record")) check_golden_record(path, golden);
+    }
+    CHECK(n > 20, "%d goldens", n);
+    lines_close(&goldens);
+}
+
+static void text_write(const char *path, const char *text) { file_write(path, text, strlen(text)); }
+
+// Run a command of the shell: false if it is not there.
+static bool shell(const char *command) { return system(command) == 0; }
+
+// All records' column "text", with the file's last letters and line before each.
+static Text records_print(const char *names) {
+    LineReader r;
+    Text out = {0};
+    text_append(&out, "", 0);
+    lines_open(&r, names);
+    for (cJSON *record; (record = record_next(&r)); cJSON_Delete(record))
+        text_print(&out, "%s:%ld %s/", strrchr(r.path, '/') + 1, r.number,
+                   record_string(&r, record, "text"));
+    lines_close(&r);
+    return out;
+}
+
+// Lists, patterns, compressed files.
+static void test_input(void) {
+    char dir[] = "/tmp/test_input.XXXXXX";
+    if (!mkdtemp(dir) || chdir(dir)) die(EXIT_IO, "cannot create %s", dir);
+    text_write("a1.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n");
+    text_write("a2.jsonl", "\n[{\"text\": \"three\"},\n\n {\"text\":\n\"four\"}]");
+    text_write("a3.jsonl", "\xEF\xBB\xBF{\"text\": \"five\"}");
+    text_write("x,y.jsonl", "{\"text\": \"comma\"}");
+    text_write("-rf; touch oops.jsonl", "{\"text\": \"dash\"}");
+    text_write("[a]*.jsonl", "{\"text\": \"star\"}");
+    file_write("none", "", 0);
+    const bool gzip = shell("gzip -c a1.jsonl >z.jsonl.gz && gzip -c a1.jsonl >z.jsonl && "
+                            "gzip -c <'-rf; touch oops.jsonl' >'-z; touch oops'");
+    const bool zstd = shell("zstd -q -c a2.jsonl >z.zst");
+    const bool both = gzip && shell("(gzip -c a1.jsonl; gzip -c a3.jsonl) >two.gz");
+    const struct {
+        const char *names, *want;
+        bool here;
+    } cases[] = {
+        {"./a1.jsonl", "a1.jsonl:1 one/a1.jsonl:2 two/", true},
+        {"./a?.jsonl",
+         "a1.jsonl:1 one/a1.jsonl:2 two/a2.jsonl:2 three/a2.jsonl:4 four/"
+         "a3.jsonl:1 five/",
+         true},
+        {"./a3.jsonl,./a1.jsonl", "a3.jsonl:1 five/a1.jsonl:1 one/a1.jsonl:2 two/", true},
+        {"./a[31].jsonl,./none,./a2*",
+         "a1.jsonl:1 one/a1.jsonl:2 two/a3.jsonl:1 five/"
+         "a2.jsonl:2 three/a2.jsonl:4 four/",
+         true},
+        {"./a1.jsonl,./a1.jsonl", "a1.jsonl:1 one/a1.jsonl:2 two/a1.jsonl:1 one/a1.jsonl:2 two/",
+         true},
+        {"./x,y.jsonl", "x,y.jsonl:1 comma/", true},  // there is such a file
+        {"./[a]*.jsonl", "[a]*.jsonl:1 star/", true}, // and such a one
+        {"./z.jsonl.gz", "z.jsonl.gz:1 one/z.jsonl.gz:2 two/", gzip},
+        {"./z.jsonl", "z.jsonl:1 one/z.jsonl:2 two/", gzip}, // by its content
+        {"./-z; touch oops", "-z; touch oops:1 dash/", gzip},
+        {"./z.zst", "z.zst:2 three/z.zst:4 four/", zstd},
+        {"./z.*,./a3.jsonl",
+         "z.jsonl:1 one/z.jsonl:2 two/z.jsonl.gz:1 one/z.jsonl.gz:2 two/"
+         "z.zst:2 three/z.zst:4 four/a3.jsonl:1 five/",
+         gzip && zstd},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        if (!cases[i].here) {
+            test_skip("no gzip or zstd here");
+            continue;
+        }
+        Text got = records_print(cases[i].names);
+        CHECK(!strcmp(got.data, cases[i].want), "%s: got \"%s\"", cases[i].names, got.data);
+        text_free(&got);
+    }
+    CHECK(!path_is_file("oops") && !path_is_file("oops.jsonl"), "a name is no command");
+    if (both) // a BOM in the middle is no JSON
+        CHECK_DIES(EXIT_BAD_INPUT, "two.gz:3:1: begins with a byte order mark",
+                   records_print("./two.gz"));
+    // what is not there
+    CHECK_DIES(EXIT_BAD_INPUT, "error: b.jsonl: no such file\n", records_print("b.jsonl"));
+    CHECK_DIES(EXIT_BAD_INPUT, "error: b*.jsonl: no file has such a name\n",
+               records_print("b*.jsonl"));
+    CHECK_DIES(EXIT_BAD_INPUT, "error: b*: no file has", records_print("a1.jsonl,b*"));
+    CHECK_DIES(EXIT_BAD_INPUT, "a1.jsonl,,x: a name between the commas is empty",
+               records_print("a1.jsonl,,x"));
+    CHECK_DIES(EXIT_BAD_INPUT, ".: is a directory, expected a file", records_print("./a1.jsonl,."));
+    CHECK_DIES(EXIT_BAD_INPUT, "error: ./a4.jsonl:2: missing \"text\"", {
+        text_write("a4.jsonl", "\n{\"txt\": 1}");
+        records_print("./a*.jsonl");
+    });
+    // damaged, or without its program
+    if (gzip && shell("head -c 30 z.jsonl.gz >cut.gz && head -c 20 z.jsonl.gz >wrong.gz && "
+                      "tail -c 30 z.jsonl.gz >>wrong.gz")) {
+        CHECK_DIES(EXIT_BAD_INPUT, "error: ./cut.gz: is damaged or cut short: gzip -dc ends with",
+                   records_print("./cut.gz"));
+        CHECK_DIES(EXIT_BAD_INPUT, "error: ./wrong.gz: is damaged or cut short: gzip -dc ends with",
+                   records_print("./wrong.gz"));
+        CHECK_DIES(EXIT_IO,
+                   "error: ./z.jsonl.gz: is gzip-compressed, and the program gzip cannot be",
+                   setenv("PATH", "/nowhere", 1), records_print("./z.jsonl.gz"));
+    }
+    if (zstd && shell("head -c 30 z.zst >cut.zst")) {
+        CHECK_DIES(EXIT_BAD_INPUT, "error: ./cut.zst: is damaged or cut short: zstd -dc ends with",
+                   records_print("./cut.zst"));
+        CHECK_DIES(EXIT_IO,
+                   "error: ./z.zst: is zstd-compressed, and the program zstd cannot be run",
+                   setenv("PATH", "/nowhere", 1), records_print("./z.zst"));
+    }
+    if (gzip) { // a reader that stops before the end, of more than a pipe holds
+        Text big = {0};
+        for (int i = 0; i < 20000; i++) text_print(&big, "{\"text\": \"%d\"}\n", i);
+        file_write("big.jsonl", big.data, big.size);
+        CHECK(shell("gzip -f big.jsonl"), "gzip");
+        LineReader r;
+        lines_open(&r, "big.jsonl.gz");
+        cJSON *record = record_next(&r);
+        CHECK(!strcmp(record_string(&r, record, "text"), "0"), "the first record");
+        lines_close(&r), cJSON_Delete(record), text_free(&big);
+    }
+    if (!shell("rm -f ./*") || chdir("/") || rmdir(dir)) die(EXIT_IO, "%s: stays there", dir);
+}
+
+// A JSON array: its faults, and a record as it is in the file.
+static void test_arrays(const char *path) {
+    const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"[", ":1:2: JSON error: the array has no end"},
+        {"[]", "contains no records"},
+        {"[{\"text\": \"a\"}", ":1:15: JSON error: the array has no end"},
+        {"[{\"text\": \"a\"", ":1:14: JSON error: the array has no end"},
+        {"[{\"text\": \"a\"},]", ":1:16: JSON error: no object after the comma"},
+        {"[\n{\"text\": \"a\"}\n{\"text\": \"b\"}]",
+         ":3:1: JSON error: expected , or ] after an obj"},
+        {"[{\"text\": \"a\"}] x", ":1:17: JSON error: text after the end of the array"},
+        {"[,{\"text\": \"a\"}]", ":1:2: expected a JSON object"},
+        {"[\"text\"]", ":1:2: expected a JSON object"},
+        {"[[{\"text\": \"a\"}]]", ":1:2: expected a JSON object"},
+        {"[{\"text\": \"a\"},\n  {\"text\": 01}]", ":2:12: not a JSON number"},
+        {"[{\"text\": \"a\"},\n  {\n \"text\": 01}]", ":3:10: not a JSON number"},
+        {"[{\"text\": \"a\"}, {\"text\": \"b\", \"text\": 1}]", ":1:31: duplicate key \"text\""},
+        {"[{\"text\": \"a\"}, {]]", ":1:18: JSON error"},
+        {"[\n{\"text\": \"a\"},\n{\"txt\": \"b\"}]", ":3: missing \"text\""},
+        {"[\n{\"text\": \"a\"},\n{\n\"text\": 7}]", ":3: \"text\" is a number"},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        file_write(path, cases[i].text, strlen(cases[i].text));
+        CHECK_DIES(EXIT_BAD_INPUT, cases[i].message, {
+            Text got = records_print(path);
+            if (!got.size) die(EXIT_BAD_INPUT, "contains no records");
+        });
+    }
+    const char *text = "[ {\"a\" : 1.50, \"b\":\"x\\u0000,}\",\n \"c\": [{\"d\": 1},\r\n[2]] ,"
+                       "\"e\":NaN} ]";
+    file_write(path, text, strlen(text));
+    LineReader r;
+    Text out = {0};
+    lines_open(&r, path);
+    cJSON *record = record_next(&r);
+    record_copy(&out, &r, (const char *const[]){"a"}, 1);
+    const char *want = "\"b\": \"x\\u0000,}\", \"c\": [{\"d\": 1},  [2]], \"e\": NaN, ";
+    CHECK(!strcmp(out.data, want), "a copy: %s", out.data);
+    cJSON_Delete(record), lines_close(&r), text_free(&out);
+}
+
+// Columns that are null, numbers that are not finite, and content that costs a row.
+static void test_rows(const Tokenizer *t, const char *path) {
+    DataOptions o = {.max_length = 64};
+    check_rows(t, path, "{\"text\": \"xy\", \"prompt\": null, \"messages\": null, \"id\": NaN}", &o,
+               "x[y$]/");
+    check_rows(t, path, "{\"prompt\": \"q\", \"completion\": \"x\", \"messages\": null}", &o,
+               "q[x$]/");
+    check_rows(t, path,
+               "{\"messages\": [{\"role\": \"user\", \"content\": \"q\", \"name\": null, "
+               "\"tool_calls\": null}, {\"role\": \"assistant\", \"content\": \"x\", "
+               "\"tool_calls\": []}], \"text\": null}",
+               &o, "\n\nHuman: q\n\nAssistant:[ x$]/");
+    check_pieces(t, path,
+                 "{'prompt': 'q', 'completion': 'x', 'label': 1, 'chosen': null}\n"
+                 "{'prompt': null, 'chosen': 'a b', 'rejected': 'a c', 'label': null}\n"
+                 "{'prompt': 'q', 'completion': 'z', 'label': 0.0, 'rejected': NaN}\n",
+                 &o, true, "+q|x$/+a| b$/-a| c$/-q|z$/");
+    check_pieces(t, path, "{'chosen': 'a b', 'rejected': 'a c', 'prompt': null, 'completion': NaN}",
+                 &o, false, "a| b$| c$/");
+    check_pieces(t, path,
+                 "{'prompt': 'q', 'chosen': 'x', 'rejected': 'z', 'score': Infinity,"
+                 "'note': '\\u0000 \\ud800 \xFF'}",
+                 &o, false, "q|x$|z$/");
+    o.margins = true;
+    check_pieces(t, path, "{'prompt': 'q', 'chosen': 'x', 'rejected': 'z', 'margin': null}", &o,
+                 false, "q|x$|z$/");
+    o.margins = false;
+    const struct {
+        bool pairs;
+        const char *text, *message;
+    } faults[] = {
+        {false, "{'text': null}", "\"text\" is null"},
+        {false, "{'messages': null, 'id': 7}", "\"messages\" is null"},
+        {false, "{'prompt': null, 'completion': null}", "\"prompt\" is null"},
+        {false, "{'prompt': 'x', 'completion': null}", "\"completion\" is null"},
+        {false, "{'prompt': 'x', 'completion': NaN}", "\"completion\" is null"},
+        {false, "{'prompt': null, 'completion': [" BOT("b") "]}", "\"prompt\" is null"},
+        {false, "{'prompt': [], 'completion': [" BOT("b") "]}", "\"prompt\" has no messages"},
+        {false, "{'messages': []}", "\"messages\" has no messages"},
+        {false, "{'messages': [" USER("a") ", {'role': 'assistant', 'content': null}]}",
+         "messages[1].content is null"},
+        {false,
+         "{'messages': [" USER("a") ", {'role': 'assistant', 'content': null, 'tool_calls': "
+                                    "[{'id': 'x'}]}]}",
+         "messages[1] calls a tool"},
+        {false, "{'messages': [" USER("a") ", {'role': 'assistant', 'tool_calls': [{'id': 'x'}]}]}",
+         "messages[1] calls a tool"},
+        {false, "{'messages': [" USER("a") ", {'role': 'tool', 'content': '4'}, " BOT("b") "]}",
+         "messages[1].role \"tool\" (system, user or assistant expected)"},
+        {false, "{'messages': [{'role': '\\u0000', 'content': 'a'}]}", "messages[0].role \""},
+        {false, "{'text': 'a\\u0000b'}", "\"text\" contains \\u0000"},
+        {false, "{'prompt': 'a\\udfffb', 'completion': 'x'}",
+         "\"prompt\" contains half of a surrogate pair"},
+        {false, "{'messages': [" USER("caf\xE9") ", " BOT("b") "]}",
+         "\"messages\" contains a byte that is not UTF-8"},
+        {true, "{'prompt': 'q', 'chosen': null, 'rejected': 'z'}", "\"chosen\" is null"},
+        {true, "{'prompt': 'q', 'chosen': 'x', 'rejected': NaN}", "\"rejected\" is null"},
+        {true, "{'prompt': 'q', 'chosen': 'x\\u0000', 'rejected': 'z'}",
+         "\"chosen\" contains \\u0000"},
+        {true, "{'prompt': 'q', 'chosen': '\\u0000', 'rejected': '\\u0000'}",
+         "chosen and rejected are identical"},
+        {true, "{'prompt': [], 'chosen': [" BOT("a") "], 'rejected': [" BOT("b") "]}",
+         "\"prompt\" has no messages"},
+        {true,
+         "{'chosen': [" USER("a") ", {'role': 'assistant', 'content': null}], 'rejected': [" USER(
+             "a") ", " BOT("b") "]}",
+         "chosen[1].content is null"},
+        {true,
+         "{'prompt': [" USER("a") "], 'chosen': [" BOT("a") ", " USER("b") ", " BOT(
+             "c") "], 'rejected': [" BOT("b") "]}",
+         "\"chosen\" is not one reply of the assistant"},
+    };
+    Text all = {0};
+    for (int pairs = 0; pairs < 2; pairs++) {
+        all.size = 0;
+        int n = 0;
+        for (int i = 0; i < COUNT(faults); i++) {
+            if (faults[i].pairs != pairs) continue;
+            Dataset d;
+            PairSet p;
+            DataOptions strict = {.max_length = 64, .strict = true};
+            char *skipped = text_format(":1: %s", faults[i].message);
+            prefs_write(path, faults[i].text);
+            CHECK_DIES(EXIT_BAD_INPUT, skipped,
+                       pairs ? pairs_load(&p, t, path, &o) : dataset_load(&d, t, path, &o));
+            char *error = text_format("error: %s:1: %s", path, faults[i].message);
+            CHECK_DIES(EXIT_BAD_INPUT, error,
+                       pairs ? pairs_load(&p, t, path, &strict)
+                             : dataset_load(&d, t, path, &strict));
+            text_print(&all, "%s\n", faults[i].text);
+            n++;
+            free(skipped), free(error);
+        }
+        text_print(&all, "%s\n",
+                   pairs ? "{'prompt': 'q', 'chosen': 'x', 'rejected': 'z'}"
+                         : "{'prompt': 'q', 'completion': 'x'}");
+        prefs_write(path, all.data);
+        int saved = stderr_mute();
+        Dataset d;
+        PairSet p;
+        if (pairs) pairs_load(&p, t, path, &o);
+        else dataset_load(&d, t, path, &o);
+        stderr_back(saved);
+        const DataCounts *c = pairs ? &p.counts : &d.counts;
+        CHECK((pairs ? p.n : d.n) == 1 && c->skipped == n && c->records == n + 1,
+              "%ld of %ld skipped", c->skipped, c->records);
+        if (pairs) pieces_free(&p);
+        else dataset_free(&d);
+    }
+    text_free(&all);
+}
+
+// Files of another kind in the place of data, of a config, of a plain text.
+static void test_impostors(const Tokenizer *t, const char *path, const char *txt) {
+    const struct {
+        const char *head;
+        size_t n; // 0: strlen
+        const char *is;
+        bool text; // a plain text may begin so
+    } cases[] = {
+        {"PAR1\x15\x04\x15\x10", 8, "is a Parquet file, expected JSON", false},
+        {"ARROW1\0\0\xFF\xFF\xFF\xFF", 12, "is an Arrow file (Feather), expected JSON", false},
+        {"FEA1\0\0\0\0", 8, "is a Feather file, expected JSON", false},
+        {"\xFF\xFF\xFF\xFF\x10\x01\0\0", 8, "is an Arrow stream, expected JSON", false},
+        {"\x80\x04\x95\x1F\0\0\0", 7, "is a Python pickle, expected JSON", false},
+        {"\x80\x02}q\x01", 5, "is a Python pickle, expected JSON", false},
+        {"PK\x03\x04\x14\0", 6, "is a zip file", false},
+        {"\xFD"
+         "7zXZ\0\0\x04",
+         8, "is xz-compressed, expected JSON", false},
+        {"BZh91AY&SY\x01\x02", 12, "is bzip2-compressed, expected JSON", false},
+        {"7z\xBC\xAF\x27\x1C\0\4", 8, "is a 7z archive, expected JSON", false},
+        {"SQLite format 3\0\x10", 17, "is an SQLite database, expected JSON", false},
+        {"GGUF\x03\0\0\0", 8, "is a GGUF model, expected JSON", false},
+        {"\x40\0\0\0\0\0\0\0{\"a\":", 13, "is a safetensors file, expected JSON", false},
+        {"\xFF\xFEh\0i\0", 6, "is UTF-16, expected UTF-8", false},
+        {"\xFE\xFF\0h\0i", 6, "is UTF-16, expected UTF-8", false},
+        {"{\0\"\0t\0", 6, "is UTF-16, expected UTF-8", false},
+        {"\xFF\xFE\0\0h\0\0\0", 8, "is UTF-32, expected UTF-8", false},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", 0,
+         "is a Git LFS pointer, the data was not downloaded", false},
+        {"<!DOCTYPE html>\n<html><head>", 0, "is an HTML page, probably of a failed download",
+         true},
+        {"\n <HTML lang=\"en\">", 0, "is an HTML page, probably of a failed download", true},
+        {"\xEF\xBB\xBF<!doctype html>", 0, "is an HTML page, probably of a failed download", true},
+        {"<?xml version=\"1.0\"?>\n<Error>", 0, "is XML, expected JSON", true},
+        {"prompt,chosen,rejected\nx,y,z\n", 0, ":1: looks like CSV, expected JSON", true},
+        {"\"prompt\",\"label\"\n\"x\",1\n", 0, ":1: looks like CSV, expected JSON", true},
+        {"prompt;label\nx;1\n", 0, ":1: looks like CSV, expected JSON", true},
+        {"prompt\tlabel\nx\t1\n", 0, ":1: looks like TSV (values with tabs between), exp", true},
+        {"model_name_or_path: gpt2\nbeta: 0.1\n", 0, ":1: looks like YAML, expected JSON", true},
+        {"---\nbeta: 0.1\n", 0, ":1: looks like YAML, expected JSON", true},
+        {"# TRL\nbeta: 0.1\n", 0, ":1: looks like YAML, expected JSON", true},
+        {"- prompt: x\n  label: 1\n", 0, ":1: looks like YAML, expected JSON", true},
+        {"{'prompt': 'x', 'label': True}\n", 0, ":1: looks like Python (single quotes", true},
+        {"[{'prompt': 'x'}]\n", 0, NULL, true},
+        {"GGUF is a format, ORC and PAR1 others", 0, NULL, true},
+        {"ORC said: PAR1, what? \xC3\xA9", 0, NULL, true},
+        {"%PDF- is how a PDF begins", 0, NULL, true},
+        {"BZh91AY&SY", 0, NULL, true},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        const size_t n = cases[i].n ? cases[i].n : strlen(cases[i].head);
+        const char *message = cases[i].is ? cases[i].is : "";
+        DataOptions o = {.max_length = 64};
+        Dataset d;
+        PairSet p;
+        file_write(path, cases[i].head, n);
+        CHECK_DIES(EXIT_BAD_INPUT, message, dataset_load(&d, t, path, &o));
+        CHECK_DIES(EXIT_BAD_INPUT, message, pairs_load(&p, t, path, &o));
+        CHECK_DIES(EXIT_BAD_INPUT, message, cJSON_Delete(json_read(path)));
+        file_write(txt, cases[i].head, n);
+        if (!cases[i].text)
+            CHECK_DIES(EXIT_BAD_INPUT, cases[i].is[0] == 'i' ? "is " : "",
+                       dataset_load(&d, t, txt, &o));
+        else {
+            dataset_load(&d, t, txt, &o);
+            CHECK(d.n > 0, "%s is a text, too", cases[i].head);
+            dataset_free(&d);
+        }
+    }
+    char tar[512] = "name";
+    memcpy(tar + 257, "ustar", 5);
+    file_write(path, tar, sizeof tar);
+    CHECK_DIES(EXIT_BAD_INPUT, "is a tar archive, expected JSONL (a JSON object a line): unpack it",
+               records_print(path));
+    file_write(path, "", 0);
+    CHECK_DIES(EXIT_BAD_INPUT, "is empty, expected JSON", cJSON_Delete(json_read(path)));
+    file_write(path, "PAR1\0", 5);
+    CHECK_DIES(EXIT_BAD_INPUT, "in Python, pandas.read_parquet('/tmp", records_print(path));
 }
 
 // 1,024 pairs of HH-RLHF: how many there are of each kind, and that prompt and completions together
@@ -889,7 +1315,12 @@ int main(void) {
     test_pair_batches(&t, jsonl);
     test_pair_use(&t, jsonl);
     test_reward_pairs(&t, jsonl);
+    test_golden(jsonl);
+    test_arrays(jsonl);
+    test_rows(&t, jsonl);
+    test_impostors(&t, jsonl, txt);
     test_hh();
+    test_input(); // in another directory
     tokenizer_free(&t);
     unlink(jsonl), unlink(txt), rmdir(dir);
     free(jsonl), free(txt);

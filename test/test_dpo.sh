@@ -254,7 +254,7 @@ check "there is a checkpoint" sh -c "ls '$T'/term/checkpoint-*/trainer/state.jso
 
 mistake 2 "--loss_type kto: expected one of sigmoid|ipo|ipo_sum|hinge|robust" --loss_type kto
 for flag in sync_ref_model share_prompt gold; do
-    mistake 2 "--$flag yes: expected true or false" --$flag yes
+    mistake 2 "--$flag maybe: expected true or false" --$flag maybe
 done
 while read -r flag low high; do
     mistake 2 "--$flag $low: out of range (from" --$flag "$low"

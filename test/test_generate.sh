@@ -70,7 +70,7 @@ check "each with one completion and one finish_reason" test "$(grep -cE \
     '^\{.*, "completion": "[^"]*", "finish_reason": "(eos|length|context)"\}$' "$T/out/a.jsonl")" -eq 5
 check "numbers keep their digits" grep -q \
     '^{"prompt": "The film", "id": 12345678901234567890, "score": 1.50, "completion"' "$T/out/a.jsonl"
-check "other members stay" grep -qF '"id": {"a":[1,null,"é\"\n"]}, "prompt": "I enjoyed"' \
+check "other members stay" grep -qF '"id": {"a": [1, null, "\u00e9\"\n"]}, "prompt": "I enjoyed"' \
     "$T/out/a.jsonl"
 check "an old completion is replaced" test "$(grep -c old "$T/out/a.jsonl")" -eq 0
 check "the report counts" grep -q '^5 prompts, [0-9]* tokens' "$T/log"
@@ -144,7 +144,7 @@ mistake 4 "cannot create: No such file or directory" gen --dataset "$T/in.jsonl"
 # ---- mistakes: files -----------------------------------------------------------------------------
 bad() { # bad CODE WORDS TEXT: as the data set
     printf "$3" >"$T/bad.jsonl"
-    mistake "$1" "$2" gen --dataset "$T/bad.jsonl" --output "$T/out/x.jsonl"
+    mistake "$1" "$2" gen --dataset "$T/bad.jsonl" --output "$T/out/x.jsonl" --strict_data
 }
 mistake 3 "none.jsonl: no such file" gen --dataset "$T/none.jsonl"
 mistake 3 "is a directory, expected a file" gen --dataset "$T"
@@ -158,10 +158,10 @@ bad 3 'role "bot"' '{"prompt": [{"role": "bot", "content": "x"}]}\n'
 bad 3 'needs strings "role" and "content"' '{"prompt": [{"role": "user"}]}\n'
 bad 3 'bad.jsonl:3:' '{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"\n'
 bad 3 'duplicate key "prompt"' '{"prompt": "a", "prompt": "b"}\n'
-bad 3 'bad.jsonl:1:13: invalid UTF-8 byte 0xFF' '{"prompt": "\377"}\n'
-bad 3 'looks like a JSON array' '[{"prompt": "a"}]\n'
+bad 3 'bad.jsonl:1: "prompt" contains a byte that is not UTF-8' '{"prompt": "\377"}\n'
+bad 3 'bad.jsonl:1:15: expected a JSON object' '[{"prompt":""},7]\n'
 bad 3 'looks like pretty-printed JSON' '{\n  "prompt": "a"\n}\n'
-bad 3 'gzip-compressed' '\037\213abc\n'
+bad 3 'is damaged or cut short' '\037\213abc\n'
 mistake 3 "no such directory" gen --model "$T/none" --prompt x
 mistake 3 "data/rm: is a reward model, expected a language model" gen --model data/rm --prompt x
 mistake 3 "is a file, expected a checkpoint directory" gen --model "$T/in.jsonl" --prompt x

@@ -220,7 +220,7 @@ for at in 6 6 2 2 4 4; do cut -f 2 "$T/x" | sed -n ${at}p; done >"$T/y"
 cut -f 1 "$T/x" | paste - "$T/y" |
     awk -F '\t' '{ print "{\"prompt\": " $1 ", \"completion\": " $2 "}" }' >"$T/others.jsonl"
 check "kto: one step of six examples" run kto "$T/six" --dataset "$T/six.jsonl" --max_steps 1 \
-    --per_device_train_batch_size 4 --gradient_accumulation_steps 2 --shuffle_dataset false \
+    --per_device_train_batch_size 4 --gradient_accumulation_steps 2 --train_sampling_strategy sequential \
     --model "$T/orpo/final" --ref_model "$M"
 new=$(sft_loss "$T/orpo/final" "$T/others.jsonl")
 old=$(sft_loss "$M" "$T/others.jsonl")
@@ -312,7 +312,7 @@ for program in orpo kto; do
     for value in -1 1000001 1.5; do
         mistake $program 2 "--eval_prompts $value: " --eval_prompts $value
     done
-    mistake $program 2 "--gold yes: expected true or false" --gold yes
+    mistake $program 2 "--gold maybe: expected true or false" --gold maybe
     mistake $program 2 "--gold needs --eval_prompts" --gold
     mistake $program 2 "--per_device_train_batch_size 0: " --per_device_train_batch_size 0
     mistake $program 2 "--gradient_accumulation_steps 0: " --gradient_accumulation_steps 0
@@ -358,15 +358,24 @@ mistaken_data orpo 'data.jsonl:1: missing "chosen"' \
     '{"prompt": "a", "completion": "b", "label": true}\n'
 mistaken_data kto 'missing "label"' '{"prompt": "a", "completion": "b"}\n'
 mistaken_data kto 'missing "prompt"' '{"completion": "b", "label": true}\n'
-mistaken_data kto '"label" must be true or false' '{"prompt": "a", "completion": "b", "label": 1}\n'
-for label in true false; do
+mistaken_data kto '"label" must be true or false' '{"prompt": "a", "completion": "b", "label": 2}\n'
+for label in true 0; do # one class alone: TRL trains on it, too
     row="{\"prompt\": \"a\", \"completion\": \"b\", \"label\": $label}\\n"
-    mistaken_data kto "all 2 labels are $label" "$row$row"
+    printf "$row$row" >"$T/one.jsonl"
+    check "kto: all labels are $label" run kto "$T/one" --dataset "$T/one.jsonl" --max_steps 1 \
+        --overwrite_output_dir
+    check "kto: and it says so" grep -q '^warning: .*one.jsonl: all 2 labels of the examples' "$T/log"
 done
 row='{"prompt": "a", "completion": "b", "label": true}\n'
 row=$row'{"prompt": "a", "completion": "c", "label": false}\n'
 printf "$row" >"$T/two.jsonl"
-mistake kto 3 "1 labels of the examples for training" --dataset "$T/two.jsonl" --eval_split 0.5
+mistake kto 3 "1 example for training" --dataset "$T/two.jsonl" --eval_split 0.5
+check "kto: labels 1 and 0 are true and false" sh -c "sed 's/true/1/; s/false/0/' '$T/two.jsonl' >'$T/01.jsonl'"
+for file in two 01; do
+    check "kto: labels of $file.jsonl" run kto "$T/by_$file" --dataset "$T/$file.jsonl" --max_steps 2 \
+        --eval_dataset "$T/one.jsonl"
+done
+same "kto: labels 1 and 0 train as true and false" "$T/by_two/metrics.jsonl" "$T/by_01/metrics.jsonl"
 check "kto: two examples will do" run kto "$T/two" --dataset "$T/two.jsonl" --max_steps 1
 
 # ---- resuming with other flags ------------------------------------------------------------------

@@ -310,15 +310,15 @@ check "SIGINT saves, too" test $code -eq 130 -a -e "$T"/busy/checkpoint-*/traine
 
 # ---- flags ---------------------------------------------------------------------------------------
 
-mistaken_run 2 "unknown flag --learning_rat; see --help" --learning_rat 1
+mistaken_run 2 "unknown flag --learning_rat; did you mean --learning_rate?" --learning_rat 1
 mistaken_run 2 "unexpected argument extra" extra
 mistaken_run 2 "--seed needs a value" --seed
 mistaken_run 2 "expected one of linear|cosine|constant" --lr_scheduler_type steps
 mistaken_run 2 "expected one of hh|simple" --chat_format chatml
 mistaken_run 2 "expected one of prompt_first|keep_start" --truncation_mode keep_end
-for flag in completion_only_loss shuffle_dataset no_decay_embeddings gradient_checkpointing \
+for flag in completion_only_loss no_decay_embeddings gradient_checkpointing \
     overwrite_output_dir; do
-    mistaken_run 2 "--$flag yes: expected true or false" --$flag yes
+    mistaken_run 2 "--$flag maybe: expected true or false" --$flag maybe
 done
 
 # Every numeric flag: name, just below its range, just above it.
@@ -480,16 +480,19 @@ mistaken_data "all 2 records were skipped" \
 mistaken_data "data.jsonl:2:" '{"text": "a"}\nThe film was good.\n'
 mistaken_data "data.jsonl:1:11: JSON error" '{"text": "a}\n'
 mistaken_data 'data.jsonl:1:15: duplicate key "text"' '{"text": "a", "text": "b"}\n'
-mistaken_data "data.jsonl:2:11: invalid UTF-8 byte 0xFF" '{"text": "a"}\n{"text": "\377"}\n'
 mistaken_data 'data.jsonl:1: missing "text", "messages", or "prompt" and "completion"' \
     '{"prompts": "a", "completions": "b"}\n'
 mistaken_data 'data.jsonl:1: missing "completion" (keys: prompt, chosen)' \
     '{"prompt": "a", "chosen": "b"}\n'
 mistaken_data '"text" is a number, expected a string' '{"text": 7}\n'
-mistaken_data 'messages[0].role "bot"' '{"messages": [{"role": "bot", "content": "a"}]}\n'
-mistaken_data "looks like a JSON array" '[{"text": "a"}]\n'
+printf '{"text": "a"}\n{"text": "\377"}\n' >"$T/data.jsonl"
+mistaken_run 3 'data.jsonl:2: "text" contains a byte that is not UTF-8' --dataset "$T/data.jsonl" \
+    --strict_data
+printf '{"messages": [{"role": "bot", "content": "a"}]}\n' >"$T/data.jsonl"
+mistaken_run 3 'messages[0].role "bot"' --dataset "$T/data.jsonl" --strict_data
+mistaken_data "data.jsonl:1:15: JSON error: the array has no end" '[{"text": "a"}'
 mistaken_data "looks like pretty-printed JSON" '{\n  "text": "a"\n}\n'
-mistaken_data "is gzip-compressed" '\037\213\010\000'
+mistaken_data "is damaged or cut short: gzip -dc" '\037\213\010\000'
 mistaken_run 3 'missing "review" (keys: prompt, completion)' --dataset_text_field review
 printf '{"text": "one"}\n' >"$T/data.jsonl"
 mistaken_run 3 "cannot be split" --dataset "$T/data.jsonl" --eval_split 0.5

@@ -135,7 +135,7 @@ grep '"grad_norm"' "$A/metrics.jsonl" | head -n 3 >"$T/y"
 same "the first iteration is the same with and without" "$T/x" "$T/y"
 # Not shuffled, the first 3 updates of iteration 1 have its own 24 pairs, and the next three those
 # of iteration 0.
-run "$T/order" --shuffle_dataset false --save_players --learning_rate 0 \
+run "$T/order" --train_sampling_strategy sequential --save_players --learning_rate 0 \
     --lr_scheduler_type constant
 for key in real generated; do
     values logps/$key "$T/order/metrics.jsonl" | sed 's/.*/{"p": &}/' >"$T/p"
@@ -318,7 +318,7 @@ refuse "takes old iterations away" test -e "$T/fresh/iteration-2"
 # ---- mistakes: flags -----------------------------------------------------------------------------
 
 for flag in mix_previous share_prompt save_players gold; do
-    mistake 2 "--$flag yes: expected true or false" --$flag yes
+    mistake 2 "--$flag maybe: expected true or false" --$flag maybe
 done
 while read -r flag low high; do
     mistake 2 "--$flag $low: out of range (from" --$flag "$low"
@@ -354,16 +354,21 @@ bad() { # bad WORDS TEXT: as the data set, and as that for evaluation
     mistake 3 "$1" --dataset "$T/bad.jsonl"
     mistake 3 "$1" --eval_dataset "$T/bad.jsonl"
 }
+strict() { # the same of what costs a row without --strict_data
+    printf "$2" >"$T/bad.jsonl"
+    mistake 3 "$1" --dataset "$T/bad.jsonl" --strict_data
+    mistake 3 "$1" --eval_dataset "$T/bad.jsonl" --strict_data
+}
 bad "contains no records" ''
 bad 'bad.jsonl:1: missing "completion" (keys: text)' '{"text": "The film"}\n'
 bad 'bad.jsonl:1: missing "completion" (keys: prompt)' '{"prompt": "The film"}\n'
 bad 'bad.jsonl:1: missing "prompt"' '{"completion": "The film"}\n'
 bad 'bad.jsonl:1: missing "rejected"' '{"prompt": "The film", "chosen": "The film"}\n'
 bad 'bad.jsonl:1: "completion" is a number' '{"prompt": "The film", "completion": 1}\n'
-bad 'bad.jsonl:1: "prompt" is null' '{"prompt": null, "completion": " a"}\n'
+strict 'bad.jsonl:1: "prompt" is null' '{"prompt": null, "completion": " a"}\n'
 bad 'bad.jsonl:1: "messages" is a string' '{"messages": "a"}\n'
-bad 'bad.jsonl:1: "messages" has no messages' '{"messages": []}\n'
-bad 'bad.jsonl:1: messages[0].role "bot"' '{"messages": [{"role": "bot", "content": "a"}]}\n'
+strict 'bad.jsonl:1: "messages" has no messages' '{"messages": []}\n'
+strict 'bad.jsonl:1: messages[0].role "bot"' '{"messages": [{"role": "bot", "content": "a"}]}\n'
 bad "all 1 records were skipped" '{"prompt": "The film", "completion": ""}\n'
 bad "all 1 records were skipped" '{"messages": [{"role": "user", "content": "a"}]}\n'
 mistake 3 "all 24 records were skipped" --max_length 2

@@ -64,6 +64,14 @@ static bool fault_now(const char *call) {
     return true;
 }
 
+// True if the call gets no memory, with errno set.
+static bool memory_fails(const char *call) {
+    fault_begin();
+    if (!fault_memory || (fault_at && calls >= fault_at) || !fault_now(call)) return false;
+    errno = ENOMEM;
+    return true;
+}
+
 // ------------------------------------------------------------------------------------------------
 // Disk
 
@@ -165,14 +173,6 @@ void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
 void *__libc_memalign(size_t align, size_t n);
-
-// True if the call gets no memory, with errno set.
-static bool memory_fails(const char *call) {
-    fault_begin();
-    if (!fault_memory || (fault_at && calls >= fault_at) || !fault_now(call)) return false;
-    errno = ENOMEM;
-    return true;
-}
 
 void *malloc(size_t n) { return memory_fails("malloc") ? NULL : __libc_malloc(n); }
 

@@ -9,9 +9,10 @@
 // How a file is read line by line is in jsonl.h, what has a prompt and completions apart (for DPO
 // and all that follows SFT) in preferences.h. There are two kinds of faults. Those of structure (no
 // JSON, a missing or mistyped column) are mistakes in making the file and stop the program with
-// file and line. Those of content (an empty completion, a prompt as long as the context) happen in
-// any big file: such a record is skipped and counted, the first three are named, and only a file
-// with nothing else is an error.
+// file and line. Those of content (an empty completion, a column that is null, a message of a tool, a
+// prompt as long as the context) happen in any big file: such a record is skipped and counted, the
+// first three are named, and only a file with nothing else is an error. With the option `strict` the
+// first of them is one.
 #ifndef DATASET_H
 #define DATASET_H
 
@@ -28,10 +29,13 @@ typedef struct {
     bool keep_start;        // truncate as TRL's keep_start does
     ChatFormat chat_format; // how `messages` become text
     const char *text_field; // the column to read as `text` (NULL: "text")
+    int max_prompt;         // last tokens that are left of a prompt (preferences.h; 0: all)
     int max_completion;     // tokens that a completion may have (preferences.h; 0: no limit)
     bool whole;             // completions must keep their end, EOS (preferences.h)
     bool margins;           // read the column `margin` (preferences.h)
     int vocab_size;         // ids in `prompt_ids` are below it (prompts.h)
+    bool strict;            // a fault of content is an error
+    Text *faults; // gets a line of JSON for each record that is skipped (NULL: nothing does)
 } DataOptions;
 
 // What the report tells of a file.
@@ -89,15 +93,17 @@ typedef struct {
     int n, max_n;
     char fault[160]; // why it cannot be used; "" if it can
     bool identical;  // that is the fault: both completions are the same
+    bool mended;     // the record's text was mended: json_flaw may find why
 } Draft;
 
-// Begin a new example; the memory is kept.
-static void draft_clear(Draft *d) {
+// Begin a new example, of the record that was read last; the memory is kept.
+static void draft_clear(Draft *d, const LineReader *r) {
     d->text.size = 0;
     text_append(&d->text, "", 0);
     d->n = 0;
     d->fault[0] = 0;
     d->identical = false;
+    d->mended = r->mended;
 }
 
 // Note the first fault of content.
@@ -106,13 +112,15 @@ __attribute__((format(printf, 2, 3))) static void draft_fault(Draft *d, const ch
     va_start(args, format);
     if (!d->fault[0]) vsnprintf(d->fault, sizeof d->fault, format, args);
     va_end(args);
+    d->fault[utf8_check(d->fault, strlen(d->fault))] = 0; // it may have been cut amid a character
 }
 
 // End a part here. Text that carries loss must not be blank: `name` is for that message.
 static void draft_end_part(Draft *d, bool loss, const char *name) {
-    size_t begin = d->n ? d->parts[d->n - 1].end : 0;
-    if (loss && text_is_blank(d->text.data + begin, d->text.size - begin))
-        draft_fault(d, "\"%s\" is empty", name);
+    const size_t begin = d->n ? d->parts[d->n - 1].end : 0, n = d->text.size - begin;
+    const char *flaw = d->mended ? json_flaw(d->text.data + begin) : NULL;
+    if (flaw) draft_fault(d, "\"%s\" contains %s", name, flaw);
+    if (loss && text_is_blank(d->text.data + begin, n)) draft_fault(d, "\"%s\" is empty", name);
     if (d->n == d->max_n) {
         d->max_n = 2 * d->max_n + 8;
         d->parts = mem_resize(d->parts, (size_t)d->max_n, sizeof *d->parts);
@@ -126,53 +134,73 @@ static void draft_part(Draft *d, const char *text, size_t n, bool loss, const ch
     draft_end_part(d, loss, name);
 }
 
-// Die unless the column `key` is a list with at least one message.
-static void messages_check(const LineReader *r, const cJSON *list, const char *key) {
+// The value of column `key`. NULL and a fault if it is null; dies if there is no such column.
+static const cJSON *draft_column(Draft *d, const LineReader *r, const cJSON *record,
+                                 const char *key) {
+    const cJSON *item = json_get(record, key);
+    if (!item) return record_item(r, record, key); // which tells
+    if (cJSON_IsNull(item)) draft_fault(d, "\"%s\" is null", key);
+    return record_get(record, key);
+}
+
+// The string of column `key`; "" and a fault if it is null. Dies if it is not there or no string.
+static const char *draft_string(Draft *d, const LineReader *r, const cJSON *record,
+                                const char *key) {
+    return draft_column(d, r, record, key) ? record_string(r, record, key) : "";
+}
+
+// True if the column `key` is a list of messages; a fault if it has none. Dies if it is no list.
+static bool messages_check(Draft *d, const LineReader *r, const cJSON *list, const char *key) {
     if (!cJSON_IsArray(list))
         die(EXIT_BAD_INPUT, "%s:%ld: \"%s\" is %s, expected an array of messages", r->path,
             r->number, key, json_type_name(list));
-    if (!list->child)
-        die(EXIT_BAD_INPUT, "%s:%ld: \"%s\" has no messages", r->path, r->number, key);
+    if (!list->child) draft_fault(d, "\"%s\" has no messages", key);
+    return list->child;
 }
 
-// Message i of the column `key`: returns its role and sets *content. `previous` is the role of the
-// message before (NULL: none).
-static const char *message_read(const LineReader *r, const cJSON *message, const char *key, int i,
-                                const char *previous, const char **content) {
+// Message i of the column `key`: returns its role and sets *content. What has no text (a call of a
+// tool) or no role that has a place in the chat is a fault: then the result is NULL. Dies if it is no
+// message at all.
+static const char *message_read(Draft *d, const LineReader *r, const cJSON *message,
+                                const char *key, int i, const char **content) {
     const cJSON *role = json_get(message, "role"), *text = json_get(message, "content");
-    if (!cJSON_IsString(role) || !cJSON_IsString(text))
+    const cJSON *calls = record_get(message, "tool_calls");
+    const bool silent = cJSON_IsNull(text) || (!text && calls);
+    if (!cJSON_IsString(role) || !(cJSON_IsString(text) || silent))
         die(EXIT_BAD_INPUT, "%s:%ld: %s[%d] needs strings \"role\" and \"content\"", r->path,
             r->number, key, i);
     const char *name = role->valuestring;
-    bool assistant = !strcmp(name, "assistant");
-    if (!assistant && strcmp(name, "user") && strcmp(name, "system"))
-        die(EXIT_BAD_INPUT, "%s:%ld: %s[%d].role \"%s\" (system, user or assistant expected)",
-            r->path, r->number, key, i, name);
-    if (assistant && previous && !strcmp(previous, "assistant"))
-        die(EXIT_BAD_INPUT, "%s:%ld: %s[%d]: two assistant messages in a row", r->path, r->number,
-            key, i);
-    *content = text->valuestring;
-    return name;
+    if (strcmp(name, "assistant") && strcmp(name, "user") && strcmp(name, "system")) {
+        draft_fault(d, "%s[%d].role \"%s\" (system, user or assistant expected)", key, i, name);
+        return NULL;
+    }
+    if (cJSON_IsArray(calls) && calls->child) draft_fault(d, "%s[%d] calls a tool", key, i);
+    if (silent) draft_fault(d, "%s[%d].content is null", key, i);
+    *content = silent ? "" : text->valuestring;
+    return d->fault[0] ? NULL : name;
 }
 
 // Append a list of messages, the column `key`, as chat text. With `loss` what the assistant says is
-// to be learnt: from the space behind "Assistant:" to the end of the content. *previous is the role
-// before (NULL: none) and becomes the last one.
-static void draft_messages(Draft *d, const LineReader *r, const cJSON *list, const char *key,
-                           ChatFormat format, bool loss, const char **previous) {
+// to be learnt: from the space behind "Assistant:" to the end of the content. Returns the last role;
+// NULL where the draft has a fault.
+static const char *draft_messages(Draft *d, const LineReader *r, const cJSON *list, const char *key,
+                                  ChatFormat format, bool loss) {
     int i = 0;
     const cJSON *message;
-    messages_check(r, list, key);
+    const char *last = NULL;
+    if (!messages_check(d, r, list, key)) return NULL;
     cJSON_ArrayForEach(message, list) {
-        const char *content, *role = message_read(r, message, key, i++, *previous, &content);
+        const char *content, *role = message_read(d, r, message, key, i++, &content);
+        if (!role) return NULL;
         if (loss && !strcmp(role, "assistant")) {
             chat_turn(&d->text, format, role, NULL);
             draft_end_part(d, false, key);
             text_print(&d->text, " %s", content);
             draft_end_part(d, true, key);
         } else chat_turn(&d->text, format, role, content);
-        *previous = role;
+        last = role;
     }
+    return last;
 }
 
 // Free the draft's memory.
@@ -283,25 +311,27 @@ static void dataset_add(Dataset *d, const Tokenizer *t, Draft *draft, RowWork *w
 //
 // A conversation must end with the assistant: after its last word comes EOS, and only there.
 static void draft_sft(Draft *d, const LineReader *r, const cJSON *record, const DataOptions *o) {
-    const char *field = o->text_field ? o->text_field : "text", *role = NULL;
-    const cJSON *messages = json_get(record, "messages"), *prompt = json_get(record, "prompt");
-    const cJSON *completion = json_get(record, "completion");
-    draft_clear(d);
+    const char *field = o->text_field ? o->text_field : "text", *role = "assistant";
+    const cJSON *messages = record_get(record, "messages"), *prompt = record_get(record, "prompt");
+    const cJSON *completion = record_get(record, "completion");
+    draft_clear(d, r);
     if (o->text_field || !(messages || prompt || completion)) {
+        static const char *const others[] = {"messages", "prompt"};
+        for (int i = 0; i < COUNT(others) && !o->text_field && !json_get(record, field); i++)
+            if (json_get(record, others[i])) field = others[i]; // it is null
         if (!o->text_field && !json_get(record, field))
             record_missing(r, record, "\"text\", \"messages\", or \"prompt\" and \"completion\"");
-        const char *text = record_string(r, record, field);
+        const char *text = draft_string(d, r, record, field);
         draft_part(d, text, strlen(text), true, field);
     } else if (messages) {
-        draft_messages(d, r, messages, "messages", o->chat_format, true, &role);
-    } else if (!prompt || !completion) {
-        record_missing(r, record, prompt ? "\"completion\"" : "\"prompt\"");
+        role = draft_messages(d, r, messages, "messages", o->chat_format, true);
     } else if (cJSON_IsArray(prompt) || cJSON_IsArray(completion)) {
-        draft_messages(d, r, prompt, "prompt", o->chat_format, false, &role);
-        draft_messages(d, r, completion, "completion", o->chat_format, true, &role);
+        if (draft_column(d, r, record, "prompt") && draft_column(d, r, record, "completion") &&
+            draft_messages(d, r, prompt, "prompt", o->chat_format, false))
+            role = draft_messages(d, r, completion, "completion", o->chat_format, true);
     } else {
-        const char *first = record_string(r, record, "prompt");
-        const char *second = record_string(r, record, "completion");
+        const char *first = draft_string(d, r, record, "prompt");
+        const char *second = draft_string(d, r, record, "completion");
         draft_part(d, first, strlen(first), false, "prompt");
         draft_part(d, second, strlen(second), true, "completion");
     }
@@ -326,7 +356,7 @@ static void dataset_add_plain(Dataset *d, const Tokenizer *t, const char *path, 
         size_t left = ids.n - i, row = left < (size_t)max_length ? left : (size_t)max_length;
         dataset_add_row(d, ids.data + i, mask, row);
     }
-    d->counts.records = 1;
+    d->counts.records++;
     free(mask);
     free(text);
     tokens_free(&ids);
@@ -335,12 +365,25 @@ static void dataset_add_plain(Dataset *d, const Tokenizer *t, const char *path, 
 // ------------------------------------------------------------------------------------------------
 // Use
 
-// Done with a record: count it, name its fault of content, free it.
-static void record_done(DataCounts *c, const Draft *draft, const LineReader *r, cJSON *record) {
+// Append to o->faults what record cannot be used and why: file, line, error.
+static void fault_note(const DataOptions *o, const Draft *draft, const LineReader *r) {
+    text_append(o->faults, "{\"file\": ", 9);
+    text_json(o->faults, r->path, strlen(r->path));
+    text_print(o->faults, ", \"line\": %ld, \"error\": ", r->number);
+    text_json(o->faults, draft->fault, strlen(draft->fault));
+    text_append(o->faults, "}\n", 2);
+}
+
+// Done with a record: count it, name its fault of content (with o->strict an error), free it.
+static void record_done(DataCounts *c, const Draft *draft, const LineReader *r, cJSON *record,
+                        const DataOptions *o) {
     c->records++;
     c->identical += draft->identical;
-    if (draft->fault[0] && ++c->skipped <= 3)
-        warn("%s:%ld: %s: skipped", r->path, r->number, draft->fault);
+    if (draft->fault[0]) {
+        if (o->strict) die(EXIT_BAD_INPUT, "%s:%ld: %s", r->path, r->number, draft->fault);
+        if (++c->skipped <= 3) warn("%s:%ld: %s: skipped", r->path, r->number, draft->fault);
+        if (o->faults) fault_note(o, draft, r);
+    }
     cJSON_Delete(record);
 }
 
@@ -351,34 +394,49 @@ static void row_work_free(RowWork *w) {
     text_free(&w->text);
 }
 
-// Done with a file of which n examples can be used: none is an error. Frees the working memory.
+// Done with the files of which n examples can be used: none is an error. Frees the working memory.
 static void file_done(LineReader *r, Draft *draft, RowWork *w, const DataCounts *c, int n) {
-    if (!c->records) die(EXIT_BAD_INPUT, "%s: contains no records", r->path);
+    if (!c->records) die(EXIT_BAD_INPUT, "%s: contains no records", r->names);
     if (!n)
-        die(EXIT_BAD_INPUT, "%s: all %ld records were skipped: nothing to train on", r->path,
+        die(EXIT_BAD_INPUT, "%s: all %ld records were skipped: nothing to train on", r->names,
             c->records);
     lines_close(r);
     draft_free(draft);
     row_work_free(w);
 }
 
-// Load a file for supervised fine-tuning: plain text if its name ends in .txt, else JSONL.
-static void dataset_load(Dataset *d, const Tokenizer *t, const char *path, const DataOptions *o) {
-    *d = (Dataset){0};
-    size_t length = strlen(path);
-    if (length >= 4 && !strcmp(path + length - 4, ".txt")) {
-        dataset_add_plain(d, t, path, o->max_length);
-        return;
+// True if a file of this name is plain text; it may be compressed.
+static bool name_is_plain(const char *path) {
+    static const char *const ends[] = {".txt", ".txt.gz", ".txt.zst"};
+    for (int i = 0; i < COUNT(ends); i++) {
+        const size_t n = strlen(path), length = strlen(ends[i]);
+        if (n >= length && !strcmp(path + n - length, ends[i])) return true;
     }
+    return false;
+}
+
+// Load the files that `names` stands for (see file_list) for supervised fine-tuning: plain texts if
+// the name of the first ends in .txt, else JSONL.
+static void dataset_load(Dataset *d, const Tokenizer *t, const char *names, const DataOptions *o) {
+    *d = (Dataset){0};
+    FileList files = file_list(names);
+    const bool plain = name_is_plain(files.names[0]);
+    for (int i = 0; i < files.n; i++) {
+        if (name_is_plain(files.names[i]) != plain)
+            die(EXIT_BAD_INPUT, "%s: plain text (.txt) and JSONL cannot be mixed", names);
+        if (plain) dataset_add_plain(d, t, files.names[i], o->max_length);
+    }
+    file_list_free(&files);
+    if (plain) return;
     LineReader reader;
     Draft draft = {0};
     RowWork work = {0};
     cJSON *record;
-    lines_open(&reader, path);
+    lines_open(&reader, names);
     while ((record = record_next(&reader))) {
         draft_sft(&draft, &reader, record, o);
         dataset_add(d, t, &draft, &work, o);
-        record_done(&d->counts, &draft, &reader, record);
+        record_done(&d->counts, &draft, &reader, record, o);
     }
     file_done(&reader, &draft, &work, &d->counts, d->n);
 }

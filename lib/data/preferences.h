@@ -8,8 +8,9 @@
 // A record has one of
 //
 //   prompt, chosen, rejected     three strings, or three lists of messages
-//   chosen, rejected             the same with the prompt at the beginning of both
-//   prompt, completion, label    label: true or false
+//   chosen, rejected             the same with the prompt at the beginning of both; where they are
+//                                messages, a `prompt` that is text is left alone (UltraFeedback)
+//   prompt, completion, label    label: true or false, or 1 or 0
 //
 // and pairs for a reward model may also have
 //
@@ -18,9 +19,10 @@
 // For SPIN, which makes the other completion itself, completions_load takes prompt and completion
 // without a label, too, or `messages`.
 //
-// A completion in messages is one reply of the assistant. The pieces are tokenised each on its own
-// and completions end with EOS, as in supervised fine-tuning. An empty prompt becomes EOS, which
-// is how generate begins a text from nothing: so all of a completion counts.
+// A completion in messages is a reply of the assistant: one message, or several with nobody else's
+// between. The pieces are tokenised each on its own and completions end with EOS, as in supervised
+// fine-tuning. An empty prompt becomes EOS, which is how generate begins a text from nothing: so all of
+// a completion counts.
 #ifndef PREFERENCES_H
 #define PREFERENCES_H
 
@@ -56,33 +58,51 @@ static int messages_shared(const cJSON *a, const cJSON *b) {
     return n;
 }
 
-// Draft a prompt and the n replies in the columns `keys`, all of them lists of messages. The prompt
-// ends with "Assistant:".
+// Append the reply that begins with message i of the list `key`: all that is left of it must be the
+// assistant's.
+static void draft_reply(Draft *d, const LineReader *r, const cJSON *list, const char *key, int i,
+                        ChatFormat format) {
+    const cJSON *message = cJSON_GetArrayItem(list, i);
+    for (const char *content; message; message = message->next) {
+        const char *role = message_read(d, r, message, key, i++, &content);
+        if (!role) return;
+        if (strcmp(role, "assistant"))
+            draft_fault(d, "\"%s\" is not one reply of the assistant", key);
+        text_print(&d->text, " %s", content);
+        if (message->next) chat_turn(&d->text, format, "assistant", NULL);
+    }
+    draft_end_part(d, true, key);
+}
+
+// Draft a prompt and the n replies in the columns `keys`, lists of messages. The prompt is one, too,
+// or what the lists of two replies begin with. It ends with "Assistant:".
 static void draft_replies(Draft *d, const LineReader *r, const cJSON *record,
                           const char *const *keys, int n, ChatFormat format) {
-    const cJSON *prompt = json_get(record, "prompt"), *first = json_get(record, keys[0]);
-    const char *role = NULL, *content;
+    const cJSON *prompt = record_get(record, "prompt"), *first = json_get(record, keys[0]);
+    const char *content, *role;
     int shared = 0;
-    for (int i = 0; i < n; i++) messages_check(r, json_get(record, keys[i]), keys[i]);
-    if (prompt) draft_messages(d, r, prompt, "prompt", format, false, &role);
+    for (int i = 0; i < n; i++)
+        if (!messages_check(d, r, json_get(record, keys[i]), keys[i])) return;
+    if (n == 1 || cJSON_IsArray(prompt)) {
+        if (!draft_messages(d, r, prompt, "prompt", format, false)) return;
+    } else if (prompt && !cJSON_IsString(prompt)) record_string(r, record, "prompt"); // dies
     else {
         shared = messages_shared(first, json_get(record, keys[1]));
+        if (!shared && prompt)
+            draft_fault(d,
+                        "\"prompt\" is text, and the messages of chosen and rejected do not begin "
+                        "with it");
         if (!shared) draft_fault(d, "chosen and rejected share no prompt");
     }
     for (int i = 0; i < shared; i++) {
-        role = message_read(r, cJSON_GetArrayItem(first, i), keys[0], i, role, &content);
+        role = message_read(d, r, cJSON_GetArrayItem(first, i), keys[0], i, &content);
+        if (!role) return;
         chat_turn(&d->text, format, role, content);
     }
     chat_turn(&d->text, format, "assistant", NULL);
     draft_end_part(d, false, "prompt");
-    for (int i = 0; i < n; i++) {
-        const cJSON *reply = cJSON_GetArrayItem(json_get(record, keys[i]), shared);
-        const char *name = message_read(r, reply, keys[i], shared, role, &content);
-        if (strcmp(name, "assistant") || reply->next)
-            draft_fault(d, "\"%s\" is not one reply of the assistant", keys[i]);
-        text_append(&d->text, " ", 1);
-        draft_part(d, content, strlen(content), true, keys[i]);
-    }
+    for (int i = 0; i < n && !d->fault[0]; i++)
+        draft_reply(d, r, json_get(record, keys[i]), keys[i], shared, format);
 }
 
 // Draft a record in three parts: prompt, chosen, rejected (n = 2); or in two: prompt, completion.
@@ -90,12 +110,13 @@ static void draft_preference(Draft *d, const LineReader *r, const cJSON *record,
                              ChatFormat format) {
     const char *const keys[2] = {n == 2 ? "chosen" : "completion", "rejected"};
     const char *text[2] = {NULL, NULL}, *human = "\n\nHuman:";
-    const cJSON *prompt = json_get(record, "prompt");
+    const cJSON *prompt = record_get(record, "prompt");
     bool lists = cJSON_IsArray(prompt);
     size_t cut = 0;
-    draft_clear(d);
-    for (int i = 0; i < n; i++) lists |= cJSON_IsArray(record_item(r, record, keys[i]));
-    if (n == 1) record_item(r, record, "prompt");
+    draft_clear(d, r);
+    for (int i = 0; i < n; i++) lists |= cJSON_IsArray(draft_column(d, r, record, keys[i]));
+    if (n == 1) draft_column(d, r, record, "prompt");
+    if (d->fault[0]) return; // a column is null
     if (n == 2 && cJSON_Compare(json_get(record, "chosen"), json_get(record, "rejected"), true)) {
         draft_fault(d, "chosen and rejected are identical");
         d->identical = true;
@@ -121,18 +142,19 @@ static void draft_preference(Draft *d, const LineReader *r, const cJSON *record,
 // all before it the prompt.
 static void draft_completion(Draft *d, const LineReader *r, const cJSON *record,
                              ChatFormat format) {
-    const cJSON *messages = json_get(record, "messages"), *message;
-    const bool pair = json_get(record, "chosen") || json_get(record, "rejected");
-    if (!messages || pair || json_get(record, "prompt") || json_get(record, "completion")) {
+    const cJSON *messages = record_get(record, "messages"), *message;
+    const bool pair = record_get(record, "chosen") || record_get(record, "rejected");
+    if (!messages || pair || record_get(record, "prompt") || record_get(record, "completion")) {
         draft_preference(d, r, record, pair ? 2 : 1, format);
         return;
     }
     const char *role = "", *content = "";
     int i = 0;
-    draft_clear(d);
-    messages_check(r, messages, "messages");
+    draft_clear(d, r);
+    if (!messages_check(d, r, messages, "messages")) return;
     cJSON_ArrayForEach(message, messages) {
-        role = message_read(r, message, "messages", i++, role, &content);
+        role = message_read(d, r, message, "messages", i++, &content);
+        if (!role) return;
         if (message->next) chat_turn(&d->text, format, role, content);
     }
     if (strcmp(role, "assistant")) draft_fault(d, "the last message is not the assistant's");
@@ -196,11 +218,13 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         if (i && w->end[i] - from > longest) longest = w->end[i] - from;
         at += bytes;
     }
-    if (w->end[0] >= (size_t)o->max_length) {
-        draft_fault(draft, "prompt has %zu tokens, context is %d", w->end[0], o->max_length);
+    const size_t most = o->max_prompt ? (size_t)o->max_prompt : SIZE_MAX;
+    const size_t prompt = w->end[0] < most ? w->end[0] : most, dropped = w->end[0] - prompt;
+    if (prompt >= (size_t)o->max_length) {
+        draft_fault(draft, "prompt has %zu tokens, context is %d", prompt, o->max_length);
         return;
     }
-    w->begin[0] = prompt_begin(draft, w->end[0], longest, o);
+    w->begin[0] = dropped + prompt_begin(draft, prompt, longest, o);
     if (draft->fault[0]) return;
     const size_t room = (size_t)o->max_length - (w->end[0] - w->begin[0]); // for a completion
     for (int i = 1; i < draft->n; i++)
@@ -271,7 +295,7 @@ static void pieces_copy(PieceSet *to, const PieceSet *from, int i) {
 // Read the column `margin` of a record; `first`: of the first one, which decides whether there is
 // such a column. All rows have it or none: a missing one would have to be guessed.
 static float margin_read(PieceSet *d, const LineReader *r, const cJSON *record, bool first) {
-    const cJSON *item = json_get(record, "margin");
+    const cJSON *item = record_get(record, "margin");
     if (first && item) d->margin = mem_alloc(1, sizeof *d->margin);
     if (!item && d->margin) record_missing(r, record, "\"margin\", which earlier rows have");
     if (!item) return 0;
@@ -287,6 +311,17 @@ static float margin_read(PieceSet *d, const LineReader *r, const cJSON *record, 
     return (float)item->valuedouble;
 }
 
+// The column `label`: 1 for true or 1, 0 for false or 0; a fault if it is null. Dies if it is anything
+// else.
+static int label_read(Draft *d, const LineReader *r, const cJSON *record) {
+    const cJSON *label = draft_column(d, r, record, "label");
+    int64_t number;
+    if (!label || cJSON_IsBool(label)) return cJSON_IsTrue(label);
+    if (json_integer(label, &number) && (number == 0 || number == 1)) return (int)number;
+    die(EXIT_BAD_INPUT, "%s:%ld: \"label\" must be true or false, or 1 or 0 (found %s)", r->path,
+        r->number, json_type_name(label));
+}
+
 // Load a set of 3 pieces an example (pairs only) or 2. Of a pair in a set of 2 both completions are
 // taken, or, if they are not `labelled`, the chosen one.
 static void preferences_load(PieceSet *d, int pieces, bool labelled, const Tokenizer *t,
@@ -297,24 +332,20 @@ static void preferences_load(PieceSet *d, int pieces, bool labelled, const Token
     RowWork w = {0};
     lines_open(&reader, path);
     for (cJSON *record; (record = record_next(&reader));) {
-        bool pair = pieces == 3 || json_get(record, "chosen") || json_get(record, "rejected");
-        const cJSON *label = pair || !labelled ? NULL : record_item(&reader, record, "label");
-        if (label && !cJSON_IsBool(label))
-            die(EXIT_BAD_INPUT, "%s:%ld: \"label\" must be true or false (found %s)", path,
-                reader.number, json_type_name(label));
+        bool pair = pieces == 3 || record_get(record, "chosen") || record_get(record, "rejected");
         if (labelled) draft_preference(&draft, &reader, record, pair ? 2 : 1, o->chat_format);
         else draft_completion(&draft, &reader, record, o->chat_format);
+        const int label = pair || !labelled ? 1 : label_read(&draft, &reader, record);
         const float margin =
             o->margins ? margin_read(d, &reader, record, d->counts.records == 0) : 0;
         pieces_encode(&w, t, &draft, o, &d->counts);
-        if (!draft.fault[0])
-            pieces_add(d, w.ids.data, w.begin, w.end, !label || cJSON_IsTrue(label));
+        if (!draft.fault[0]) pieces_add(d, w.ids.data, w.begin, w.end, label);
         if (!draft.fault[0] && d->margin) d->margin[d->n - 1] = margin;
         if (!draft.fault[0] && pair && labelled && pieces == 2) {
             w.begin[1] = w.begin[2], w.end[1] = w.end[2];
             pieces_add(d, w.ids.data, w.begin, w.end, 0);
         }
-        record_done(&d->counts, &draft, &reader, record);
+        record_done(&d->counts, &draft, &reader, record, o);
     }
     file_done(&reader, &draft, &w, &d->counts, d->n);
 }
@@ -325,12 +356,9 @@ static void pairs_load(PairSet *d, const Tokenizer *t, const char *path, const D
 }
 
 // Load labelled completions: what KTO learns from. Of a pair both are taken, the chosen one with
-// label true and then the rejected one. A file with one label only is an error.
+// label true and then the rejected one.
 static void labels_load(LabelSet *d, const Tokenizer *t, const char *path, const DataOptions *o) {
     preferences_load(d, 2, true, t, path, o);
-    if (d->good == 0 || d->good == d->n)
-        die(EXIT_BAD_INPUT, "%s: all %d labels are %s: both are needed", path, d->n,
-            d->good ? "true" : "false");
 }
 
 // Load completions without a label: what SPIN learns to tell from the model's own. Of a pair the

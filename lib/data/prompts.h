@@ -13,14 +13,16 @@ typedef PieceSet PromptSet; // prompt i is piece i
 
 // Draft the column `prompt`, string or messages, as one part.
 static void draft_prompt(Draft *d, const LineReader *r, const cJSON *record, ChatFormat format) {
-    const char *role = NULL, *text;
-    draft_clear(d);
-    if (!cJSON_IsArray(json_get(record, "prompt"))) {
-        text = record_string(r, record, "prompt");
+    draft_clear(d, r);
+    const cJSON *prompt = draft_column(d, r, record, "prompt");
+    if (!prompt) return;
+    if (!cJSON_IsArray(prompt)) {
+        const char *text = record_string(r, record, "prompt");
         draft_part(d, text, strlen(text), false, "prompt");
         return;
     }
-    draft_messages(d, r, json_get(record, "prompt"), "prompt", format, false, &role);
+    const char *role = draft_messages(d, r, prompt, "prompt", format, false);
+    if (!role) return;
     if (!strcmp(role, "assistant")) draft_fault(d, "the last message is the assistant's own");
     chat_turn(&d->text, format, "assistant", NULL);
     draft_end_part(d, false, "prompt");
@@ -58,13 +60,16 @@ static void prompts_load(PromptSet *d, const Tokenizer *t, const char *path, con
     RowWork w = {0};
     lines_open(&reader, path);
     for (cJSON *record; (record = record_next(&reader));) {
-        draft_clear(&draft);
+        draft_clear(&draft, &reader);
         w.ids.n = 0;
-        if (json_get(record, "prompt_ids")) {
+        if (record_get(record, "prompt_ids")) {
             record_ids(&w.ids, &reader, record, "prompt_ids", o->vocab_size);
             if (!w.ids.n) draft_fault(&draft, "\"prompt_ids\" is empty");
-        } else if (!json_get(record, "prompt")) {
+        } else if (!json_get(record, "prompt") && !json_get(record, "prompt_ids")) {
             record_missing(&reader, record, "\"prompt\" or \"prompt_ids\"");
+        } else if (!record_get(record, "prompt")) {
+            draft_fault(&draft, "\"%s\" is null",
+                        json_get(record, "prompt") ? "prompt" : "prompt_ids");
         } else if (!t) {
             die(EXIT_BAD_INPUT,
                 "%s:%ld: \"prompt\" is text, and there is no tokenizer: expected \"prompt_ids\"",
@@ -80,7 +85,7 @@ static void prompts_load(PromptSet *d, const Tokenizer *t, const char *path, con
         const size_t n = w.ids.n, room = (size_t)o->max_length, begin = n > room ? n - room : 0;
         d->counts.truncated += begin > 0 && !draft.fault[0];
         if (!draft.fault[0]) pieces_add(d, w.ids.data, &begin, &n, 0);
-        record_done(&d->counts, &draft, &reader, record);
+        record_done(&d->counts, &draft, &reader, record, o);
     }
     file_done(&reader, &draft, &w, &d->counts, d->n);
 }

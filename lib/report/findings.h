@@ -245,10 +245,16 @@ static void frontier_read(Report *r, const char *path) {
     qsort(r->frontier, (size_t)r->n_frontier, sizeof *r->frontier, best_compare);
 }
 
-// Read the texts.
+// Read the texts. Lines about records that were skipped are left out.
 static void samples_read(Report *r, const char *path) {
     const char *const keys[] = {"name", "prompt", "completion", NULL};
-    r->samples = jsonl_read(path, &r->n_samples);
+    int all, n = 0;
+    r->samples = jsonl_read(path, &all);
+    for (int i = 0; i < all; i++) {
+        if (json_get(r->samples[i], "error")) cJSON_Delete(r->samples[i]);
+        else r->samples[n++] = r->samples[i];
+    }
+    r->n_samples = n;
     records_check(path, r->samples, r->n_samples, keys, "what evaluate --samples_file writes");
     for (int i = 0; i < r->n_samples; i++) name_shorten(r, r->samples[i], "name");
 }

@@ -30,11 +30,13 @@
 #include "../data/dataset.h"     // defines: DataOptions, Dataset
 #include "../data/preferences.h" // defines: PieceSet, pairs_load
 #include "../data/prompts.h"     // defines: prompts_load
+#include "../data/splits.h"      // defines: split_files
 #include "../files/checkpoint.h" // defines: Output, checkpoint_save, StateField
 #include "../files/reference.h"  // defines: reference_logps
 #include "../../model.h"         // defines: GPT2, AdamW, products_begin
 #include "before_after.h"        // defines: Texts, texts_show, texts_measure
 #include "meter.h"               // defines: Meter
+#include "trl_flags.h"           // defines: TRL_FLAGS_SFT and others, for the programs' tables
 
 // ------------------------------------------------------------------------------------------------
 // Flags that several programs have, with the names and defaults of TRL and transformers. A program
@@ -44,22 +46,26 @@
 typedef struct {
     const char *model, *ref_model, *tokenizer;
     bool gradient_checkpointing;
-    const char *dataset, *eval_dataset, *chat_format, *truncation_mode;
+    const char *dataset, *eval_dataset, *dataset_train_split, *dataset_test_split;
+    const char *chat_format, *truncation_mode;
     double eval_split;
-    int max_length;
-    bool share_prompt, shuffle_dataset;
+    int max_length, max_prompt_length, max_completion_length;
+    bool strict_data, share_prompt;
+    const char *train_sampling_strategy;
     double num_train_epochs;
     int64_t max_steps;
     int per_device_train_batch_size, gradient_accumulation_steps;
     double learning_rate;
     const char *lr_scheduler_type;
-    int warmup_steps;
+    double warmup_steps; // below 1: a share of all, as that of logging_steps and others below
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
     bool no_decay_embeddings, bf16;
     int64_t seed;
     const char *output_dir, *resume_from_checkpoint, *ref_cache_dir;
-    bool overwrite_output_dir;
-    int logging_steps, save_steps, save_total_limit, eval_steps, per_device_eval_batch_size;
+    bool overwrite_output_dir, logging_first_step;
+    const char *logging_strategy, *save_strategy, *eval_strategy;
+    double logging_steps, save_steps, eval_steps;
+    int save_total_limit, per_device_eval_batch_size;
     int samples, max_new_tokens, eval_prompts;
     double temperature, top_p; // of texts that the model writes
     bool gold;
@@ -67,8 +73,9 @@ typedef struct {
 
 // clang-format off
 #define RUN_DEFAULTS                                                                               \
-    .chat_format = "hh", .truncation_mode = "prompt_first", .max_length = 1024,                    \
-    .share_prompt = true, .shuffle_dataset = true, .max_steps = -1,                                \
+    .dataset_train_split = "train", .dataset_test_split = "test", .chat_format = "hh",             \
+    .logging_strategy = "steps", .save_strategy = "steps", .truncation_mode = "prompt_first", .max_length = 1024,                    \
+    .share_prompt = true, .train_sampling_strategy = "random", .max_steps = -1,                     \
     .per_device_train_batch_size = 8, .gradient_accumulation_steps = 1,                            \
     .lr_scheduler_type = "linear", .adam_beta1 = 0.9, .adam_beta2 = 0.999,                         \
     .adam_epsilon = 1e-8, .max_grad_norm = 1, .seed = 42, .save_steps = 500,                       \
@@ -89,6 +96,9 @@ typedef struct {
     FLAG_HEADING("data"),                                                                          \
     FLAG_TEXT(r, dataset, columns),                                                                \
     FLAG_TEXT(r, eval_dataset, eval),                                                              \
+    FLAG_SWITCH(r, strict_data, "a record that would be skipped is an error"),                     \
+    FLAG_TEXT(r, dataset_train_split, "where --dataset is a folder: names of its files"),          \
+    FLAG_TEXT(r, dataset_test_split, "the same for --eval_dataset"),                               \
     FLAG_CHOICE(r, chat_format, "hh|simple", "how messages become text")
 
 // `unit`: "rows", "pairs", "examples". `cut` says what truncation_mode does.
@@ -97,8 +107,17 @@ typedef struct {
     FLAG(r, max_length, 2, 1 << 20, "tokens of prompt and completion"),                            \
     FLAG_CHOICE(r, truncation_mode, "prompt_first|keep_start", cut)
 
+// Where prompt and completion are apart.
+#define RUN_FLAGS_PIECES(r)                                                                        \
+    FLAG(r, max_prompt_length, 0, 1 << 20, "first, leave so many of a prompt's tokens (0: all)"),  \
+    FLAG(r, max_completion_length, 0, 1 << 20, "and of a completion's (0: all)")
+
 #define RUN_FLAG_SHARE(r)                                                                          \
     FLAG_SWITCH(r, share_prompt, "run a pair's prompt once; false: once for each side")
+
+#define RUN_FLAG_ORDER(r, unit)                                                                    \
+    FLAG_CHOICE(r, train_sampling_strategy, "random|sequential",                                   \
+                "order of " unit ": a new one in each epoch, or that of the data")
 
 // The first of the training group: it comes after FLAG_HEADING_KEPT("training").
 #define RUN_FLAGS_EPOCHS(r, unit)                                                                  \
@@ -106,13 +125,15 @@ typedef struct {
     FLAG(r, max_steps, -1, 1e12, "updates to make instead (-1: see epochs)"),                      \
     FLAG(r, per_device_train_batch_size, 1, 1 << 16, unit " in one forward pass"),                 \
     FLAG(r, gradient_accumulation_steps, 1, 1 << 16, "forward passes in one update"),              \
-    FLAG_SWITCH(r, shuffle_dataset, "new order of " unit " in each epoch")
+    RUN_FLAG_ORDER(r, unit)
+
+#define RUN_SCHEDULES                                                                              \
+    "linear|cosine|cosine_with_restarts|polynomial|inverse_sqrt|constant|constant_with_warmup"
 
 #define RUN_FLAGS_OPTIMIZER(r)                                                                     \
     FLAG(r, learning_rate, 0, 10, "peak learning rate"),                                           \
-    FLAG_CHOICE(r, lr_scheduler_type, "linear|cosine|constant|constant_with_warmup",               \
-                "course of the rate"),                                                             \
-    FLAG(r, warmup_steps, 0, 1e9, "updates until the peak"),                                       \
+    FLAG_CHOICE(r, lr_scheduler_type, RUN_SCHEDULES, "course of the rate"),                        \
+    FLAG(r, warmup_steps, 0, 1e9, "updates until the peak (below 1: share of all)"),               \
     FLAG(r, weight_decay, 0, 10, "AdamW's decay of matrices and embeddings"),                      \
     FLAG_SWITCH(r, no_decay_embeddings, "leave the embeddings out of it"),                         \
     FLAG(r, adam_beta1, 0, 0.999999, "decay of the mean of gradients"),                            \
@@ -128,12 +149,18 @@ typedef struct {
     FLAG_TEXT(r, output_dir, gets),                                                                \
     FLAG_SWITCH(r, overwrite_output_dir, "delete what an earlier run left there"),                 \
     FLAG_TEXT(r, resume_from_checkpoint, "a checkpoint-N directory, or latest"),                   \
-    FLAG(r, logging_steps, 1, 1e9, "updates between lines of the log"),                            \
-    FLAG(r, save_steps, 0, 1e9, "updates between checkpoints (0: none)"),                          \
+    FLAG_CHOICE(r, logging_strategy, "steps|epoch", "when to log: see logging_steps; each epoch"), \
+    FLAG(r, logging_steps, 1e-9, 1e9, "updates between lines of the log (below 1: share of all)"), \
+    FLAG_SWITCH(r, logging_first_step, "also log the first update"),                               \
+    FLAG_CHOICE(r, save_strategy, "no|steps|epoch", "when to save checkpoints"),                   \
+    FLAG(r, save_steps, 0, 1e9, "updates between them (0: none; below 1: share of all)"),          \
     FLAG(r, save_total_limit, 0, 1e9, "checkpoints to keep (0: all)")
 
 #define RUN_FLAGS_EVAL(r, unit)                                                                    \
-    FLAG(r, eval_steps, 0, 1e9, "updates between evaluations (0: at begin and end only)"),         \
+    FLAG_CHOICE(r, eval_strategy, "no|steps|epoch",                                                \
+                "no: never; else at begin and end, and every eval_steps or epoch (none: steps)"),  \
+    FLAG(r, eval_steps, 0, 1e9,                                                                    \
+         "updates between evaluations (0: at begin and end only; below 1: share of all)"),         \
     FLAG(r, per_device_eval_batch_size, 1, 1 << 16, unit " in one forward pass there")
 
 #define RUN_FLAG_CACHE(r)                                                                          \
@@ -142,6 +169,11 @@ typedef struct {
               "(none: ref_logps beside output_dir)")
 
 #define RUN_FLAG_SAMPLES(r) FLAG(r, samples, 0, 100, "texts to show before and after")
+
+// With texts of any program: those and the next.
+#define RUN_FLAGS_TEXTS(r)                                                                         \
+    FLAG(r, samples, 0, 100, "texts to show before and after"),                                    \
+    FLAG(r, eval_prompts, 0, 1e6, "texts to measure the KL to the reference on")
 
 #define RUN_FLAG_LENGTH(r) FLAG(r, max_new_tokens, 1, 1 << 20, "length of these texts")
 
@@ -203,6 +235,84 @@ typedef struct {
 // ------------------------------------------------------------------------------------------------
 // Begin
 
+// Give the flag another value, as if the command line had it; an empty text unsets it.
+static void run_set(Run *r, const char *name, const char *value) {
+    flag_set(flag_find(r->flags, r->n_flags, name), value, "");
+}
+
+// The files of a split of the folder become the value of the flag `data`; `by` names the split, and has
+// then said all that it has to say. Dies with EXIT_BAD_INPUT if there are none.
+static void run_set_split(Run *r, const char *data, const char *dir, const char *by,
+                          const char *split, const char *usual) {
+    char *files = split_files(dir, split);
+    if (!files)
+        die(EXIT_BAD_INPUT, "%s: no .jsonl, .json or .txt file in it for %s (--%s)", dir, split,
+            by);
+    run_set(r, data, files);
+    run_set(r, by, usual);
+    free(files);
+}
+
+// Where --dataset is a folder, the files of its two splits become --dataset and --eval_dataset; the latter
+// if the user wants an evaluation, or names the split.
+static void run_find_data(Run *r) {
+    RunArgs *a = r->args;
+    const char *train = a->dataset_train_split, *test = a->dataset_test_split;
+    const bool never = a->eval_strategy && !strcmp(a->eval_strategy, "no");
+    const bool named = flag_given(r->flags, r->n_flags, "dataset_test_split");
+    char *dir = path_is_dir(a->dataset) ? text_copy(a->dataset) : NULL;
+    char *eval = a->eval_dataset                      ? text_copy(a->eval_dataset)
+                 : dir && (a->eval_strategy || named) ? text_copy(dir)
+                                                      : NULL;
+    if (!dir && strcmp(train, "train"))
+        die(EXIT_USAGE, "--dataset_train_split %s: --dataset is not a folder", train);
+    if (!never && (!eval || !path_is_dir(eval)) && strcmp(test, "test"))
+        die(EXIT_USAGE, "--dataset_test_split %s: --dataset is not a folder", test);
+    if (dir) run_set_split(r, "dataset", dir, "dataset_train_split", train, "train");
+    if (!never && eval && path_is_dir(eval))
+        run_set_split(r, "eval_dataset", eval, "dataset_test_split", test, "test");
+    free(dir), free(eval);
+}
+
+// What some flags say about others, as in transformers.
+static void run_agree(Run *r) {
+    RunArgs *a = r->args;
+    const struct {
+        const char *name;
+        double steps;
+    } counts[] = {{"warmup_steps", a->warmup_steps},
+                  {"logging_steps", a->logging_steps},
+                  {"save_steps", a->save_steps},
+                  {"eval_steps", a->eval_steps}};
+    for (int i = 0; i < COUNT(counts); i++)
+        if (counts[i].steps >= 1 && counts[i].steps != floor(counts[i].steps))
+            die(EXIT_USAGE, "--%s %.15g: not a whole number, nor a share below 1", counts[i].name,
+                counts[i].steps);
+    if (!strcmp(a->save_strategy, "no")) a->save_steps = 0;
+    if (a->eval_strategy && !strcmp(a->eval_strategy, "no")) {
+        run_set(r, "eval_dataset", "");
+        a->eval_split = 0;
+    }
+    if (a->eval_strategy && !strcmp(a->eval_strategy, "steps") &&
+        !flag_given(r->flags, r->n_flags, "eval_steps"))
+        a->eval_steps = a->logging_steps;
+    const Flag *epochs = flag_find(r->flags, r->n_flags, "num_train_epochs");
+    if (epochs && flag_has_value(epochs)) return;
+    if (!strcmp(a->save_strategy, "epoch") || !strcmp(a->logging_strategy, "epoch"))
+        die(EXIT_USAGE, "--%s_strategy epoch: this program counts its updates alone",
+            strcmp(a->save_strategy, "epoch") ? "logging" : "save");
+}
+
+// What has a name of TRL's may be on the hub; here it must be on the disk.
+static void run_check_local(Run *r, const char *name, const char *value) {
+    const Flag *flag = flag_find(r->flags, r->n_flags, name);
+    if (!value || !flag->by || !strcmp(flag->by, name) || strpbrk(value, ",*?[")) return;
+    if (access(value, F_OK))
+        die(EXIT_BAD_INPUT,
+            "%s: no such file or directory; nothing is downloaded, --%s takes a path", value,
+            flag->by);
+}
+
 // Take the flags of the command line into the program's table; a mistake dies with EXIT_USAGE.
 static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags, int n_flags,
                       const char *about, const char *preset) {
@@ -218,6 +328,10 @@ static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags,
     if (!args->dataset) die(EXIT_USAGE, "--dataset is needed; see --help");
     if (!args->output_dir) die(EXIT_USAGE, "--output_dir is empty; see --help");
     if (args->gold && !args->eval_prompts) die(EXIT_USAGE, "--gold needs --eval_prompts");
+    run_check_local(r, "model", args->model);
+    run_check_local(r, "dataset", args->dataset);
+    run_agree(r);
+    run_find_data(r);
 }
 
 // True before the first update of a run that is neither gone on with nor asked to stop.
@@ -294,6 +408,9 @@ static DataOptions run_data_options(const Run *r, int context) {
     const RunArgs *a = r->args;
     return (DataOptions){.max_length = a->max_length < context ? a->max_length : context,
                          .keep_start = !strcmp(a->truncation_mode, "keep_start"),
+                         .strict = a->strict_data,
+                         .max_prompt = a->max_prompt_length,
+                         .max_completion = a->max_completion_length,
                          .chat_format = !strcmp(a->chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE};
 }
 
@@ -380,15 +497,26 @@ static void run_thin(Run *r, PieceSet *train, int most) {
 // Schedule and order
 
 // Factor on the learning rate for update `step` (from 0) of `total`, as transformers' schedulers:
-// a linear warm-up, then constant, linear to 0, or half a cosine to 0. With a warm-up the first
-// update has factor 0.
+// a linear warm-up, then constant, linear to 0, half a cosine to 0, or the inverse of the root. With a
+// warm-up the first update has factor 0. ("polynomial" is linear here, and run_next ends it at 1e-7;
+// "cosine_with_restarts" has one cycle.) transformers 5, optimization.py.
 static double lr_factor(const char *type, int64_t step, int64_t warmup, int64_t total) {
     if (step < warmup && strcmp(type, "constant")) return (double)step / (double)warmup;
     double span = (double)(total - warmup > 1 ? total - warmup : 1);
     double progress = (double)(step - warmup) / span;
-    if (!strcmp(type, "linear")) return progress < 1 ? 1 - progress : 0;
-    if (!strcmp(type, "cosine")) return progress < 1 ? 0.5 * (1 + cos(M_PI * progress)) : 0;
+    if (!strcmp(type, "linear") || !strcmp(type, "polynomial"))
+        return progress < 1 ? 1 - progress : 0;
+    if (!strcmp(type, "inverse_sqrt")) {
+        const double scale = warmup > 0 ? (double)warmup : 10000;
+        return 1 / sqrt(((double)(step - warmup) + scale) / scale);
+    }
+    if (!strncmp(type, "cosine", 6)) return progress < 1 ? 0.5 * (1 + cos(M_PI * progress)) : 0;
     return 1; // constant, constant_with_warmup
+}
+
+// A number of updates: a flag's, or if that is below 1 this share of `total`, rounded up.
+static int64_t run_updates(double steps, int64_t total) {
+    return (int64_t)(steps < 1 ? ceil(steps * (double)total) : steps);
 }
 
 // Passes over the data after `step` updates, counted in batches as transformers' Trainer does: an
@@ -434,7 +562,7 @@ static int64_t run_schedule(Run *r, int n_data) {
 static const int *run_order(Run *r, int64_t epoch) {
     if (epoch == r->order_epoch) return r->order;
     r->order_epoch = epoch;
-    if (r->args->shuffle_dataset)
+    if (!strcmp(r->args->train_sampling_strategy, "random"))
         rng_permutation(r->order, r->n_data, (uint64_t)r->args->seed,
                         r->order_stream | (uint64_t)epoch);
     else
@@ -571,7 +699,11 @@ static bool run_next(Run *r) {
         run_leave(r);
         return false;
     }
-    r->lr = a->learning_rate * lr_factor(a->lr_scheduler_type, r->done, a->warmup_steps, r->part);
+    const int64_t warmup = run_updates(a->warmup_steps, r->part);
+    const double factor = lr_factor(a->lr_scheduler_type, r->done, warmup, r->part);
+    r->lr = a->learning_rate * factor;
+    if (!strcmp(a->lr_scheduler_type, "polynomial") && r->done >= warmup)
+        r->lr += 1e-7 * (1 - factor); // transformers' lr_end
     if (r->per_update) {
         const int64_t at = r->done % r->per_epoch * r->per_update, left = r->n_data - at;
         r->examples = run_order(r, r->done / r->per_epoch) + at;
@@ -609,9 +741,24 @@ static double run_update(Run *r, GPT2 *model, double loss) {
     return r->norm;
 }
 
-// True every `steps` updates (0: never) and after the last one of the part.
-static bool run_due(const Run *r, int steps) {
-    return (steps && r->step % steps == 0) || r->done == r->part;
+// True every `steps` updates (0: never; below 1: this share of all), with the strategy "epoch" after each
+// epoch, and after the last update of the part.
+static bool run_due_by(const Run *r, const char *strategy, double steps) {
+    const int64_t every = run_updates(steps, r->total);
+    if (r->done == r->part) return true;
+    if (strategy && !strcmp(strategy, "epoch")) return r->done % r->per_epoch == 0;
+    return every && r->step % every == 0;
+}
+static bool run_due(const Run *r, double steps) { return run_due_by(r, "steps", steps); }
+
+// The same for a line of the log, and for an evaluation.
+static bool run_log_due(const Run *r) {
+    const RunArgs *a = r->args;
+    return (a->logging_first_step && r->step == 1) ||
+           run_due_by(r, a->logging_strategy, a->logging_steps);
+}
+static bool run_eval_due(const Run *r) {
+    return run_due_by(r, r->args->eval_strategy, r->args->eval_steps);
 }
 
 // The first keys of a row of the log: where the run is.
@@ -637,11 +784,11 @@ static void run_print_rate(const Run *r, double seen, const char *unit) {
            time_format(left, seconds / steps * (double)(r->total - r->step)));
 }
 
-// Every --logging_steps updates: the meter's means since the last time as a row of the log, and on
+// When run_log_due says so: the meter's means since the last time as a row of the log, and on
 // the terminal those that `shown` names (see meter_print), with the rate of `unit`s ("tokens", or the
 // examples' name) and the time left. The meter begins anew.
 static void run_log(Run *r, Meter *meter, const char *shown, const char *unit) {
-    if (!run_due(r, r->args->logging_steps)) return;
+    if (!run_log_due(r)) return;
     const int64_t seen = strcmp(unit, "tokens") ? r->seen : r->num_tokens - r->first_tokens;
     run_log_place(r);
     meter_log(meter, &r->log, "");
@@ -695,10 +842,11 @@ static void run_checkpoint(Run *r, const GPT2 *model) {
     r->saved_step = r->step;
 }
 
-// Every --save_steps updates save a checkpoint; the last update of a run leaves final/ instead.
+// Every --save_steps updates (or epoch) save a checkpoint; the last update of a run leaves final/ instead.
 static void run_save(Run *r, const GPT2 *model) {
-    const int steps = r->args->save_steps;
-    if (steps && r->step % steps == 0 && r->done < r->part) run_checkpoint(r, model);
+    const RunArgs *a = r->args;
+    if (r->done < r->part && run_due_by(r, a->save_strategy, a->save_steps))
+        run_checkpoint(r, model);
 }
 
 // ------------------------------------------------------------------------------------------------
