@@ -22,6 +22,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 // What our headers include is included here, where the names below still mean the system's functions.
 #include <cjson/cJSON.h>
@@ -87,6 +89,13 @@ static int fuzz_fclose(FILE *file) {
     return fclose(file);
 }
 
+// Close what the input has opened beyond the descriptor `last`, and bury the programs that it started.
+static void fuzz_close(int last) {
+    while (fuzz_n_files) fclose(fuzz_files[--fuzz_n_files]);
+    if (syscall(SYS_close_range, last + 1, ~0u, 0)) abort();
+    while (waitpid(-1, NULL, WNOHANG) > 0) continue;
+}
+
 // Write n bytes as the file `path`, for a reader to read.
 static void fuzz_write(const char *path, const void *bytes, size_t n) {
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
@@ -129,6 +138,7 @@ static void fuzz_input(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static FILE *nowhere;
+    static int last; // descriptor that is not an input's
     FILE *errors = stderr;
     if (!nowhere) {
         nowhere = freopen("/dev/null", "w", stdout);
@@ -137,13 +147,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         cJSON_InitHooks(&(cJSON_Hooks){fuzz_malloc, fuzz_free});
         if (setjmp(fuzz_refused)) abort(); // the setup must not die
         fuzz_setup();
+        fuzz_file("", 0);
+        last = open("/dev/null", O_RDONLY | O_CLOEXEC);
     }
     stderr = nowhere;
     fuzz_running = true;
     if (!setjmp(fuzz_refused)) fuzz_input(data, size);
     fuzz_running = false;
     stderr = errors;
-    while (fuzz_n_files) fclose(fuzz_files[--fuzz_n_files]);
+    fuzz_close(last);
     while (fuzz_n_blocks) free(fuzz_blocks[--fuzz_n_blocks]);
     return 0;
 }

@@ -6,15 +6,11 @@
 #include "fuzz.h" // defines: fuzz_file
 #include "../../lib/files/safetensors.h"
 
-static SafeFile fuzz_opened = {.fd = -1};
-
 static void fuzz_setup(void) {}
 
 static void fuzz_input(const uint8_t *data, size_t size) {
     static unsigned char bytes[1 << 16];
     static float floats[1 << 16];
-    if (fuzz_opened.fd >= 0) close(fuzz_opened.fd); // of the last input, if it was refused
-    fuzz_opened = (SafeFile){.fd = -1};
     if (size < 2 || size + 6 > sizeof bytes) return;
     uint64_t claimed = data[0] | (uint64_t)data[1] << 8, length = claimed & ~(uint64_t)1;
     data += 2, size -= 2;
@@ -22,11 +18,12 @@ static void fuzz_input(const uint8_t *data, size_t size) {
     memcpy(bytes, &length, 8);
     memcpy(bytes + 8, data, size);
 
-    SafeFile *f = &fuzz_opened;
-    safetensors_open(f, fuzz_file(bytes, size + 8));
-    for (int i = 0; i < f->n; i++) {
-        const size_t n = (size_t)f->tensors[i].count;
+    static SafeFile f; // too large for the stack
+    f = (SafeFile){.fd = -1};
+    safetensors_open(&f, fuzz_file(bytes, size + 8));
+    for (int i = 0; i < f.n; i++) {
+        const size_t n = (size_t)f.tensors[i].count;
         if (n <= sizeof floats / sizeof floats[0])
-            safetensors_read(f, &f->tensors[i], 0, n, floats);
+            safetensors_read(&f, &f.tensors[i], 0, n, floats);
     }
 }
