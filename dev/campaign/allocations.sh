@@ -82,6 +82,7 @@ ends_well() {
     esac
 }
 
+earlier sft # which report needs
 for program in $TRAINERS generate evaluate score report; do
     case $program in
     generate | evaluate | score | report)
@@ -94,6 +95,7 @@ for program in $TRAINERS generate evaluate score report; do
     esac
     without "$program" 0
     calls=${failed_at%% *} n=1
+    [ -n "$calls" ] || { echo "error: $NAME.sh: $program does not run (exit code $code)" >&2 && exit 1; }
     while [ "$n" -le "$calls" ]; do
         if ! is_done "$program-$n"; then
             without "$program" "$n"

@@ -120,6 +120,7 @@ size_t fwrite(const void *bytes, size_t size, size_t n, FILE *file) {
 }
 
 FILE *fopen(const char *path, const char *mode) {
+    shim_ready();
     if (*mode == 'w' && disk_fails("fopen", path)) return NULL;
     return real_fopen(path, mode);
 }
@@ -129,6 +130,7 @@ int open(const char *path, int flags, ...) {
     va_start(args, flags);
     const mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
     va_end(args);
+    shim_ready();
     if (flags & O_CREAT && disk_fails("open", path)) return -1;
     return (int)real_syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }

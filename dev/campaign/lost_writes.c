@@ -308,6 +308,7 @@ size_t fwrite(const void *bytes, size_t size, size_t n, FILE *file) {
 
 FILE *fopen(const char *path, const char *mode) {
     struct stat st;
+    shim_ready();
     const bool follow = *mode == 'w' && followed(path), is_new = follow && stat(path, &st);
     FILE *file = real_fopen(path, mode);
     if (file && is_new) file_forget(path), entry_add(MADE, path, NULL);
@@ -321,6 +322,7 @@ int open(const char *path, int flags, ...) {
     va_start(args, flags);
     const mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
     va_end(args);
+    shim_ready();
     const bool is_new = flags & O_CREAT && followed(path) && stat(path, &st);
     const int fd = (int)real_syscall(SYS_openat, AT_FDCWD, path, flags, mode);
     if (fd >= 0 && is_new) file_forget(path), entry_add(MADE, path, NULL);
