@@ -502,7 +502,7 @@ int main(int argc, char **argv) {
         int64_t seed;
         bool strict_data, gold, bf16, overwrite_output;
     } args = {
-        .chat_format = "hh",
+        .chat_format = "auto",
         .reward_timeout = 60,
         .temperature = 1,
         .top_p = 1,
@@ -536,7 +536,7 @@ int main(int argc, char **argv) {
                   "messages"),
         FLAG(args, eval_prompts, 0, 1e9, "complete no more different prompts than this (0: all)"),
         FLAG_SWITCH(args, strict_data, "a record that would be skipped is an error"),
-        FLAG_CHOICE(args, chat_format, "hh|simple", "how messages become text"),
+        FLAG_CHOICE(args, chat_format, CHAT_CHOICES, CHAT_HELP),
         FLAG(args, max_length, 2, 1 << 20, "tokens of prompt and answer"),
         FLAG_HEADING("sampling"),
         FLAG(args, num_return_sequences, 1, 1 << 16, "samples of each prompt"),
@@ -638,7 +638,7 @@ int main(int argc, char **argv) {
     // ---- data ----------------------------------------------------------------------------------
     const DataOptions options = {
         .max_length = args.max_length < positions ? args.max_length : positions,
-        .chat_format = !strcmp(args.chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE,
+        .chat_format = chat_open(args.chat_format, e.tokenizer, tokenizer_dir),
         .vocab_size = config.vocab_size,
         .strict = args.strict_data,
         .faults = e.keep ? &e.lines : NULL,

@@ -96,8 +96,11 @@ static void generate_prompt(Generator *g, const char *prompt) {
     if (g->chat) {
         chat_turn(&text, g->format, "user", prompt);
         chat_turn(&text, g->format, "assistant", NULL);
-    } else text_append(&text, prompt, n);
-    tokenizer_encode(&g->tokenizer, &ids, text.data, text.size, true);
+    } else {
+        text_append(&text, prompt, n);
+        tokenizer_begin(&g->tokenizer, &ids);
+    }
+    chat_encode(&g->tokenizer, &ids, text.data, text.size);
     Batch batch = {0};
     prompt_add(g, &batch, ids.data, ids.n);
     for (int i = 1; i < g->return_sequences; i++) prompt_add(g, &batch, ids.data, ids.n);
@@ -146,16 +149,18 @@ static void generate_talk(Generator *g) {
         text.size = 0;
         size_t before = 0;
         if (g->chat) {
-            if (ids.n)
-                text_append(&text, " ", before = 1); // tells chat_turn that others were before
+            if (ids.n && chat_has_tokens(g->format)) chat_token(&text, g->format.end);
+            else if (ids.n) text_append(&text, " ", before = 1);
+            // What is now in `text` tells chat_turn that other turns were before.
             tokens_append(&turns, (int)ids.n);
             chat_turn(&text, g->format, "user", line);
             chat_turn(&text, g->format, "assistant", NULL);
         } else {
             ids.n = turns.n = 0;
             text_append(&text, line, n);
+            tokenizer_begin(&g->tokenizer, &ids);
         }
-        tokenizer_encode(&g->tokenizer, &ids, text.data + before, text.size - before, true);
+        chat_encode(&g->tokenizer, &ids, text.data + before, text.size - before);
         size_t drop = 0; // turns that do not fit any more
         while (drop + 1 < turns.n && ids.n - (size_t)turns.data[drop] > room) drop++;
         if (drop) {
@@ -190,30 +195,29 @@ static void record_prompt(Draft *d, const Generator *g, const LineReader *r, con
     const cJSON *prompt = draft_column(d, r, record, "prompt");
     if (cJSON_IsArray(prompt)) {
         const char *last = draft_messages(d, r, prompt, "prompt", g->format, false);
-        const bool open =
-            last && !strcmp(last, "assistant"); // what it said so far is to be continued
-        if (!open) chat_turn(&d->text, g->format, "assistant", NULL);
+        const bool open = last && !strcmp(last, "assistant"); // to be continued
+        if (!open) draft_turn(d, g->format, "assistant", NULL);
+        else chat_reopen(&d->text, g->format);
     } else if (prompt) {
         const char *s = record_string(r, record, "prompt");
+        d->chat = g->chat;
         if (g->chat) {
-            chat_turn(&d->text, g->format, "user", s);
-            chat_turn(&d->text, g->format, "assistant", NULL);
+            draft_turn(d, g->format, "user", s);
+            draft_turn(d, g->format, "assistant", NULL);
         } else text_append(&d->text, s, strlen(s));
     }
     draft_end_part(d, false, "prompt");
     if (d->fault[0] && g->strict) die(EXIT_BAD_INPUT, "%s:%ld: %s", r->path, r->number, d->fault);
 }
 
-// The columns that we add to a record; what it has of these names is left out.
-static const char *const added[] = {"completion", "finish_reason", "error"};
-
-// Append a record's members as they are as the beginning of a JSON object, all but those that we add.
-static void record_head(Text *out, const LineReader *r) {
+// Append a record's members as they are as the beginning of a JSON object, all but those that we add
+// (`error` only if there is one). Bytes that are not UTF-8 become U+FFFD.
+static void record_head(Text *out, const LineReader *r, bool error) {
+    static const char *const added[] = {"completion", "finish_reason", "error"};
     Text members = {0};
-    record_copy(&members, r, added, COUNT(added));
+    record_copy(&members, r, added, error ? 3 : 2);
     text_append(out, "{", 1);
-    text_append_repaired(out, members.data,
-                         members.size); // of a string with bytes that are not UTF-8
+    text_append_repaired(out, members.data, members.size);
     text_free(&members);
 }
 
@@ -274,7 +278,8 @@ static void record_lines(Text *out, Generator *g, const Pending *record, int row
 // Complete the records of a JSONL file, batch_size at a time. With `output` each record is written
 // there with the columns `completion` and `finish_reason` (once for every sequence that is asked
 // for), else prompt and completion are printed. A record with a fault of content keeps its place:
-// its completion is null, and the column `error` says why. The output gets its name when it is
+// its completion is null, and the column `error` says why; the others are completed as without it. The
+// output gets its name when it is
 // complete.
 static void generate_file(Generator *g, const char *path, const char *output, int64_t max_samples) {
     const int64_t total = records_check(g, path, max_samples);
@@ -295,6 +300,7 @@ static void generate_file(Generator *g, const char *path, const char *output, in
     int64_t faults = 0;
     for (int64_t done = 0; done < total && !failed;) {
         int n = 0;
+        const uint64_t first_row = (uint64_t)(done - faults) * (uint64_t)per_record;
         batch_clear(&batch);
         for (; n < at_once && done + n < total; n++) {
             cJSON *record = record_next(&lines);
@@ -304,14 +310,15 @@ static void generate_file(Generator *g, const char *path, const char *output, in
             pending[n].fault = draft.fault[0] ? text_copy(draft.fault) : NULL;
             faults += draft.fault[0] != 0;
             if (!draft.fault[0]) {
-                tokenizer_encode(&g->tokenizer, &ids, draft.text.data, draft.text.size, true);
+                draft_begin(&draft, &g->tokenizer, &ids);
+                chat_encode(&g->tokenizer, &ids, draft.text.data, draft.text.size);
                 for (int k = 0; k < per_record; k++) prompt_add(g, &batch, ids.data, ids.n);
             }
-            if (output) record_head(&pending[n].head, &lines);
-            else text_append(&pending[n].head, draft.text.data, draft.text.size);
+            if (output) record_head(&pending[n].head, &lines, pending[n].fault);
+            else chat_show(&pending[n].head, draft.text.data, draft.text.size);
             cJSON_Delete(record);
         }
-        if (batch.R) batch_generate(g, &batch, (uint64_t)done * (uint64_t)per_record);
+        if (batch.R) batch_generate(g, &batch, first_row);
         out.size = 0;
         for (int i = 0, row = 0; i < n; i++) {
             record_lines(&out, g, &pending[i], row, per_record, output);
@@ -375,7 +382,7 @@ int main(int argc, char **argv) {
         FLAG_TEXT(args, dataset, "JSONL with a column prompt: text or messages"),
         FLAG(args, max_samples, 0, 1e15, "read no more records than this (0: all)"),
         FLAG_SWITCH(args, strict_data, "a record without a usable prompt is an error"),
-        FLAG_CHOICE(args, chat_format, "none|hh|simple",
+        FLAG_CHOICE(args, chat_format, "none|" CHAT_CHOICES,
                     "a prompt is what a user says, and the model answers (none: it continues)"),
         FLAG_HEADING("sampling"),
         FLAG(args, max_new_tokens, 1, 1 << 20, "tokens to sample for each prompt at most"),
@@ -413,15 +420,17 @@ int main(int argc, char **argv) {
         .batch_size = args.batch_size,
         .chat = strcmp(args.chat_format, "none") != 0,
         .strict = args.strict_data,
-        .format = strcmp(args.chat_format, "simple") ? CHAT_HH : CHAT_SIMPLE,
     };
     model_load(&g.model, args.model);
     tokenizer_load(&g.tokenizer, args.model);
     if (g.tokenizer.vocab_size > g.model.config.vocab_size)
         die(EXIT_BAD_INPUT, "%s: the tokenizer has %d tokens, the model's vocabulary only %d",
             args.model, g.tokenizer.vocab_size, g.model.config.vocab_size);
+    g.format = chat_open(g.chat ? args.chat_format : "auto", &g.tokenizer, args.model);
     products_begin_on(stderr, args.bf16); // stdout is for the text
     g.options.eos_id = g.tokenizer.eos_id;
+    const Stops stops = stops_read(args.model, g.model.config.vocab_size);
+    g.options.stop_ids = stops.ids, g.options.n_stops = stops.n;
     g.options.vocab_size = g.tokenizer.vocab_size;
 
     if (prompt) generate_prompt(&g, args.prompt ? args.prompt : "");

@@ -26,7 +26,7 @@ static struct {
     int max_length, batch_size;
     bool strict_data, bf16, overwrite_output;
 } args = {
-    .chat_format = "hh",
+    .chat_format = "auto",
     .truncation_mode = "prompt_first",
     .max_length = 1024,
     .batch_size = 8,
@@ -41,7 +41,7 @@ static Flag flags[] = {
     FLAG_HEADING("data"),
     FLAG_TEXT(args, dataset, "JSONL with prompt + completion, messages, or pairs as of train_rm"),
     FLAG_SWITCH(args, strict_data, "a record that would be skipped is an error"),
-    FLAG_CHOICE(args, chat_format, "hh|simple", "how messages become text"),
+    FLAG_CHOICE(args, chat_format, CHAT_CHOICES, CHAT_HELP),
     FLAG(args, max_length, 2, 1 << 20, "tokens of prompt and completion"),
     FLAG_CHOICE(args, truncation_mode, "prompt_first|keep_start",
                 "cut the prompt of what is too long, or skip it (TRL)"),
@@ -190,7 +190,7 @@ int main(int argc, char **argv) {
     const DataOptions options = {
         .max_length = args.max_length < context ? args.max_length : context,
         .keep_start = !strcmp(args.truncation_mode, "keep_start"),
-        .chat_format = !strcmp(args.chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE,
+        .chat_format = chat_open(args.chat_format, &tokenizer, tokenizer_dir),
         .whole = true, // completions keep their ends
         .strict = args.strict_data,
     };

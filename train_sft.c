@@ -126,7 +126,7 @@ int main(int argc, char **argv) {
         gpt2_create(&model, config);
         gpt2_init_random(&model, (uint64_t)args.run.seed);
     }
-    tokenizer_check(&run.tokenizer, model.config.vocab_size, run.tokenizer_dir);
+    run_settle(&run, &model);
     run_describe(&model);
 
     // rows of tokens, each with a mask of those that count

@@ -184,9 +184,9 @@ static void test_safetensors_refuses(void) {
         {"\001\0\0\0\0\0\0\0\377", 9, "header:1:1: invalid UTF-8"},
         {"\001\0\0\0\0\0\0\0{", 9, "header:1:1: JSON error"},
         {"version https://git-lfs.github.com/spec/v1\n", 43, "is a Git LFS pointer"},
-        {"PK\003\004abcdefgh", 12, "is a PyTorch or zip archive"},
+        {"PK\003\004abcdefgh", 12, "is a zip file"},
         {"\200\002}q\001(X\006\0\0", 10, "is a Python pickle"},
-        {"GGUF\003\0\0\0\001\0", 10, "is a GGUF file"},
+        {"GGUF\003\0\0\0\001\0", 10, "is a GGUF model"},
         {"\037\213\010\0\001\002\003\004\005", 9, "is gzip-compressed"},
         {"<!DOCTYPE html><html>", 21, "is an HTML page"},
     };
@@ -647,7 +647,8 @@ static void test_config(void) {
          "layer_norm_epsilon: \"x\" is a string, expected a number", 3},
         {"{\"pad_token_id\":50257}", "pad_token_id 50257 >= vocab_size 50257", 3},
         {"{\"eos_token_id\":-3}", "eos_token_id: -3, expected a token id", 3},
-        {"{\"eos_token_id\":[1]}", "eos_token_id: [1], expected an integer or null", 3},
+        {"{\"eos_token_id\":[\"1\"]}", "eos_token_id: \"1\" is a string, expected an integer", 3},
+        {"{\"bos_token_id\":[1]}", "bos_token_id: [1], expected an integer or null", 3},
         {"{\"vocab_size\":100,\"eos_token_id\":50256}", "transformers' default and outside", 0},
         {"{\"n_embd\":64,\"hidden_size\":32}", "n_embd and hidden_size differ", 3},
         {"{\"architectures\":[\"GPT2ForSequenceClassification\"],\"pad_token_id\":0}", "2 labels",
@@ -686,7 +687,8 @@ static void test_config(void) {
               strstr(out.data, "      2.50,\n      -0,\n      \"3\"\n") &&
               strstr(out.data, "\"layer_norm_epsilon\": 0.001,") &&
               strstr(out.data, "\"eos_token_id\": null,") && strstr(out.data, "\"n_ctx\": 64,") &&
-              strstr(out.data, "\"n_inner\": 7,") && !strstr(out.data, "hidden_size"),
+              strstr(out.data, "\"n_inner\": 7,") && strstr(out.data, "\"hidden_size\": 32,") &&
+              !strstr(out.data, "n_embd"),
           "kept: %s", out.data);
     write_file(path, out.data, out.size);
     GPT2Config again = config_read(path);

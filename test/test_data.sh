@@ -12,7 +12,7 @@ pairs_from 1 >"$T/pairs.jsonl"
 dpo() { # dpo DIR FLAG...: train_dpo for two updates
     out=$1
     shift
-    logged timeout 120 "$BIN/train_dpo" --model "$M" --output_dir "$out" --max_steps 2 --samples 0 \
+    timeout 120 "$BIN/train_dpo" --model "$M" --output_dir "$out" --max_steps 2 --samples 0 \
         --save_steps 1 --per_device_train_batch_size 4 --learning_rate 0.001 "$@"
 }
 
@@ -29,14 +29,14 @@ head -n 12 "$T/pairs.jsonl" >"$T/parts/a1.jsonl"
 sed -n '13,20p' "$T/pairs.jsonl" | sed 's/$/\r/' >"$T/parts/a2.jsonl"
 sed -n '21,40p' "$T/pairs.jsonl" | sed '1s/^/[/; $!s/$/,/; $s/$/]/' >"$T/parts/b.json"
 eval=$T/parts/a1.jsonl
-check "one file" dpo "$T/whole" --dataset "$T/pairs.jsonl" --eval_dataset "$eval"
-check "a pattern and a list" dpo "$T/several" --dataset "$T/parts/a*.jsonl,$T/parts/b.json" \
+check "one file" logged dpo "$T/whole" --dataset "$T/pairs.jsonl" --eval_dataset "$eval"
+check "a pattern and a list" logged dpo "$T/several" --dataset "$T/parts/a*.jsonl,$T/parts/b.json" \
     --eval_dataset "$T/parts/a[1].jsonl"
 same "are the same data" "$T/whole/metrics.jsonl" "$T/several/metrics.jsonl"
 if command -v gzip >/dev/null && command -v zstd >/dev/null; then
     gzip "$T/parts/a2.jsonl"
     zstd -q --rm "$T/parts/b.json" -o "$T/parts/b"
-    check "compressed" dpo "$T/packed" --dataset "$T/parts/a*,$T/parts/b" --eval_dataset "$eval"
+    check "compressed" logged dpo "$T/packed" --dataset "$T/parts/a*,$T/parts/b" --eval_dataset "$eval"
     same "are the same data, compressed" "$T/whole/metrics.jsonl" "$T/packed/metrics.jsonl"
     zstd -q -d "$T/parts/b" -o "$T/parts/b.json"
     head -c 300 "$T/parts/b" >"$T/parts/c"
@@ -46,7 +46,7 @@ else
     skip "no gzip and zstd here"
 fi
 sed 's/\.",/!",/' "$T/parts/b.json" >"$T/parts/other"
-refuse "another content is not resumed" dpo "$T/several" --resume_from_checkpoint "$T/several/checkpoint-1" \
+refuse "another content is not resumed" logged dpo "$T/several" --resume_from_checkpoint "$T/several/checkpoint-1" \
     --dataset "$T/parts/a*,$T/parts/other" --eval_dataset "$eval"
 check "which is said" grep -q '^error: .*--dataset' "$T/log"
 mistake 3 "no*.jsonl: no file has such a name" dpo "$T/no" --dataset "$eval,$T/no*.jsonl"
@@ -68,21 +68,25 @@ cat >"$T/rows.jsonl" <<'END'
 {"prompt": "The \u0000 film", "completion": " is bad.", "label": 0, "score": -Infinity}
 {"prompt": "The plot", "completion": " is bad.", "label": 0, "score": 1.50}
 END
-sed 's/"completion": \("[^"]*"\)/"chosen": \1/; s/, "chosen": null//; s/"rejected": null/"id": null/; s/}/, "rejected": " is."}/' \
-    "$T/rows.jsonl" | sed '1s/, "id": null//' >"$T/pairs_rows.jsonl"
+cat >"$T/pairs_rows.jsonl" <<'END'
+{"prompt": "The film", "chosen": " is good.", "rejected": " is bad.", "completion": null, "score": NaN}
+{"prompt": "The film", "chosen": null, "rejected": " is bad.", "id": 12345678901234567890}
+{"prompt": "The \u0000 film", "chosen": " is good.", "rejected": " is bad.", "score": -Infinity}
+{"prompt": "The plot", "chosen": " is good.", "rejected": " is bad.", "score": 1.50}
+END
 for program in sft kto spin dpo orpo rm; do
     case $program in
-    dpo | orpo | rm) rows=$T/pairs_rows.jsonl ;;
-    *) rows=$T/rows.jsonl ;;
+    dpo | orpo | rm) rows=$T/pairs_rows.jsonl null='"chosen" is null' ;;
+    *) rows=$T/rows.jsonl null='"prompt" is null' ;;
     esac
     run="timeout 120 $BIN/train_$program --model $M --dataset $rows --samples 0 --max_steps 1"
     [ $program != rm ] || run="timeout 120 $BIN/train_rm --model $M --dataset $rows --max_steps 1"
     [ $program != spin ] || run="$run --num_iterations 1"
     check "$program: two of four rows train" logged $run --output_dir "$T/rows_$program"
     check "$program: the others are counted" grep -q '; 2 of 4 records skipped' "$T/log"
-    check "$program: and named" test "$(grep -c '^warning: .*rows.jsonl:[23]: "prompt" .*: skipped$' \
-        "$T/log")" -eq 2
-    mistake 3 'rows.jsonl:2: "prompt" is null' $run --output_dir "$T/no" --strict_data
+    check "$program: and named" grep -q "^warning: .*rows.jsonl:2: $null: skipped\$" "$T/log"
+    check "$program: both" grep -q '^warning: .*:3: "prompt" contains \\u0000: skipped$' "$T/log"
+    mistake 3 "rows.jsonl:2: $null" $run --output_dir "$T/no" --strict_data
 done
 mistake 3 'rows.jsonl:2: "prompt" is null' timeout 120 "$BIN/train_ppo" --model "$M" --reward_command \
     'sed s/.*/0/' --dataset "$T/rows.jsonl" --output_dir "$T/no" --strict_data
@@ -100,14 +104,17 @@ check "the third too, as it was" sh -c "sed -n 3p '$T/out.jsonl' | grep -qF \
 check "they are named" test "$(grep -c '^warning: .*rows.jsonl:[23]: .*: no completion$' "$T/log")" -eq 2
 check "and counted" grep -q '^2 prompts, ' "$T/log"
 sed -n '1p;4p' "$T/rows.jsonl" >"$T/good.jsonl"
-for batch in 1 3; do # a fault does not change who draws what in a batch of the same rows
+gen --dataset "$T/good.jsonl" --output "$T/g.jsonl" --num_return_sequences 2 >"$T/log" 2>&1
+for batch in 2 6 8; do
     gen --dataset "$T/rows.jsonl" --output "$T/b.jsonl" --overwrite_output --batch_size $batch \
-        --num_return_sequences 2 --temperature 0 >"$T/log" 2>&1
+        --num_return_sequences 2 >"$T/log" 2>&1
     check "two lines for each row" test "$(grep -c '"error": ' "$T/b.jsonl") $(wc -l <"$T/b.jsonl")" = "4 8"
+    grep -v '"error": ' "$T/b.jsonl" >"$T/x"
+    same "the others are as without them" "$T/g.jsonl" "$T/x"
 done
-gen --dataset "$T/good.jsonl" --output "$T/g.jsonl" --temperature 0 --num_return_sequences 2 >"$T/log" 2>&1
-grep -v '"error": ' "$T/b.jsonl" >"$T/x"
-same "the others are as without it" "$T/g.jsonl" "$T/x"
+sed 's/}$/, "error": 7}/' "$T/good.jsonl" >"$T/error.jsonl"
+gen --dataset "$T/error.jsonl" --output "$T/b.jsonl" --overwrite_output >"$T/log" 2>&1
+check "a column error that is not ours stays" test "$(grep -c '"error": 7, "completion": "' "$T/b.jsonl")" -eq 2
 gen --dataset "$T/rows.jsonl" >"$T/log" 2>"$T/said"
 check "on the terminal, too" test "$(grep -c '^(no completion: "prompt" ' "$T/log")" -eq 2
 mistake 3 'rows.jsonl:2: "prompt" is null' gen --dataset "$T/rows.jsonl" --strict_data

@@ -469,6 +469,37 @@ static void test_pair_forms(const Tokenizer *t, const char *path) {
                  "+Q:| yes$/-$|x$/+\n\nHuman: a\n\nAssistant:| b$/+It is| blue$/-It is| black$/");
 }
 
+// A tokenizer whose template puts a token before texts (BOS): once, before the prompt, and before a
+// conversation not at all; after it there is EOS once, whatever the template puts there.
+static void test_template(const Tokenizer *t, const char *path) {
+    DataOptions hh = {.max_length = 128}, simple = {.max_length = 128, .chat_format = CHAT_SIMPLE};
+    Tokenizer begun = *t;
+    int bos = t->byte_id['B'], eos = t->eos_id;
+    begun.before = (TokenList){.data = &bos, .n = 1};
+    begun.after = (TokenList){.data = &eos, .n = 1};
+    check_rows(&begun, path, "{\"text\": \"xyz\"}", &hh, "B[xyz$]/");
+    check_rows(&begun, path, "{\"prompt\": \"Q:\", \"completion\": \" yes\"}", &hh, "BQ:[ yes$]/");
+    check_rows(&begun, path, "{\"prompt\": \"\", \"completion\": \"xy\"}", &hh, "B[xy$]/");
+    check_rows(&begun, path,
+               "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": "
+               "\"assistant\", \"content\": \"b\"}]}",
+               &simple, "User: a\n\nAssistant:[ b$]/");
+    const char *pair = "{'prompt': 'Q:', 'chosen': ' yes', 'rejected': ' no'}";
+    check_pieces(&begun, path, pair, &hh, false, "BQ:| yes$| no$/");
+    check_pieces(&begun, path, "{'prompt': '', 'chosen': 'x', 'rejected': 'y'}", &hh, false,
+                 "B|x$|y$/");
+    check_pieces(
+        &begun, path,
+        "{'chosen': [" USER("a") ", " BOT("b") "], 'rejected': [" USER("a") ", " BOT("c") "]}", &hh,
+        false, "\n\nHuman: a\n\nAssistant:| b$| c$/");
+    bos = eos; // GPT-2 with add_bos_token: that is no EOS inside of a text
+    PieceSet d;
+    prefs_write(path, pair);
+    pairs_load(&d, &begun, path, &hh);
+    CHECK(d.n == 1 && d.counts.special == 0, "BOS that is EOS counts as a special token inside");
+    pieces_free(&d);
+}
+
 // The prompt is cut once for both sides, a completion keeps at least one token. Every letter below
 // is a token.
 static void test_pair_truncation(const Tokenizer *t, const char *path) {
@@ -1309,6 +1340,7 @@ int main(void) {
     test_bad_files(&t, jsonl);
     test_use(&t, jsonl);
     test_pair_forms(&t, jsonl);
+    test_template(&t, jsonl);
     test_pair_truncation(&t, jsonl);
     test_pair_faults(&t, jsonl);
     test_pair_bad_files(&t, jsonl);

@@ -242,7 +242,7 @@ flag "--samples -1: out of range" --samples -1
 flag "--seed -1: out of range" --seed -1
 flag "--level 1: out of range" --level 1
 flag "--reward_timeout 0: out of range" --reward_timeout 0
-flag "--chat_format x: expected one of hh|simple" --chat_format x
+flag "--chat_format x: expected one of auto|chatml|llama2|zephyr|hh|simple" --chat_format x
 flag "--gold x: expected true or false" --gold x
 echo kept >"$T/out/there"
 flag "already there; see --overwrite_output" --output "$T/out/there"

@@ -98,7 +98,7 @@ check "every line is continued" test "$(grep -c '^The film\|^I enjoyed é\|^last
 printf 'The film\n' | gen --max_new_tokens 12 --seed 3 >"$T/a"
 gen --prompt "The film" --max_new_tokens 12 --seed 3 >"$T/b"
 same "a line is a prompt" "$T/a" "$T/b"
-for format in hh simple; do
+for format in auto hh simple chatml llama2 zephyr; do
     yes 'Tell me about the film' | head -n 12 | gen --chat_format $format --max_new_tokens 6 >"$T/a"
     check "twelve answers, longer than the context ($format)" test "$(wc -l <"$T/a")" -ge 12
 done
@@ -108,6 +108,42 @@ gen --prompt Hello --chat_format simple --max_new_tokens 9 >"$T/b"
 same "a first turn is a prompt" "$T/a" "$T/b"
 gen --prompt "The film" --max_new_tokens 200 --seed 1 >"$T/a" 2>&1
 check "the context ends a text" test "$(wc -c <"$T/a")" -lt 1000
+
+# ---- chat templates and more than one EOS --------------------------------------------------------
+# A directory with a chat template answers as that says; one that is not known is named, but only where
+# there are messages.
+cp -r "$M" "$T/chat"
+cat >"$T/chat/chat_template.jinja" <<'END'
+{%- for message in messages %}
+    {{- "<|im_start|>" + message.role + "\n" + message.content + "<|im_end|>\n" }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ "<|im_start|>assistant\n" }}{% endif %}
+END
+printf '%s\n' '{"prompt": [{"role": "system", "content": "Hm"}, {"role": "user", "content": "Hi <|im_end|>"}]}' \
+    '{"prompt": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well,"}]}' >"$T/talks.jsonl"
+"$BIN/generate" --model "$T/chat" --dataset "$T/talks.jsonl" --max_new_tokens 1 >"$T/a" 2>"$T/b"
+printf '%s\n' '<|im_start|>system' 'Hm<|im_end|>' '<|im_start|>user' 'Hi <|im_end|><|im_end|>' \
+    '<|im_start|>assistant' >"$T/want"
+head -n 5 "$T/a" >"$T/shown"
+same "messages as the template has them" "$T/want" "$T/shown"
+check "a reply that goes on" sh -c "sed -n '7,\$p' '$T/a' | grep -q '^Well,[^<]* |'"
+check "what is no token is said" grep -q '"<|im_end|>" is no token of this tokenizer' "$T/b"
+echo '{% for m in messages %}{{ m.content }}{% endfor %}' >"$T/chat/chat_template.jinja"
+mistake 3 "chat_template.jinja: this chat template is none of those known here" \
+    "$BIN/generate" --model "$T/chat" --dataset "$T/talks.jsonl"
+check "a flag decides" "$BIN/generate" --model "$T/chat" --dataset "$T/talks.jsonl" \
+    --chat_format zephyr --max_new_tokens 1
+check "no messages, no template needed" "$BIN/generate" --model "$T/chat" --prompt x --max_new_tokens 1
+# The most probable next token as one more EOS of the list: nothing is written.
+first() { "$BIN/generate" --model "$1" --dataset "$T/in.jsonl" --output "$T/first.jsonl" --max_samples 1 \
+    --max_new_tokens 1 --temperature 0 --overwrite_output >/dev/null; }
+rm "$T/chat/chat_template.jinja"
+first "$M"
+word=$(sed -n 's/.*"completion": " *\([^"]*\)".*/\1/p' "$T/first.jsonl")
+id=$(tr , '\n' <"$M/vocab.json" | sed -n "s/^ *\"Ġ$word\": \([0-9]*\).*/\1/p")
+sed -i "s/\"eos_token_id\": \([0-9]*\)/\"eos_token_id\": [\1, $id]/" "$T/chat/generation_config.json"
+first "$T/chat"
+check "an EOS of a list" grep -q '"completion": "", "finish_reason": "eos"' "$T/first.jsonl"
 
 # ---- the default run -----------------------------------------------------------------------------
 if [ -d data/sft ]; then
@@ -133,7 +169,7 @@ mistake 2 "--max_new_tokens 0: out of range" gen --prompt x --max_new_tokens 0
 mistake 2 "--batch_size 0: out of range" gen --prompt x --batch_size 0
 mistake 2 "--num_return_sequences 0: out of range" gen --prompt x --num_return_sequences 0
 mistake 2 "--seed -5: out of range" gen --prompt x --seed -5
-mistake 2 "--chat_format chatml: expected one of none|hh|simple" gen --chat_format chatml
+mistake 2 "--chat_format x: expected one of none|auto|chatml|llama2|zephyr|hh|simple" gen --chat_format x
 mistake 2 "--prompt: invalid UTF-8 at byte 3" gen --prompt "$(printf 'ab\377')"
 mistake 2 "a.jsonl: already there; see --overwrite_output" gen --dataset "$T/in.jsonl" \
     --output "$T/out/a.jsonl"
@@ -159,7 +195,7 @@ bad 3 'needs strings "role" and "content"' '{"prompt": [{"role": "user"}]}\n'
 bad 3 'bad.jsonl:3:' '{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"\n'
 bad 3 'duplicate key "prompt"' '{"prompt": "a", "prompt": "b"}\n'
 bad 3 'bad.jsonl:1: "prompt" contains a byte that is not UTF-8' '{"prompt": "\377"}\n'
-bad 3 'bad.jsonl:1:15: expected a JSON object' '[{"prompt":""},7]\n'
+bad 3 'bad.jsonl:1:16: expected a JSON object' '[{"prompt":""},7]\n'
 bad 3 'looks like pretty-printed JSON' '{\n  "prompt": "a"\n}\n'
 bad 3 'is damaged or cut short' '\037\213abc\n'
 mistake 3 "no such directory" gen --model "$T/none" --prompt x

@@ -146,6 +146,16 @@ check "a plain text" run "$T/plain" --dataset "$T/plain.txt" --max_length 32
 sed 's/{"prompt": \(.*\), "completion": \(.*\)}/{"messages": [{"role": "user", "content": \1}, {"role": "assistant", "content": \2}]}/' \
     "$T/train.jsonl" >"$T/chat.jsonl"
 check "messages" run "$T/chat" --dataset "$T/chat.jsonl" --chat_format simple
+refuse "a plain form is no template" test -e "$T/chat/final/chat_template.jinja"
+check "messages as ChatML" run "$T/chatml" --dataset "$T/chat.jsonl" --chat_format chatml
+check "the template is saved" grep -q "<|im_start|>" "$T/chatml/final/chat_template.jinja"
+tokens() { sed -n 's/.*: \([0-9]* rows, [0-9]* tokens\).*/\1/p' "$T/log"; }
+tokens >"$T/x"
+check "it is read" logged sft --model "$T/chatml/final" --dataset "$T/chat.jsonl" --max_steps 1 \
+    --samples 0 --save_steps 0 --output_dir "$T/chatml2"
+tokens >"$T/y"
+same "and makes the same rows" "$T/x" "$T/y"
+check "which are there" test -s "$T/x"
 check "--help" sh -c "'$BIN/train_sft' --help >'$T/help' && grep -q -- '--learning_rate' '$T/help'"
 
 # ---- gradient accumulation and threads: the same numbers but for rounding ------------------------
@@ -314,7 +324,7 @@ mistaken_run 2 "unknown flag --learning_rat; did you mean --learning_rate?" --le
 mistaken_run 2 "unexpected argument extra" extra
 mistaken_run 2 "--seed needs a value" --seed
 mistaken_run 2 "expected one of linear|cosine|constant" --lr_scheduler_type steps
-mistaken_run 2 "expected one of hh|simple" --chat_format chatml
+mistaken_run 2 "expected one of auto|chatml|llama2|zephyr|hh|simple" --chat_format chat
 mistaken_run 2 "expected one of prompt_first|keep_start" --truncation_mode keep_end
 for flag in completion_only_loss no_decay_embeddings gradient_checkpointing \
     overwrite_output_dir; do

@@ -289,8 +289,10 @@ static void file_write(const char *dir, const char *name, const char *data, size
 
 // Empty the test's folder of what tokenizers are made of.
 static void dir_clear(const char *dir) {
-    const char *names[] = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
-                           "added_tokens.json"};
+    const char *names[] = {"vocab.json",          "merges.txt",
+                           "tokenizer.json",      "tokenizer_config.json",
+                           "added_tokens.json",   "special_tokens_map.json",
+                           "chat_template.jinja", "config.json"};
     for (int i = 0; i < COUNT(names); i++) {
         char *path = path_join(dir, names[i]);
         unlink(path);
@@ -298,40 +300,42 @@ static void dir_clear(const char *dir) {
     }
 }
 
-// Save t, load it again, with vocab.json and merges.txt or from tokenizer.json alone, and compare.
+static bool texts_equal(const Text *a, const Text *b) {
+    return a->size == b->size && (!a->size || !memcmp(a->data, b->data, a->size));
+}
+
+// Save t, load it again and compare. With `all` with all files, otherwise with tokenizer.json and
+// tokenizer_config.json alone. What is loaded is saved as it is.
 static void test_save(const Tokenizer *t, const char *dir) {
-    Text vocab = {0}, merges = {0}, json = {0}, config = {0};
-    tokenizer_files(t, 1024, &vocab, &merges, &json, &config);
-    for (int json_only = 0; json_only < 2; json_only++) {
+    TokenizerFile *files, *again;
+    const int n = tokenizer_files(t, 1024, &files);
+    for (int all = 0; all < 2; all++) {
         dir_clear(dir);
-        if (!json_only) {
-            file_write(dir, "vocab.json", vocab.data, vocab.size);
-            file_write(dir, "merges.txt", merges.data, merges.size);
+        int written = 0;
+        for (int i = 0; i < n; i++) {
+            if (!all && strncmp(files[i].name, "tokenizer", 9)) continue;
+            file_write(dir, files[i].name, files[i].text.data, files[i].text.size);
+            written++;
         }
-        file_write(dir, "tokenizer.json", json.data, json.size);
-        file_write(dir, "tokenizer_config.json", config.data, config.size);
         Tokenizer u;
         tokenizer_load(&u, dir);
         CHECK(u.vocab_size == t->vocab_size && u.eos_id == t->eos_id && u.pad_id == t->pad_id,
               "vocabulary of %d, eos %d, pad %d", u.vocab_size, u.eos_id, u.pad_id);
-        CHECK(u.bytes.size == t->bytes.size && !memcmp(u.bytes.data, t->bytes.data, u.bytes.size),
-              "pieces after saving");
+        CHECK(texts_equal(&u.bytes, &t->bytes), "pieces after saving");
         CHECK(u.merge_slots == t->merge_slots &&
                   !memcmp(u.merges, t->merges, u.merge_slots * sizeof *u.merges),
               "merges after saving");
-        Text vocab2 = {0}, merges2 = {0}, json2 = {0}, config2 = {0};
-        tokenizer_files(&u, 1024, &vocab2, &merges2, &json2, &config2);
-        CHECK(json2.size == json.size && !memcmp(json2.data, json.data, json.size),
-              "tokenizer.json after saving");
-        CHECK(json_only ||
-                  (vocab2.size == vocab.size && !memcmp(vocab2.data, vocab.data, vocab.size)),
-              "vocab.json after saving");
-        CHECK(merges2.size == merges.size && !memcmp(merges2.data, merges.data, merges.size),
-              "merges.txt after saving");
-        text_free(&vocab2), text_free(&merges2), text_free(&json2), text_free(&config2);
+        const int m = tokenizer_files(&u, 77, &again);
+        CHECK(m == written, "%d files, %d before", m, written);
+        for (int i = 0; i < m; i++) {
+            int k = 0;
+            while (strcmp(files[k].name, again[i].name)) k++;
+            CHECK(texts_equal(&files[k].text, &again[i].text), "%s after saving", again[i].name);
+        }
+        tokenizer_files_free(again, m);
         tokenizer_free(&u);
     }
-    text_free(&vocab), text_free(&merges), text_free(&json), text_free(&config);
+    tokenizer_files_free(files, n);
 }
 
 // Long runs without a break must not take quadratic time (it would be minutes).
@@ -380,8 +384,10 @@ static void test_texts(const Tokenizer *t) {
 
 // Each fault has a sentence of its own. `good` is a loaded tokenizer whose files are spoilt here.
 static void test_bad_files(const Tokenizer *good, const char *dir) {
-    const char *vocab = good->vocab_file.data, *merges = good->merges_file.data;
-    size_t vocab_n = good->vocab_file.size, merges_n = good->merges_file.size;
+    const Text *vocab_file = tokenizer_file(good, "vocab.json");
+    const Text *merges_file = tokenizer_file(good, "merges.txt");
+    const char *vocab = vocab_file->data, *merges = merges_file->data;
+    size_t vocab_n = vocab_file->size, merges_n = merges_file->size;
     Tokenizer t;
     CHECK_DIES(EXIT_BAD_INPUT, "no such directory", tokenizer_load(&t, "test/nowhere"));
     CHECK_DIES(EXIT_BAD_INPUT, "is a file, expected a", tokenizer_load(&t, "test/test.h"));
@@ -416,8 +422,6 @@ static void test_bad_files(const Tokenizer *good, const char *dir) {
         {"\"!\":1", "\"!\":1.5", "vocab.json: the id of \"!\" is not an integer"},
         {"\"!\":1", "\"!\":\"1\"", "vocab.json: the id of \"!\" is not an integer"},
         {"\"\xC4\xA0\":", "\"\xE2\x96\x81\":", "lacks byte token \"\xC4\xA0\" (byte 0x20): not a"},
-        {"\"<|endoftext|>\"", "\"<|end|>\"",
-         "eos_token \"<|endoftext|>\" is not in the vocabulary"},
         {"\"!\":1", "\"a\":1", "duplicate key \"a\""},
         {"{", "[", "vocab.json:1:"},
     };
@@ -437,23 +441,29 @@ static void test_bad_files(const Tokenizer *good, const char *dir) {
     const struct {
         const char *name, *text, *message; // a third file
     } bad_added[] = {
-        {"added_tokens.json", "{\"[PAD]\": 5}",
-         "added token \"[PAD]\" has id 5, expected at least"},
+        {"added_tokens.json", "{\"[PAD]\": 5}", "added token \"[PAD]\" has id 5, expected 700"},
         {"added_tokens.json", "{\"a\": 700}", "added token \"a\" has id 700, expected 65"},
-        {"added_tokens.json", "{\"[PAD]\": 701}", "no token has id 700"},
+        {"added_tokens.json", "{\"[PAD]\": 701}", "\"[PAD]\" has id 701, expected 700"},
         {"added_tokens.json", "{\"[A]\": 700, \"[B]\": 700}", "id 700 used by \"[A]\" and \"[B]\""},
         {"added_tokens.json", "{\"\": 700}", "an added token is empty"},
         {"added_tokens.json", "{\"[PAD]\": 700.5}", "added token \"[PAD]\" lacks a name or an id"},
-        {"added_tokens.json", "[7]", "added token \"\" lacks a name or an id"},
-        {"tokenizer_config.json", "{\"pad_token\": \"[PAD]\"}",
-         "pad_token \"[PAD]\" is not in the"},
+        {"added_tokens.json", "[7]", "added_tokens.json: expected a JSON object"},
+        {"tokenizer_config.json", "{\"pad_token\": 7}", "pad_token is neither a token nor null"},
+        {"tokenizer_config.json", "{\"auto_map\": {}}", "auto_map is not supported"},
+        {"tokenizer_config.json", "{\"tokenizer_class\": \"T5Tokenizer\"}",
+         "tokenizer_class T5Tokenizer is not supported, expected GPT2Tokenizer"},
+        {"tokenizer_config.json", "{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}",
+         "tokenizer_class PreTrainedTokenizerFast needs a tokenizer.json, there is none"},
+        {"config.json", "{\"tokenizer_class\": \"T5Tokenizer\"}",
+         "config.json: tokenizer_class T5Tokenizer is not supported"},
         {"tokenizer_config.json",
-         "{\"added_tokens_decoder\": {\"700\": {\"content\": \"<mask>\", \"lstrip\": true}}}",
-         "added token \"<mask>\": lstrip is not supported"},
+         "{\"added_tokens_decoder\": {\"700\": {\"content\": \"<mask>\", \"left\": true}}}",
+         "added token: key \"left\" is not known"},
+        {"tokenizer_config.json",
+         "{\"added_tokens_decoder\": {\"700\": {\"content\": \"<mask>\", \"lstrip\": 1}}}",
+         "<mask>: \"lstrip\" is neither true nor false"},
         {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"x\": {\"content\": \"y\"}}}",
          "added token \"y\" lacks a name or an id"},
-        {"tokenizer.json", "{\"added_tokens\": [{\"id\": 700}]}",
-         "added token \"\" lacks a name or an id"},
     };
     for (int i = 0; i < COUNT(bad_added); i++) {
         file_write(dir, bad_added[i].name, bad_added[i].text, strlen(bad_added[i].text));
@@ -480,16 +490,17 @@ static void test_added_tokens(const Tokenizer *good, const char *dir) {
         {"added_tokens.json", "{\"[PAD]\": 700}"},
         {"tokenizer_config.json", "{\"added_tokens_decoder\": {\"700\": {\"content\": \"[PAD]\", "
                                   "\"special\": true}}, \"pad_token\": {\"content\": \"[PAD]\"}}"},
-        {"tokenizer.json", "{\"added_tokens\": [{\"id\": 700, \"content\": \"[PAD]\"}]}"},
+        {"special_tokens_map.json", "{\"pad_token\": \"[PAD]\", \"eos_token\": \"<|endoftext|>\"}"},
     };
     for (int i = 0; i < COUNT(files); i++) {
         dir_clear(dir);
-        file_write(dir, "vocab.json", good->vocab_file.data, good->vocab_file.size);
-        file_write(dir, "merges.txt", good->merges_file.data, good->merges_file.size);
+        for (int k = 0; k < good->n_files; k++)
+            file_write(dir, good->files[k].name, good->files[k].text.data,
+                       good->files[k].text.size);
         file_write(dir, files[i].name, files[i].text, strlen(files[i].text));
         Tokenizer t;
         tokenizer_load(&t, dir);
-        CHECK(t.vocab_size == 701 && t.n_added == 2 && t.pad_id == (i == 1 ? 700 : -1), "%s: %d %d",
+        CHECK(t.vocab_size == 701 && t.n_added == 2 && t.pad_id == (i ? 700 : -1), "%s: %d %d",
               files[i].name, t.vocab_size, t.pad_id);
         TokenList ids = encode(&t, "[PAD]<|endoftext|>", 18, true);
         CHECK(ids.n == 2 && ids.data[0] == 700 && ids.data[1] == t.eos_id, "%s: ids",

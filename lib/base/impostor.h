@@ -114,10 +114,15 @@ static void impostor_check(const char *path, const char *head, size_t n, Wanted 
             path, kind->is, expected, read);
     }
     if (kind) {
+        const bool weights =
+            want == WANT_WEIGHTS &&
+            (strstr(kind->is, "PyTorch") || strstr(kind->is, "pickle") || strstr(kind->is, "HDF5"));
         const bool packed = strstr(kind->is, "compressed") || strstr(kind->is, "archive") ||
                             strstr(kind->is, "zip");
         die(EXIT_BAD_INPUT, "%s: is %s, expected %s%s", path, kind->is, expected,
-            packed ? ": unpack it first" : "");
+            weights  ? ": re-save with safe_serialization"
+            : packed ? ": unpack it first"
+                     : "");
     }
     const bool header = n > 9 && !head[5] && !head[6] && !head[7] && head[8] == '{';
     if (header && want != WANT_WEIGHTS)

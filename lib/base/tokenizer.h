@@ -1,398 +1,92 @@
-// tokenizer.h: GPT-2's byte-level BPE (Radford et al. 2019), the same ids as `transformers` gives.
-// From top to bottom:
+// tokenizer.h: the tokenizer of a Hugging Face directory, as AutoTokenizer of transformers 5 finds it,
+// and the same files again for the directory that is saved. What is done with a text is in bpe.h.
 //
-//   pieces     how bytes are spelled in vocab.json, and the Tokenizer itself
-//   loading    vocab.json + merges.txt (or tokenizer.json alone), added tokens, strict checks
-//   scanning   the cut of a text into words: GPT-2's pattern by hand, no regular expressions
-//   encoding   text -> ids
-//   decoding   ids -> bytes, whole or as a stream, repair of broken UTF-8
-//   saving     the texts of the four files that make AutoTokenizer work
+//   files      all files of the tokenizer's, kept as they are
+//   settings   tokenizer_config.json and special_tokens_map.json: each key is honoured, harmless or refused
+//   parts      tokenizer.json: pre-tokenizer, template, decoder, model
+//   tokens     added tokens and roles (EOS, BOS, padding, unknown), ranked as transformers ranks them
+//   loading    all of it in order
+//   saving     the files as they came; a set of them where there was only a vocabulary
 //
-// The order of work when encoding: added tokens such as <|endoftext|> are cut out of the text, the
-// text between them is cut into words, and the bytes of each word are merged pair by pair.
+// transformers has two ways. With tokenizer_class GPT2Tokenizer, or none, it takes vocabulary, merges,
+// template and (without "added_tokens_decoder") added tokens from tokenizer.json and builds the rest
+// anew, so that a normalizer or pre-tokenizer there has no effect: `rebuilt` below, which says so.
+// With PreTrainedTokenizerFast or TokenizersBackend all of tokenizer.json counts. docs/tokenizer.md
+// has the whole of it for users.
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
+#include "bpe.h"
 #include "common.h"
 #include "json.h"
-#include "unicode.h"
+#include <dirent.h>
 
 // ------------------------------------------------------------------------------------------------
-// Pieces
+// Files
 
-#define END_OF_TEXT "<|endoftext|>"
+#define TEMPLATE_DIR "additional_chat_templates"
 
-// One line of merges.txt, in a hash table by (left, right).
-typedef struct {
-    int left, right; // ids
-    int rank;        // number of the line: the lowest rank merges first
-    int result;      // id of left and right together; -1: this slot is empty
-} Merge;
-
-// A token that is found in the text before anything else is done, with its name as it is.
-typedef struct {
-    char *name;
-    int id;
-    bool special;    // not part of the text: tokenizer_decode can leave it out
-    bool normalized; // searched for after those that are not; GPT-2 has no normaliser to do more
-} AddedToken;
-
-typedef struct Tokenizer {
-    int vocab_size;     // ids are 0..vocab_size-1, added tokens included
-    int n_pieces;       // tokens of vocab.json
-    int eos_id;         // <|endoftext|>, unless tokenizer_config.json names another eos_token
-    int pad_id;         // pad_token of tokenizer_config.json, or -1
-    int byte_id[256];   // the token of each single byte
-    Text bytes;         // the bytes of all tokens, back to back
-    size_t *start;      // (vocab_size + 1) where each token begins in `bytes`
-    Merge *merges;      // (merge_slots) open addressing
-    size_t merge_slots; // a power of two
-    AddedToken *added;  // (n_added)
-    int n_added;
-    bool added_first[256];        // bytes that an added token begins with
-    Text vocab_file, merges_file; // as they were read, so that saving gives the same bytes again
-} Tokenizer;
-
-// A list of ids that grows.
-typedef struct {
-    int *data;
-    size_t n, capacity;
-} TokenList;
-
-// Append one id.
-static void tokens_append(TokenList *list, int id) {
-    if (list->n == list->capacity) {
-        list->capacity = 2 * list->capacity + 64;
-        list->data = mem_resize(list->data, list->capacity, sizeof(int));
-    }
-    list->data[list->n++] = id;
+// The text of the file of this name, or NULL.
+static const Text *tokenizer_file(const Tokenizer *t, const char *name) {
+    for (int i = 0; i < t->n_files; i++)
+        if (!strcmp(t->files[i].name, name)) return &t->files[i].text;
+    return NULL;
 }
 
-// Free the list; it can be used again.
-static void tokens_free(TokenList *list) {
-    free(list->data);
-    *list = (TokenList){0};
+// Append a file to the list; takes the name over.
+static Text *files_add(TokenizerFile **files, int *n, char *name) {
+    *files = mem_resize(*files, (size_t)*n + 1, sizeof **files);
+    (*files)[*n] = (TokenizerFile){.name = name};
+    return &(*files)[(*n)++].text;
 }
 
-// The code point by which vocab.json spells a byte. Bytes that print in Latin-1 stand for
-// themselves, the other 68 take U+0100 to U+0143 in order: space is U+0120, newline U+010A.
-static uint32_t byte_glyph(int byte) {
-    if (byte < 0x21) return (uint32_t)(0x100 + byte);
-    if (byte >= 0x7F && byte <= 0xA0) return (uint32_t)(0x121 + byte - 0x7F);
-    return byte == 0xAD ? 0x143 : (uint32_t)byte;
+// For scandir: chat templates beside the main one.
+static int is_template(const struct dirent *entry) {
+    const size_t n = strlen(entry->d_name);
+    return n > 6 && !strcmp(entry->d_name + n - 6, ".jinja");
 }
 
-// The slot of the pair (left, right): its own, or the empty one where it would go.
-static Merge *merge_slot(const Tokenizer *t, int left, int right) {
-    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    size_t mask = t->merge_slots - 1, i = (size_t)(key * 0x9E3779B97F4A7C15u >> 32) & mask;
-    while (t->merges[i].result >= 0 && (t->merges[i].left != left || t->merges[i].right != right))
-        i = (i + 1) & mask;
-    return &t->merges[i];
-}
-
-// The bytes of one token; *n is their number. Not NUL-terminated, and may be half a character. Ids
-// beyond the vocabulary (a model may have more rows than there are tokens) are empty.
-static const char *tokenizer_piece(const Tokenizer *t, int id, size_t *n) {
-    *n = 0;
-    if (id < 0 || id >= t->vocab_size) return "";
-    *n = t->start[id + 1] - t->start[id];
-    return t->bytes.data + t->start[id];
-}
-
-// ------------------------------------------------------------------------------------------------
-// Loading. The two files are all that is needed; what later releases of `transformers` write
-// beside them (or instead: tokenizer.json alone) is read for added tokens.
-
-// From names as vocab.json spells them to ids, while loading. The names belong to the cJSON tree.
-typedef struct {
-    const cJSON **items; // (slots) open addressing; NULL: empty
-    size_t slots;        // a power of two
-} NameTable;
-
-// The slot of name[0..n): the item of that name, or the empty one where it would go.
-static const cJSON **name_slot(const NameTable *names, const char *name, size_t n) {
-    uint64_t hash = 14695981039346656037u; // FNV-1a
-    for (size_t i = 0; i < n; i++) hash = (hash ^ (unsigned char)name[i]) * 1099511628211u;
-    size_t i = (size_t)(hash ^ hash >> 32) & (names->slots - 1);
-    while (names->items[i] &&
-           (strncmp(names->items[i]->string, name, n) || names->items[i]->string[n]))
-        i = (i + 1) & (names->slots - 1);
-    return &names->items[i];
-}
-
-// The id of name[0..n), or -1.
-static int name_find(const NameTable *names, const char *name, size_t n) {
-    const cJSON *item = *name_slot(names, name, n);
-    return item ? (int)item->valuedouble : -1;
-}
-
-// The smallest power of two that leaves a hash table of n items at most half full.
-static size_t hash_slots(size_t n) {
-    size_t slots = 64;
-    while (slots < 2 * n) slots *= 2;
-    return slots;
-}
-
-// Append the bytes that `name` spells. A name with other characters in it was never made of bytes
-// (an added token that was written into vocab.json): it stands for itself, as in `transformers`.
-static void piece_append(Text *bytes, const char *name, const int byte_of[0x144]) {
-    size_t n = strlen(name), before = bytes->size;
-    uint32_t code = 0;
-    for (size_t i = 0; i < n;) {
-        i += (size_t)utf8_decode(&code, name + i, n - i); // json_parse has checked the UTF-8
-        if (code >= 0x144 || byte_of[code] < 0) {
-            bytes->size = before;
-            text_append(bytes, name, n);
-            return;
+// Read all files of the tokenizer's that are in `dir`.
+static void files_load(Tokenizer *t, const char *dir) {
+    const char *names[] = {"vocab.json",
+                           "merges.txt",
+                           "tokenizer.json",
+                           "tokenizer_config.json",
+                           "special_tokens_map.json",
+                           "added_tokens.json",
+                           "chat_template.jinja"};
+    for (int i = 0; i < COUNT(names); i++) {
+        char *path = path_join(dir, names[i]);
+        if (path_is_file(path)) {
+            Text *text = files_add(&t->files, &t->n_files, text_copy(names[i]));
+            text->data = file_read(path, &text->size);
         }
-        char byte = (char)byte_of[code];
-        text_append(bytes, &byte, 1);
+        free(path);
     }
-}
-
-// Fill pieces, byte ids and `names` from the object of vocab.json. `path` is for messages.
-static void vocab_load(Tokenizer *t, NameTable *names, const cJSON *vocab, const char *path) {
-    if (!cJSON_IsObject(vocab)) die(EXIT_BAD_INPUT, "%s: expected an object of tokens", path);
-    const cJSON *item;
-    size_t count = 0;
-    cJSON_ArrayForEach(item, vocab) count++;
-    if (count > INT_MAX / 4) die(EXIT_BAD_INPUT, "%s: %zu tokens are too many", path, count);
-    t->n_pieces = (int)count;
-    names->slots = hash_slots(count);
-    names->items = mem_alloc(names->slots, sizeof *names->items);
-    const cJSON **by_id = mem_alloc(count, sizeof *by_id);
-    cJSON_ArrayForEach(item, vocab) {
-        int64_t id;
-        if (!json_integer(item, &id))
-            die(EXIT_BAD_INPUT, "%s: the id of \"%s\" is not an integer", path, item->string);
-        if (id < 0 || id >= (int64_t)count)
-            die(EXIT_BAD_INPUT, "%s: id %" PRId64 " of \"%s\" is outside vocab_size %zu", path, id,
-                item->string, count);
-        if (by_id[id])
-            die(EXIT_BAD_INPUT, "%s: id %" PRId64 " used by \"%s\" and \"%s\"", path, id,
-                by_id[id]->string, item->string);
-        by_id[id] = item;
-        *name_slot(names, item->string, strlen(item->string)) = item;
-    } // as many ids as tokens, none twice, all below the count: so there is no gap either
-    int byte_of[0x144]; // by code point: the inverse of byte_glyph
-    for (int c = 0; c < COUNT(byte_of); c++) byte_of[c] = -1;
-    for (int b = 0; b < 256; b++) byte_of[byte_glyph(b)] = b;
-    t->start = mem_alloc(count + 1, sizeof *t->start);
-    text_append(&t->bytes, "", 0);
-    for (size_t i = 0; i < count; i++) {
-        piece_append(&t->bytes, by_id[i]->string, byte_of);
-        t->start[i + 1] = t->bytes.size;
+    char *templates = path_join(dir, TEMPLATE_DIR);
+    struct dirent **list;
+    int n = scandir(templates, &list, is_template, alphasort);
+    for (int i = 0; i < n; i++) {
+        char *path = path_join(templates, list[i]->d_name);
+        if (path_is_file(path)) {
+            char *name = text_format(TEMPLATE_DIR "/%s", list[i]->d_name);
+            Text *text = files_add(&t->files, &t->n_files, name);
+            text->data = file_read(path, &text->size);
+        }
+        free(path), free(list[i]);
     }
-    for (int b = 0; b < 256; b++) {
-        char name[4];
-        int n = utf8_encode(name, byte_glyph(b));
-        t->byte_id[b] = name_find(names, name, (size_t)n);
-        if (t->byte_id[b] < 0)
-            die(EXIT_BAD_INPUT,
-                "%s lacks byte token \"%.*s\" (byte 0x%02X): not a byte-level GPT-2 vocabulary",
-                path, n, name, b);
-    }
-    free(by_id);
+    if (n >= 0) free(list);
+    free(templates);
 }
 
-// The next line of `file` from *at on, without its newline; false at the end.
-static bool line_next(const Text *file, size_t *at, const char **line, size_t *n) {
-    if (*at >= file->size) return false;
-    *line = file->data + *at;
-    const char *end = memchr(*line, '\n', file->size - *at);
-    *n = end ? (size_t)(end - *line) : file->size - *at;
-    *at += *n + 1;
-    return true;
-}
-
-// Only the first line can be the version: merges such as "# #" begin with the same sign.
-static bool line_is_version(const char *line, size_t n, long number) {
-    return number == 1 && n >= 8 && !memcmp(line, "#version", 8);
-}
-
-// Fill t->merges from t->merges_file: one merge a line, the two parts separated by one space.
-static void merges_load(Tokenizer *t, const NameTable *names, const char *path) {
-    size_t at = 0, n, lines = 0;
-    const char *line;
-    while (line_next(&t->merges_file, &at, &line, &n)) lines++;
-    if (lines > INT_MAX / 4) die(EXIT_BAD_INPUT, "%s: %zu merges are too many", path, lines);
-    t->merge_slots = hash_slots(lines);
-    t->merges = mem_alloc(t->merge_slots, sizeof *t->merges);
-    for (size_t i = 0; i < t->merge_slots; i++) t->merges[i].result = -1;
-    Text joined = {0};
-    at = 0;
-    int rank = 0;
-    for (long number = 1; line_next(&t->merges_file, &at, &line, &n); number++) {
-        if (line_is_version(line, n, number)) continue;
-        if (utf8_check(line, n) < n || memchr(line, 0, n))
-            die(EXIT_BAD_INPUT, "%s:%ld: not a line of UTF-8 text", path, number);
-        const char *space = memchr(line, ' ', n);
-        size_t left_n = space ? (size_t)(space - line) : 0;
-        size_t right_n = space ? n - left_n - 1 : 0;
-        if (!left_n || !right_n || memchr(space + 1, ' ', right_n))
-            die(EXIT_BAD_INPUT, "%s:%ld: expected two tokens separated by one space", path, number);
-        joined.size = 0;
-        text_append(&joined, line, left_n);
-        text_append(&joined, space + 1, right_n);
-        int left = name_find(names, line, left_n), right = name_find(names, space + 1, right_n);
-        int result = name_find(names, joined.data, joined.size);
-        if (left < 0 || right < 0)
-            die(EXIT_BAD_INPUT, "%s:%ld: merge \"%.*s\": \"%.*s\" is not in the vocabulary", path,
-                number, (int)n, line, (int)(left < 0 ? left_n : right_n),
-                left < 0 ? line : space + 1);
-        if (result < 0)
-            die(EXIT_BAD_INPUT, "%s:%ld: merge \"%.*s\" gives \"%s\", not in the vocabulary", path,
-                number, (int)n, line, joined.data);
-        Merge *slot = merge_slot(t, left, right);
-        if (slot->result >= 0)
-            die(EXIT_BAD_INPUT, "%s:%ld: merge \"%.*s\" appears twice", path, number, (int)n, line);
-        *slot = (Merge){left, right, rank++, result};
-    }
-    text_free(&joined);
-}
-
-// Note an added token. `options` is its JSON object (special, normalized, ..) or NULL. The same
-// token may be listed in several files, but with one id only.
-static void added_load(Tokenizer *t, const NameTable *names, const char *name, int64_t id,
-                       const cJSON *options, const char *path) {
-    const char *unsupported[] = {"single_word", "lstrip", "rstrip"};
-    for (int i = 0; i < COUNT(unsupported); i++)
-        if (cJSON_IsTrue(json_get(options, unsupported[i])))
-            die(EXIT_BAD_INPUT, "%s: added token \"%s\": %s is not supported", path, name,
-                unsupported[i]);
-    if (!*name) die(EXIT_BAD_INPUT, "%s: an added token is empty", path);
-    int known = name_find(names, name, strlen(name));
-    for (int i = 0; i < t->n_added; i++) {
-        bool same_name = !strcmp(t->added[i].name, name);
-        if (same_name && t->added[i].id == id) return;
-        if (same_name) known = t->added[i].id;
-        else if (t->added[i].id == id)
-            die(EXIT_BAD_INPUT, "%s: id %" PRId64 " used by \"%s\" and \"%s\"", path, id,
-                t->added[i].name, name);
-    }
-    if (known >= 0 ? id != known : id < t->n_pieces || id > INT_MAX / 4)
-        die(EXIT_BAD_INPUT, "%s: added token \"%s\" has id %" PRId64 ", expected %s%d", path, name,
-            id, known >= 0 ? "" : "at least ", known >= 0 ? known : t->n_pieces);
-    const cJSON *special = json_get(options, "special"), *normal = json_get(options, "normalized");
-    t->added = mem_resize(t->added, (size_t)t->n_added + 1, sizeof *t->added);
-    t->added[t->n_added++] =
-        (AddedToken){text_copy(name), (int)id, !special || cJSON_IsTrue(special),
-                     !normal || cJSON_IsTrue(normal)};
-    t->added_first[(unsigned char)*name] = true;
-}
-
-// Read the JSON file dir/name if it is there; NULL if not. Stores its path in *path.
-static cJSON *json_read_optional(const char *dir, const char *name, char **path) {
+// The JSON object in the file of this name; NULL without that file. Stores its path in *path.
+static cJSON *file_json(const Tokenizer *t, const char *dir, const char *name, char **path) {
+    const Text *text = tokenizer_file(t, name);
     *path = path_join(dir, name);
-    return path_is_file(*path) ? json_read(*path) : NULL;
-}
-
-// The id of the token that tokenizer_config.json names for this role ("eos_token"), by its name or
-// as an object with the name in "content". Without such an entry that of `otherwise`, or -1 if that
-// is NULL. The token becomes an added token, since `transformers` finds it in texts as a whole.
-static int role_load(Tokenizer *t, const NameTable *names, const cJSON *config, const char *role,
-                     const char *otherwise, const char *path) {
-    const cJSON *item = json_get(config, role);
-    if (cJSON_IsObject(item)) item = json_get(item, "content");
-    const char *name = cJSON_IsString(item) ? item->valuestring : otherwise;
-    if (!name) return -1;
-    for (int i = 0; i < t->n_added; i++)
-        if (!strcmp(t->added[i].name, name)) return t->added[i].id;
-    int id = name_find(names, name, strlen(name));
-    if (id < 0) die(EXIT_BAD_INPUT, "%s: %s \"%s\" is not in the vocabulary", path, role, name);
-    added_load(t, names, name, id, NULL, path);
-    return id;
-}
-
-// Note all added tokens of a JSON list (NULL: none). Over the years there have been three forms:
-// [{"id": 7, "content": "x"}], {"7": {"content": "x"}} and {"x": 7}.
-static void added_load_list(Tokenizer *t, const NameTable *names, const cJSON *list,
-                            const char *path) {
-    const cJSON *item;
-    cJSON_ArrayForEach(item, list) {
-        const cJSON *content = json_get(item, "content"), *number = json_get(item, "id");
-        const char *name = cJSON_IsString(content) ? content->valuestring : NULL;
-        char *end = "x";
-        int64_t id = item->string ? strtoll(item->string, &end, 10) : 0;
-        bool good = number ? json_integer(number, &id) : item->string && *item->string && !*end;
-        if (cJSON_IsNumber(item) && item->string) {
-            name = item->string;
-            good = json_integer(item, &id);
-        }
-        if (!name || !good)
-            die(EXIT_BAD_INPUT, "%s: added token \"%s\" lacks a name or an id", path,
-                name           ? name
-                : item->string ? item->string
-                               : "");
-        added_load(t, names, name, id, item, path);
-    }
-}
-
-// Added tokens from the three files where they may be, then the roles.
-static void specials_load(Tokenizer *t, const NameTable *names, const cJSON *json, const char *dir,
-                          const char *vocab_path) {
-    char *json_path = path_join(dir, "tokenizer.json"), *config_path, *list_path;
-    cJSON *config = json_read_optional(dir, "tokenizer_config.json", &config_path);
-    cJSON *list = json_read_optional(dir, "added_tokens.json", &list_path);
-    added_load_list(t, names, json_get(json, "added_tokens"), json_path);
-    added_load_list(t, names, json_get(config, "added_tokens_decoder"), config_path);
-    added_load_list(t, names, list, list_path);
-    const char *role_path = config ? config_path : vocab_path;
-    t->eos_id = role_load(t, names, config, "eos_token", END_OF_TEXT, role_path);
-    t->pad_id = role_load(t, names, config, "pad_token", NULL, role_path);
-    if (cJSON_IsTrue(json_get(config, "add_prefix_space")))
-        warn("%s: add_prefix_space is ignored: ids differ from those of transformers", config_path);
-    free(json_path), free(config_path), free(list_path);
-    cJSON_Delete(list), cJSON_Delete(config);
-}
-
-// For qsort: by id.
-static int added_compare(const void *a, const void *b) {
-    return ((const AddedToken *)a)->id - ((const AddedToken *)b)->id;
-}
-
-// Give added tokens that are not in vocab.json their places after it.
-static void added_place(Tokenizer *t, const char *dir) {
-    qsort(t->added, (size_t)t->n_added, sizeof *t->added, added_compare);
-    t->vocab_size = t->n_pieces;
-    for (int i = 0; i < t->n_added; i++)
-        if (t->added[i].id >= t->vocab_size) t->vocab_size = t->added[i].id + 1;
-    t->start = mem_resize(t->start, (size_t)t->vocab_size + 1, sizeof *t->start);
-    for (int id = t->n_pieces; id < t->vocab_size; id++) {
-        int i = 0;
-        while (i < t->n_added && t->added[i].id != id) i++;
-        if (i == t->n_added) die(EXIT_BAD_INPUT, "%s: no token has id %d", dir, id);
-        text_append(&t->bytes, t->added[i].name, strlen(t->added[i].name));
-        t->start[id + 1] = t->bytes.size;
-    }
-}
-
-// Write vocab.json and merges.txt as they would be, for a directory with tokenizer.json alone
-// (which is all that transformers 5 saves). `path` is for messages.
-static void files_from_json(Tokenizer *t, const cJSON *root, const char *path) {
-    const cJSON *model = json_get(root, "model"), *item, *type = json_get(model, "type");
-    const cJSON *vocab = json_get(model, "vocab"), *merges = json_get(model, "merges");
-    if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges) ||
-        (cJSON_IsString(type) && strcmp(type->valuestring, "BPE")))
-        die(EXIT_BAD_INPUT, "%s: expected a BPE model with vocab and merges", path);
-    const char *comma = "{";
-    cJSON_ArrayForEach(item, vocab) {
-        text_print(&t->vocab_file, "%s", comma);
-        text_json(&t->vocab_file, item->string, strlen(item->string));
-        text_print(&t->vocab_file, ": %.0f", item->valuedouble);
-        comma = ", ";
-    }
-    text_print(&t->vocab_file, "}");
-    text_print(&t->merges_file, "#version: 0.2\n");
-    cJSON_ArrayForEach(item, merges) { // "a b" in older files, ["a", "b"] in newer ones
-        const cJSON *left = cJSON_IsArray(item) ? item->child : NULL,
-                    *right = left ? left->next : 0;
-        if (cJSON_IsString(item)) text_print(&t->merges_file, "%s\n", item->valuestring);
-        else if (cJSON_IsString(left) && cJSON_IsString(right))
-            text_print(&t->merges_file, "%s %s\n", left->valuestring, right->valuestring);
-        else die(EXIT_BAD_INPUT, "%s: an entry of merges is not a pair of tokens", path);
-    }
+    if (!text) return NULL;
+    cJSON *root = json_parse(text->data, text->size, *path, 1);
+    if (!cJSON_IsObject(root)) die(EXIT_BAD_INPUT, "%s: expected a JSON object", *path);
+    return root;
 }
 
 // True if the directory has the files of a tokenizer: a model of bare token ids has none.
@@ -403,356 +97,812 @@ static bool dir_has_tokenizer(const char *dir) {
     return has;
 }
 
-// Load the tokenizer of the checkpoint directory `dir`; dies if anything does not fit together.
+// ------------------------------------------------------------------------------------------------
+// Settings
+
+// The roles of transformers, in the order in which it adds their tokens.
+enum { BOS, EOS, UNK, SEP, PAD, CLS, MASK, ROLES };
+static const char *const role_keys[ROLES] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                             "pad_token", "cls_token", "mask_token"};
+
+// Where transformers keeps tokens with names of their own.
+#define OWN_TOKENS "model_specific_special_tokens"
+
+// True if `key` is one of role_keys.
+static bool key_is_role(const char *key) {
+    for (int r = 0; r < ROLES; r++)
+        if (!strcmp(key, role_keys[r])) return true;
+    return false;
+}
+
+// True if a setting is a token of this model's own ("image_token"), which is added as the roles are.
+static bool is_own_token(const cJSON *item) {
+    const size_t n = strlen(item->string);
+    return n > 6 && !strcmp(item->string + n - 6, "_token") && !key_is_role(item->string) &&
+           (cJSON_IsString(item) || cJSON_IsObject(item));
+}
+
+// Die or warn where tokenizer_config.json has a key that is not honoured and not harmless.
+static void settings_check(const cJSON *config, bool rebuilt, bool has_json, const char *path) {
+    // What is done by other means, or does not change the ids of a text:
+    static const char *const known[] = {
+        "tokenizer_class",
+        "added_tokens_decoder",
+        "additional_special_tokens",
+        "extra_special_tokens",
+        OWN_TOKENS,
+        "add_prefix_space",
+        "add_bos_token",
+        "add_eos_token",
+        "split_special_tokens",
+        "chat_template",
+        "model_max_length",
+        "max_len",
+        "padding_side",
+        "truncation_side",
+        "errors",
+        "clean_up_tokenization_spaces",
+        "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
+        "model_input_names",
+        "name_or_path",
+        "special_tokens_map_file",
+        "vocab_file",
+        "merges_file",
+        "tokenizer_file",
+        "processor_class",
+        "use_fast",
+        "trim_offsets",
+        "legacy",
+        "backend",
+        "is_local",
+        "local_files_only",
+        "verbose",
+        "files_loaded",
+        "model_type",
+        "device_map",
+        "pad_token_type_id",
+        "pad_to_multiple_of",
+        "max_length",
+        "stride",
+        "truncation_strategy",
+        "response_template",
+        "response_schema",
+        "chat_control_tokens",
+        "transformers_version",
+        "sp_model_kwargs",
+        "use_default_system_prompt",
+        "spaces_between_special_tokens",
+        "_from_auto",
+        "_commit_hash",
+        "padding",
+        "truncation",
+        "return_tensors",
+        "fix_mistral_regex",
+        NULL};
+    // What transformers would make another tokenizer from:
+    static const char *const refused[] = {
+        "auto_map",  "fast_tokenizer_files", "vocab",
+        "merges",    "tokenizer_object",     "post_processor",
+        "gguf_file", "tokenizer_padding",    "tokenizer_truncation",
+        NULL};
+    // What transformers 5 has no use for, though the name promises other ids:
+    static const char *const idle[] = {"do_lower_case",
+                                       "strip_accents",
+                                       "do_basic_tokenize",
+                                       "tokenize_chinese_chars",
+                                       "remove_space",
+                                       "keep_accents",
+                                       "unicode_normalizer",
+                                       "normalization",
+                                       "dropout",
+                                       NULL};
+    const cJSON *item;
+    cJSON_ArrayForEach(item, config) {
+        const char *key = item->string;
+        int k = 0, r = 0, i = 0;
+        while (known[k] && strcmp(known[k], key)) k++;
+        while (refused[r] && strcmp(refused[r], key)) r++;
+        while (idle[i] && strcmp(idle[i], key)) i++;
+        const bool off = cJSON_IsNull(item) || cJSON_IsFalse(item);
+        const bool ends = !strcmp(key, "add_bos_token") || !strcmp(key, "add_eos_token");
+        if (refused[r] && !off) die(EXIT_BAD_INPUT, "%s: %s is not supported", path, key);
+        if (!strcmp(key, "init_inputs") && cJSON_GetArraySize(item))
+            die(EXIT_BAD_INPUT, "%s: init_inputs is not supported", path);
+        if ((idle[i] && !off) || (ends && has_json && !off) ||
+            (!strcmp(key, "add_prefix_space") && !rebuilt && !off))
+            warn("%s: %s has no effect, here as in transformers 5%s", path, key,
+                 idle[i] ? "" : ": tokenizer.json decides");
+        else if (!known[k] && !refused[r] && !idle[i] && strcmp(key, "init_inputs") &&
+                 !key_is_role(key) && !is_own_token(item))
+            warn("%s: \"%s\" is not known; it is kept as it is", path, key);
+    }
+}
+
+// True if the tokenizer is one that transformers builds anew from vocabulary and merges. `class` is
+// tokenizer_class in tokenizer_config.json or else config.json, or NULL. Dies if it is another kind.
+static bool class_is_rebuilt(const char *class, const cJSON *json, const char *path) {
+    static const char *const backends[] = {"TokenizersBackend",   "PreTrainedTokenizerFast",
+                                           "PreTrainedTokenizer", "PythonBackend",
+                                           "BloomTokenizer",      "BloomTokenizerFast"};
+    if (!class || !strcmp(class, "GPT2Tokenizer") || !strcmp(class, "GPT2TokenizerFast"))
+        return true;
+    bool backend =
+        !strncmp(class, "LlamaTokenizer", 14) && json; // byte-level: parts_load sees to it
+    for (int i = 0; i < COUNT(backends); i++) backend |= !strcmp(class, backends[i]);
+    if (!backend)
+        die(EXIT_BAD_INPUT,
+            "%s: tokenizer_class %s is not supported, expected GPT2Tokenizer or "
+            "PreTrainedTokenizerFast",
+            path, class);
+    if (!json)
+        die(EXIT_BAD_INPUT, "%s: tokenizer_class %s needs a tokenizer.json, there is none", path,
+            class);
+    return false;
+}
+
+// Move a token that has a name of its own out of `from`, which is the settings or a part of them, to
+// where transformers keeps such tokens.
+static void own_move(cJSON *settings, cJSON *from, cJSON *item) {
+    cJSON *own = cJSON_GetObjectItemCaseSensitive(settings, OWN_TOKENS);
+    if (!own) own = cJSON_AddObjectToObject(settings, OWN_TOKENS);
+    char *key = text_copy(item->string);
+    cJSON_DeleteItemFromObjectCaseSensitive(own, key);
+    cJSON_AddItemToObject(own, key, cJSON_DetachItemViaPointer(from, item));
+    free(key);
+}
+
+// "extra_special_tokens" may be an object: then these are tokens with names of their own.
+static void extra_settle(cJSON *settings) {
+    cJSON *extra = cJSON_GetObjectItemCaseSensitive(settings, "extra_special_tokens");
+    if (!cJSON_IsObject(extra)) return;
+    while (extra->child) own_move(settings, extra, extra->child);
+    cJSON_DeleteItemFromObjectCaseSensitive(settings, "extra_special_tokens");
+}
+
+// A copy of an item of special_tokens_map.json, its objects marked as tokenizer_config.json marks
+// tokens: with "__type", and special.
+static cJSON *map_copy(const cJSON *item) {
+    cJSON *copy = cJSON_Duplicate(item, true), *token;
+    if (!copy) die(EXIT_IO, "out of memory");
+    cJSON *first = cJSON_IsArray(copy) ? copy->child : copy;
+    for (token = first; token; token = cJSON_IsArray(copy) ? token->next : NULL) {
+        if (!json_get(token, "content")) continue;
+        cJSON_DeleteItemFromObjectCaseSensitive(token, "special");
+        cJSON_AddBoolToObject(token, "special", true);
+        if (!json_get(token, "__type")) cJSON_AddStringToObject(token, "__type", "AddedToken");
+    }
+    return copy;
+}
+
+// tokenizer_config.json with what special_tokens_map.json has to say: transformers reads the latter
+// only if the former has no "added_tokens_decoder", and then it wins. Release with cJSON_Delete().
+static cJSON *settings_merge(const cJSON *config, const cJSON *map) {
+    cJSON *out = config ? cJSON_Duplicate(config, true) : cJSON_CreateObject();
+    if (!out) die(EXIT_IO, "out of memory");
+    const char *old_name = "additional_special_tokens", *name = "extra_special_tokens";
+    if (json_get(out, old_name) && !cJSON_GetArraySize(json_get(out, name))) {
+        cJSON_DeleteItemFromObjectCaseSensitive(out, name);
+        cJSON_AddItemToObject(out, name, cJSON_DetachItemFromObjectCaseSensitive(out, old_name));
+    }
+    extra_settle(out);
+    const cJSON *item, *token;
+    if (json_get(out, "added_tokens_decoder")) map = NULL;
+    cJSON_ArrayForEach(item, map) {
+        cJSON *extra = cJSON_GetObjectItemCaseSensitive(out, name);
+        if (!strcmp(item->string, name) && cJSON_IsArray(item) && cJSON_IsArray(extra)) {
+            cJSON_ArrayForEach(token, item) cJSON_AddItemToArray(extra, map_copy(token));
+            continue;
+        }
+        cJSON_DeleteItemFromObjectCaseSensitive(out, item->string);
+        cJSON_AddItemToObject(out, item->string, map_copy(item));
+    }
+    extra_settle(out);
+    if (json_get(out, old_name) && !json_get(out, name))
+        cJSON_AddItemToObject(out, name, cJSON_DetachItemFromObjectCaseSensitive(out, old_name));
+    return out;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Parts of tokenizer.json
+
+// GPT-2's pattern as a "Split" spells it, which is what ByteLevel cuts by itself.
+#define GPT2_PATTERN                                                                               \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
+// Note one more cut.
+static void cut_add(Tokenizer *t, CutKind kind, const char *path) {
+    if (t->n_cuts == COUNT(t->cuts)) die(EXIT_BAD_INPUT, "%s: too many pre-tokenizers", path);
+    t->cuts[t->n_cuts++] = kind;
+}
+
+// Read "pre_tokenizer". *byte_level: a ByteLevel has come, which must be the last one.
+static void pre_tokenizer_load(Tokenizer *t, const cJSON *item, bool *byte_level,
+                               const char *path) {
+    const char *what = "pre_tokenizer";
+    const char *type = json_string_of(item, "type", what, path);
+    if (!strcmp(type, "Sequence")) {
+        const cJSON *list = json_get(item, "pretokenizers"), *part;
+        json_keys_check(item, (const char *[]){"type", "pretokenizers", NULL}, what, path);
+        cJSON_ArrayForEach(part, list) pre_tokenizer_load(t, part, byte_level, path);
+        return;
+    }
+    if (*byte_level)
+        die(EXIT_BAD_INPUT, "%s: pre_tokenizer %s after ByteLevel is not supported", path, type);
+    if (!strcmp(type, "ByteLevel")) {
+        json_keys_check(
+            item, (const char *[]){"type", "add_prefix_space", "trim_offsets", "use_regex", NULL},
+            "pre_tokenizer ByteLevel", path);
+        t->prefix_space = json_bool_of(item, "add_prefix_space", true, what, path);
+        t->whole = !json_bool_of(item, "use_regex", true, what, path);
+        *byte_level = true;
+    } else if (!strcmp(type, "Digits")) {
+        json_keys_check(item, (const char *[]){"type", "individual_digits", NULL},
+                        "pre_tokenizer Digits", path);
+        const bool each = json_bool_of(item, "individual_digits", false, what, path);
+        cut_add(t, each ? CUT_DIGITS : CUT_DIGIT_RUNS, path);
+    } else if (!strcmp(type, "Split")) {
+        const cJSON *regex = json_get(json_get(item, "pattern"), "Regex");
+        const cJSON *string = json_get(json_get(item, "pattern"), "String");
+        const char *pattern = cJSON_IsString(regex)    ? regex->valuestring
+                              : cJSON_IsString(string) ? string->valuestring
+                                                       : "";
+        json_keys_check(item, (const char *[]){"type", "pattern", "behavior", "invert", NULL},
+                        "pre_tokenizer Split", path);
+        const char *behavior = json_string_of(item, "behavior", "pre_tokenizer Split", path);
+        if (!cJSON_IsString(regex) || strcmp(pattern, GPT2_PATTERN) ||
+            strcmp(behavior, "Isolated") || json_bool_of(item, "invert", false, what, path))
+            die(EXIT_BAD_INPUT,
+                "%s: pre_tokenizer Split by \"%s\" (%s) is not supported, only GPT-2's pattern is",
+                path, pattern, behavior);
+        cut_add(t, CUT_WORDS, path);
+    } else {
+        die(EXIT_BAD_INPUT,
+            "%s: pre_tokenizer %s is not supported (ByteLevel, Digits, Split by GPT-2's pattern "
+            "and sequences of them are)",
+            path, type);
+    }
+}
+
+// Append the id of a token of a template, as the file gives it.
+static void template_id(const Tokenizer *t, TokenList *list, const cJSON *item, const char *path) {
+    int64_t id;
+    if (!json_integer(item, &id) || id < 0 || id >= t->vocab_size)
+        die(EXIT_BAD_INPUT, "%s: post_processor: an id is not one of the vocabulary", path);
+    tokens_append(list, (int)id);
+}
+
+// Read "post_processor": what is put before and after a text. Tokens have been added before.
+static void post_processor_load(Tokenizer *t, const cJSON *item, const char *path) {
+    const char *what = "post_processor";
+    if (!item || cJSON_IsNull(item)) return;
+    const char *type = json_string_of(item, "type", what, path);
+    const cJSON *part;
+    if (!strcmp(type, "Sequence")) {
+        json_keys_check(item, (const char *[]){"type", "processors", NULL}, what, path);
+        cJSON_ArrayForEach(part, json_get(item, "processors")) post_processor_load(t, part, path);
+        return;
+    }
+    if (!strcmp(type, "ByteLevel")) return; // offsets, which nobody asks for here
+    if (t->before.n || t->after.n)
+        die(EXIT_BAD_INPUT, "%s: post_processor: two templates after each other are not supported",
+            path);
+    if (!strcmp(type, "RobertaProcessing") || !strcmp(type, "BertProcessing")) {
+        template_id(t, &t->before, cJSON_GetArrayItem(json_get(item, "cls"), 1), path);
+        template_id(t, &t->after, cJSON_GetArrayItem(json_get(item, "sep"), 1), path);
+        return;
+    }
+    if (strcmp(type, "TemplateProcessing"))
+        die(EXIT_BAD_INPUT,
+            "%s: post_processor %s is not supported (ByteLevel, TemplateProcessing, "
+            "RobertaProcessing, BertProcessing and sequences are)",
+            path, type);
+    json_keys_check(item, (const char *[]){"type", "single", "pair", "special_tokens", NULL},
+                    "post_processor TemplateProcessing", path);
+    int sequences = 0;
+    cJSON_ArrayForEach(part, json_get(item, "single")) {
+        const cJSON *special = json_get(part, "SpecialToken"), *id;
+        if (!special) {
+            sequences++;
+            continue;
+        }
+        const char *name = json_string_of(special, "id", "post_processor", path);
+        const cJSON *ids = json_get(json_get(json_get(item, "special_tokens"), name), "ids");
+        if (!cJSON_IsArray(ids))
+            die(EXIT_BAD_INPUT, "%s: post_processor: \"%s\" is not among its special_tokens", path,
+                name);
+        cJSON_ArrayForEach(id, ids) template_id(t, sequences ? &t->after : &t->before, id, path);
+    }
+    if (sequences != 1)
+        die(EXIT_BAD_INPUT,
+            "%s: post_processor: the template \"single\" has %d sequences, expected one", path,
+            sequences);
+}
+
+// Read "decoder": there must be no other than ours.
+static void decoder_check(const cJSON *item, const char *path) {
+    if (!item || cJSON_IsNull(item)) return;
+    const char *type = json_string_of(item, "type", "decoder", path);
+    if (!strcmp(type, "Sequence")) {
+        const cJSON *part;
+        cJSON_ArrayForEach(part, json_get(item, "decoders")) decoder_check(part, path);
+    } else if (strcmp(type, "ByteLevel"))
+        die(EXIT_BAD_INPUT, "%s: decoder %s is not supported, expected ByteLevel", path, type);
+}
+
+// Read what "model" says beside vocabulary and merges.
+static void model_options_load(Tokenizer *t, const cJSON *model, const char *path) {
+    const cJSON *dropout = json_get(model, "dropout"), *unk = json_get(model, "unk_token");
+    const char *affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    if (dropout && !cJSON_IsNull(dropout) && dropout->valuedouble != 0)
+        die(EXIT_BAD_INPUT, "%s: model: dropout %g is not supported, expected null", path,
+            dropout->valuedouble);
+    for (int i = 0; i < COUNT(affixes); i++) {
+        const cJSON *affix = json_get(model, affixes[i]);
+        if (cJSON_IsString(affix) && *affix->valuestring)
+            die(EXIT_BAD_INPUT, "%s: model: %s \"%s\" is not supported, expected none", path,
+                affixes[i], affix->valuestring);
+    }
+    t->ignore_merges = json_bool_of(model, "ignore_merges", false, "model", path);
+    t->fuse_unk = json_bool_of(model, "fuse_unk", false, "model", path);
+    bool missing = false;
+    for (int b = 0; b < 256; b++) missing |= t->byte_id[b] < 0;
+    if (!missing)
+        return; // every byte has a token: nothing is unknown, and there is nothing to fall back from
+    if (json_bool_of(model, "byte_fallback", false, "model", path))
+        die(EXIT_BAD_INPUT, "%s: model: byte_fallback is not supported", path);
+    if (!cJSON_IsString(unk)) return;
+    t->unk_piece = name_find(&t->names, unk->valuestring, strlen(unk->valuestring));
+    if (t->unk_piece < 0)
+        die(EXIT_BAD_INPUT, "%s: model: unk_token \"%s\" is not in the vocabulary", path,
+            unk->valuestring);
+}
+
+// Which parts of tokenizer.json transformers does not use, because it builds the tokenizer anew.
+static void unused_warn(const Tokenizer *t, const cJSON *json, const char *path) {
+    const cJSON *pre = json_get(json, "pre_tokenizer"), *model = json_get(json, "model");
+    const cJSON *type = json_get(pre, "type"), *normalizer = json_get(json, "normalizer");
+    const bool prefix = json_bool_of(pre, "add_prefix_space", true, "pre_tokenizer", path);
+    const bool regex = json_bool_of(pre, "use_regex", true, "pre_tokenizer", path);
+    const char *unused[4];
+    int n = 0;
+    if (normalizer && !cJSON_IsNull(normalizer)) unused[n++] = "normalizer";
+    if (!cJSON_IsString(type) || strcmp(type->valuestring, "ByteLevel") || !regex ||
+        prefix != t->prefix_space)
+        unused[n++] = "pre_tokenizer";
+    if (cJSON_IsTrue(json_get(model, "ignore_merges"))) unused[n++] = "ignore_merges";
+    if (json_get(model, "dropout") && json_get(model, "dropout")->valuedouble > 0)
+        unused[n++] = "dropout";
+    if (n)
+        warn(
+            "%s: %s%s%s%s%s not used, here as in transformers 5, which builds a GPT2Tokenizer anew "
+            "(tokenizer_class PreTrainedTokenizerFast in tokenizer_config.json makes it count)",
+            path, unused[0], n > 1 ? ", " : "", n > 1 ? unused[1] : "", n > 2 ? ", .." : "",
+            n > 1 ? " are" : " is");
+}
+
+// ------------------------------------------------------------------------------------------------
+// Vocabulary and merges
+
+// The next line of `file` from *at on, without its newline (LF or CRLF); false at the end.
+static bool line_next(const Text *file, size_t *at, const char **line, size_t *n) {
+    if (*at >= file->size) return false;
+    *line = file->data + *at;
+    const char *end = memchr(*line, '\n', file->size - *at);
+    *n = end ? (size_t)(end - *line) : file->size - *at;
+    *at += *n + 1;
+    if (*n && (*line)[*n - 1] == '\r') --*n;
+    return true;
+}
+
+// Only the first line can be the version: merges such as "# #" begin with the same sign.
+static bool line_is_version(const char *line, size_t n, long number) {
+    return number == 1 && n >= 8 && !memcmp(line, "#version", 8);
+}
+
+// Fill the merges from merges.txt: one a line, the two parts separated by one space.
+static void merges_load(Tokenizer *t, const Text *file, const char *path) {
+    size_t at = 0, n, lines = 0;
+    const char *line;
+    while (line_next(file, &at, &line, &n)) lines++;
+    merges_begin(t, lines, path);
+    at = 0;
+    int rank = 0;
+    for (long number = 1; line_next(file, &at, &line, &n); number++) {
+        if (line_is_version(line, n, number)) continue;
+        if (utf8_check(line, n) < n || memchr(line, 0, n))
+            die(EXIT_BAD_INPUT, "%s:%ld: not a line of UTF-8 text", path, number);
+        const char *space = memchr(line, ' ', n);
+        size_t left_n = space ? (size_t)(space - line) : 0;
+        size_t right_n = space ? n - left_n - 1 : 0;
+        if (!left_n || !right_n || memchr(space + 1, ' ', right_n))
+            die(EXIT_BAD_INPUT, "%s:%ld: expected two tokens separated by one space", path, number);
+        char *where = text_format("%s:%ld", path, number);
+        merge_add(t, rank++, line, left_n, space + 1, right_n, where);
+        free(where);
+    }
+}
+
+// Fill the merges from those of tokenizer.json: "a b" in older files, ["a", "b"] in newer ones.
+static void merges_load_json(Tokenizer *t, const cJSON *merges, const char *path) {
+    const cJSON *item;
+    int rank = 0;
+    merges_begin(t, (size_t)cJSON_GetArraySize(merges), path);
+    cJSON_ArrayForEach(item, merges) {
+        const cJSON *left = cJSON_IsArray(item) ? item->child : NULL;
+        const cJSON *right = left ? left->next : NULL;
+        const char *space = cJSON_IsString(item) ? strchr(item->valuestring, ' ') : NULL;
+        if (space && !strchr(space + 1, ' '))
+            merge_add(t, rank++, item->valuestring, (size_t)(space - item->valuestring), space + 1,
+                      strlen(space + 1), path);
+        else if (cJSON_IsString(left) && cJSON_IsString(right) && !right->next)
+            merge_add(t, rank++, left->valuestring, strlen(left->valuestring), right->valuestring,
+                      strlen(right->valuestring), path);
+        else die(EXIT_BAD_INPUT, "%s: an entry of merges is not a pair of tokens", path);
+    }
+}
+
+// Where vocab.json and merges.txt are beside a tokenizer.json, the latter counts, as in transformers:
+// say so if they are not the same.
+static void contradiction_warn(const Tokenizer *t, const char *dir, int n_merges,
+                               const char *path) {
+    const Text *merges = tokenizer_file(t, "merges.txt");
+    char *vocab_path;
+    cJSON *vocab = file_json(t, dir, "vocab.json", &vocab_path), *item;
+    int same = 0, count = 0;
+    cJSON_ArrayForEach(item, vocab) {
+        const int id = name_find(&t->names, item->string, strlen(item->string));
+        same += id >= 0 && id == item->valuedouble;
+        count++;
+    }
+    if (vocab && (same != count || count != t->n_pieces))
+        warn("%s and vocab.json disagree; tokenizer.json counts, here as in transformers 5", path);
+    size_t at = 0, n;
+    const char *line;
+    same = count = 0;
+    for (long number = 1; merges && line_next(merges, &at, &line, &n); number++) {
+        const char *space = memchr(line, ' ', n);
+        if (line_is_version(line, n, number) || !space) continue;
+        const int left = name_find(&t->names, line, (size_t)(space - line));
+        const int right = name_find(&t->names, space + 1, n - (size_t)(space + 1 - line));
+        const Merge *merge = merge_slot(t, left, right);
+        same += left >= 0 && right >= 0 && merge->result >= 0 && merge->rank == count;
+        count++;
+    }
+    if (merges && (same != count || count != n_merges))
+        warn("%s and merges.txt disagree; tokenizer.json counts, here as in transformers 5", path);
+    cJSON_Delete(vocab);
+    free(vocab_path);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Tokens
+
+// A token as a file describes it, before it is added.
+typedef struct {
+    AddedToken token;     // its name belongs to the cJSON tree
+    int64_t id;           // that it must get
+    int order;            // place in the file
+    bool says_normalized; // otherwise it is what `special` is not
+} TokenEntry;
+
+// Read name and flags of a token: a string, or an object with the name in "content". False if the
+// item is neither.
+static bool entry_read(TokenEntry *e, const cJSON *item, const char *path) {
+    const cJSON *content = cJSON_IsObject(item) ? json_get(item, "content") : item;
+    if (!cJSON_IsString(content)) return false;
+    *e = (TokenEntry){.token.name = content->valuestring, .id = -1};
+    if (!*e->token.name) die(EXIT_BAD_INPUT, "%s: an added token is empty", path);
+    if (!cJSON_IsObject(item)) {
+        e->token.special = true;
+        return true;
+    }
+    json_keys_check(item,
+                    (const char *[]){"content", "id", "special", "normalized", "single_word",
+                                     "lstrip", "rstrip", "__type", NULL},
+                    "added token", path);
+    e->token.special = json_bool_of(item, "special", false, e->token.name, path);
+    e->token.single_word = json_bool_of(item, "single_word", false, e->token.name, path);
+    e->token.lstrip = json_bool_of(item, "lstrip", false, e->token.name, path);
+    e->token.rstrip = json_bool_of(item, "rstrip", false, e->token.name, path);
+    e->token.normalized = json_bool_of(item, "normalized", false, e->token.name, path);
+    e->says_normalized = json_get(item, "normalized") != NULL;
+    return true;
+}
+
+// Add the token of an entry; dies if it gets another id than the file says.
+static void entry_add(Tokenizer *t, TokenEntry *e, const char *path) {
+    const AddedToken *other = NULL;
+    if (!e->says_normalized) e->token.normalized = !e->token.special;
+    for (int i = 0; i < t->n_added; i++)
+        if (t->added[i].id == e->id) other = &t->added[i];
+    if (other && strcmp(other->name, e->token.name))
+        die(EXIT_BAD_INPUT, "%s: id %" PRId64 " used by \"%s\" and \"%s\"", path, e->id,
+            other->name, e->token.name);
+    const int id = tokenizer_add(t, &e->token);
+    if (e->id >= 0 && e->id != id)
+        die(EXIT_BAD_INPUT,
+            "%s: added token \"%s\" has id %" PRId64 ", expected %d, which transformers gives it",
+            path, e->token.name, e->id, id);
+    const AddedToken *added = added_find(t, e->token.name);
+    if (added->search[1] && !*added->pattern)
+        die(EXIT_BAD_INPUT, "%s: nothing is left of added token \"%s\" when it is normalized", path,
+            e->token.name);
+}
+
+// For qsort: by id, then as they came.
+static int entry_compare(const void *a, const void *b) {
+    const TokenEntry *x = a, *y = b;
+    if (x->id != y->id) return x->id < y->id ? -1 : 1;
+    return x->order - y->order;
+}
+
+// Append an entry with its id; one of the same id that came before gives way.
+static void entry_append(TokenEntry **list, int *n, TokenEntry e) {
+    int i = 0;
+    while (i < *n && (*list)[i].id != e.id) i++;
+    if (i < *n && strcmp((*list)[i].token.name, e.token.name))
+        die(EXIT_BAD_INPUT, "id %" PRId64 " used by \"%s\" and \"%s\"", e.id, (*list)[i].token.name,
+            e.token.name);
+    if (i == *n) *list = mem_resize(*list, (size_t)++ * n, sizeof **list);
+    e.order = i;
+    (*list)[i] = e;
+}
+
+// Append the tokens of a list of objects with "content" and id, which is "id" or the object's key.
+static void entries_load(TokenEntry **list, int *n, const cJSON *items, const char *path) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, items) {
+        TokenEntry e;
+        const cJSON *number = json_get(item, "id");
+        char *end = "x";
+        int64_t id = item->string ? strtoll(item->string, &end, 10) : 0;
+        bool good = number ? json_integer(number, &id) : item->string && *item->string && !*end;
+        const bool named = entry_read(&e, item, path) && cJSON_IsObject(item);
+        if (!named || !good || id < 0)
+            die(EXIT_BAD_INPUT, "%s: added token \"%s\" lacks a name or an id", path,
+                named          ? e.token.name
+                : item->string ? item->string
+                               : "");
+        e.id = id;
+        entry_append(list, n, e);
+    }
+}
+
+// The token of a role or list: true with its entry in *e, false for null.
+static bool role_read(TokenEntry *e, const cJSON *item, const char *key, const char *path) {
+    if (!item || cJSON_IsNull(item)) return false;
+    if (!entry_read(e, item, path))
+        die(EXIT_BAD_INPUT, "%s: %s is neither a token nor null", path, key);
+    return true;
+}
+
+// Add a special token, unless it is one of the first `known` that have been added.
+static void role_add(Tokenizer *t, TokenEntry e, int known, const char *path) {
+    const AddedToken *added = added_find(t, e.token.name);
+    if (added && added < t->added + known) return;
+    e.token.special = true;
+    entry_add(t, &e, path);
+}
+
+// Add all tokens in the order of transformers, and note the roles. `settings` are those of
+// settings_merge, `list` is added_tokens.json or NULL.
+static void tokens_load(Tokenizer *t, const cJSON *settings, const cJSON *json, const cJSON *list,
+                        bool rebuilt, const char *json_path, const char *path,
+                        const char *list_path) {
+    const cJSON *decoder = json_get(settings, "added_tokens_decoder"), *item;
+    const cJSON *extra = json_get(settings, "extra_special_tokens");
+    const cJSON *padding = json_get(json, "padding");
+    TokenEntry roles[ROLES] = {0}, *entries = NULL, e;
+    bool has[ROLES];
+    int n = 0;
+    for (int r = 0; r < ROLES; r++) {
+        item = json_get(settings, role_keys[r]);
+        has[r] = role_read(&roles[r], item, role_keys[r], path);
+        if (rebuilt && !item && r <= UNK) {
+            has[r] = true;
+            roles[r] = (TokenEntry){.token = {.name = END_OF_TEXT, .special = true}, .id = -1};
+        }
+        if (!rebuilt && !item && r == PAD && json_get(padding, "pad_token"))
+            has[r] = role_read(&roles[r], json_get(padding, "pad_token"), "padding", json_path);
+    }
+    t->eos_named = has[EOS] && json_get(settings, role_keys[EOS]);
+    if (!rebuilt) { // tokenizer.json as the tokenizers library reads it
+        entries_load(&entries, &n, json_get(json, "added_tokens"), json_path);
+        for (int i = 0; i < n; i++) entry_add(t, &entries[i], json_path);
+    }
+    n = 0;
+    entries_load(&entries, &n, decoder, path);
+    if (!decoder) { // older ways, the last of which wins
+        cJSON_ArrayForEach(item, list) {
+            int64_t id;
+            if (!json_integer(item, &id) || id < 0)
+                die(EXIT_BAD_INPUT, "%s: added token \"%s\" lacks a name or an id", list_path,
+                    item->string ? item->string : "");
+            if (!*item->string) die(EXIT_BAD_INPUT, "%s: an added token is empty", list_path);
+            bool special = false;
+            for (int r = 0; r < ROLES; r++)
+                special |= has[r] && json_get(settings, role_keys[r]) &&
+                           !strcmp(roles[r].token.name, item->string);
+            const cJSON *one;
+            cJSON_ArrayForEach(one, extra) special |=
+                entry_read(&e, one, path) && !strcmp(e.token.name, item->string);
+            e = (TokenEntry){.token = {.name = item->string, .special = special}, .id = id};
+            entry_append(&entries, &n, e);
+        }
+        entries_load(&entries, &n, json_get(json, "added_tokens"), json_path);
+    }
+    if (n) qsort(entries, (size_t)n, sizeof *entries, entry_compare);
+    for (int i = 0; i < n; i++) {
+        for (int r = 0; r < ROLES; r++)
+            entries[i].token.special |=
+                has[r] && !strcmp(roles[r].token.name, entries[i].token.name);
+        entry_add(t, &entries[i], decoder ? path : list ? list_path : json_path);
+    }
+    free(entries);
+    const int known = t->n_added;
+    for (int r = 0; r < ROLES; r++)
+        if (has[r]) role_add(t, roles[r], known, path);
+    cJSON_ArrayForEach(item, settings) {
+        if (is_own_token(item) && role_read(&e, item, item->string, path))
+            role_add(t, e, known, path);
+    }
+    cJSON_ArrayForEach(item, json_get(settings, OWN_TOKENS)) {
+        if (role_read(&e, item, item->string, path)) role_add(t, e, known, path);
+    }
+    cJSON_ArrayForEach(item, extra) {
+        if (role_read(&e, item, "extra_special_tokens", path)) role_add(t, e, known, path);
+    }
+    t->bos_id = has[BOS] ? tokenizer_find(t, roles[BOS].token.name) : -1;
+    t->eos_id = has[EOS] ? tokenizer_find(t, roles[EOS].token.name) : -1;
+    t->pad_id = has[PAD] ? tokenizer_find(t, roles[PAD].token.name) : -1;
+    t->unk_id = has[UNK] ? tokenizer_find(t, roles[UNK].token.name) : -1;
+    if (t->eos_id >= 0) return;
+    t->eos_id = tokenizer_find(t, END_OF_TEXT);
+    if (t->eos_id < 0)
+        die(EXIT_BAD_INPUT, "%s: there is no eos_token, and no " END_OF_TEXT " to take for it",
+            path);
+    warn("%s: no eos_token is named; " END_OF_TEXT " is taken for it", path);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Loading
+
+// Die unless every byte has a token, or the unknown one stands for those that have none.
+static void bytes_check(const Tokenizer *t, const char *path) {
+    for (int b = 0; b < 256 && t->unk_piece < 0; b++) {
+        char name[4];
+        const int n = utf8_encode(name, byte_glyph(b));
+        if (t->byte_id[b] < 0)
+            die(EXIT_BAD_INPUT,
+                "%s lacks byte token \"%.*s\" (byte 0x%02X): not a byte-level GPT-2 vocabulary",
+                path, n, name, b);
+    }
+}
+
+// Vocabulary and merges from tokenizer.json, whose "vocab" is taken out of it.
+static void vocabulary_from_json(Tokenizer *t, cJSON *json, bool rebuilt, const char *dir,
+                                 const char *path) {
+    static const char *const keys[] = {
+        "version",       "truncation",     "padding", "added_tokens", "normalizer",
+        "pre_tokenizer", "post_processor", "decoder", "model",        NULL};
+    static const char *const model_keys[] = {"type",
+                                             "dropout",
+                                             "unk_token",
+                                             "continuing_subword_prefix",
+                                             "end_of_word_suffix",
+                                             "fuse_unk",
+                                             "byte_fallback",
+                                             "ignore_merges",
+                                             "vocab",
+                                             "merges",
+                                             NULL};
+    cJSON *model = cJSON_GetObjectItemCaseSensitive(json, "model");
+    const cJSON *type = json_get(model, "type"), *merges = json_get(model, "merges");
+    json_keys_check(json, keys, "tokenizer", path);
+    if (!cJSON_IsObject(json_get(model, "vocab")) || !cJSON_IsArray(merges) ||
+        (cJSON_IsString(type) && strcmp(type->valuestring, "BPE")))
+        die(EXIT_BAD_INPUT, "%s: expected a BPE model with vocab and merges", path);
+    json_keys_check(model, model_keys, "model", path);
+    t->vocab = cJSON_DetachItemFromObjectCaseSensitive(model, "vocab");
+    vocab_load(t, path);
+    if (!rebuilt) model_options_load(t, model, path);
+    bytes_check(t, path);
+    merges_load_json(t, merges, path);
+    contradiction_warn(t, dir, cJSON_GetArraySize(merges), path);
+}
+
+// Vocabulary and merges from vocab.json and merges.txt.
+static void vocabulary_from_files(Tokenizer *t, const char *dir) {
+    char *vocab_path = path_join(dir, "vocab.json"), *merges_path = path_join(dir, "merges.txt");
+    size_t n;
+    if (!tokenizer_file(t, "vocab.json")) free(file_read(vocab_path, &n)); // dies and says why
+    if (!tokenizer_file(t, "merges.txt")) free(file_read(merges_path, &n));
+    const Text *vocab = tokenizer_file(t, "vocab.json");
+    t->vocab = json_parse(vocab->data, vocab->size, vocab_path, 1);
+    vocab_load(t, vocab_path);
+    bytes_check(t, vocab_path);
+    merges_load(t, tokenizer_file(t, "merges.txt"), merges_path);
+    free(vocab_path), free(merges_path);
+}
+
+// Load the tokenizer of the checkpoint directory `dir`; dies (EXIT_BAD_INPUT) with one sentence if
+// something does not fit together or is not supported.
 static void tokenizer_load(Tokenizer *t, const char *dir) {
-    *t = (Tokenizer){0};
+    *t = (Tokenizer){.unk_piece = -1};
     if (!path_is_dir(dir))
         die(EXIT_BAD_INPUT, "%s: %s", dir,
             path_is_file(dir) ? "is a file, expected a checkpoint directory" : "no such directory");
-    char *json_path, *vocab_path = path_join(dir, "vocab.json");
-    char *merges_path = path_join(dir, "merges.txt");
-    cJSON *json = json_read_optional(dir, "tokenizer.json", &json_path);
-    bool from_json = json && !path_is_file(vocab_path);
-    if (from_json) files_from_json(t, json, json_path);
-    else {
-        t->vocab_file.data = file_read(vocab_path, &t->vocab_file.size);
-        t->merges_file.data = file_read(merges_path, &t->merges_file.size);
+    files_load(t, dir);
+    char *json_path, *config_path, *map_path, *list_path;
+    cJSON *json = file_json(t, dir, "tokenizer.json", &json_path), *model_config = NULL;
+    cJSON *config = file_json(t, dir, "tokenizer_config.json", &config_path);
+    cJSON *map = file_json(t, dir, "special_tokens_map.json", &map_path);
+    cJSON *list = file_json(t, dir, "added_tokens.json", &list_path);
+
+    char *class_path = text_copy(config_path);
+    const cJSON *class = json_get(config, "tokenizer_class"); // or that of the model's config.json
+    if (!cJSON_IsString(class)) {
+        free(class_path);
+        class_path = path_join(dir, "config.json");
+        if (path_is_file(class_path)) model_config = json_read(class_path);
+        class = json_get(model_config, "tokenizer_class");
     }
-    const char *vocab_name = from_json ? json_path : vocab_path;
-    cJSON *vocab = json_parse(t->vocab_file.data, t->vocab_file.size, vocab_name, 1);
-    NameTable names;
-    vocab_load(t, &names, vocab, vocab_name);
-    merges_load(t, &names, from_json ? json_path : merges_path);
-    specials_load(t, &names, json, dir, vocab_name);
-    added_place(t, dir);
-    free(names.items);
-    cJSON_Delete(vocab), cJSON_Delete(json);
-    free(json_path), free(vocab_path), free(merges_path);
+    const bool rebuilt =
+        class_is_rebuilt(cJSON_IsString(class) ? class->valuestring : NULL, json, class_path);
+    settings_check(config, rebuilt, json != NULL, config_path);
+    cJSON *settings = settings_merge(config, map);
+    t->split_special =
+        json_bool_of(settings, "split_special_tokens", false, "split_special_tokens", config_path);
+
+    if (json) vocabulary_from_json(t, json, rebuilt, dir, json_path);
+    else vocabulary_from_files(t, dir);
+    if (rebuilt) {
+        t->prefix_space =
+            json_bool_of(settings, "add_prefix_space", false, "add_prefix_space", config_path);
+        if (json) unused_warn(t, json, json_path);
+    } else {
+        bool byte_level = false;
+        const cJSON *pre = json_get(json, "pre_tokenizer");
+        if (pre && !cJSON_IsNull(pre)) pre_tokenizer_load(t, pre, &byte_level, json_path);
+        if (!byte_level)
+            die(EXIT_BAD_INPUT, "%s: pre_tokenizer has no ByteLevel: not a byte-level tokenizer",
+                json_path);
+        normalizer_load(&t->normalizer, json_get(json, "normalizer"), json_path);
+        decoder_check(json_get(json, "decoder"), json_path);
+    }
+    tokens_load(t, settings, json, list, rebuilt, json_path, config ? config_path : dir, list_path);
+    post_processor_load(t, json_get(json, "post_processor"), json_path);
+    if (!json) { // beside a tokenizer.json these have no effect
+        const bool bos = cJSON_IsTrue(json_get(settings, "add_bos_token"));
+        const bool eos = cJSON_IsTrue(json_get(settings, "add_eos_token"));
+        if (bos && t->bos_id >= 0) tokens_append(&t->before, t->bos_id);
+        if (eos) tokens_append(&t->after, t->eos_id);
+    }
+    t->files_pad = t->pad_id;
+    t->files_added = t->n_added;
+    cJSON_Delete(json), cJSON_Delete(config), cJSON_Delete(map), cJSON_Delete(list);
+    cJSON_Delete(settings), cJSON_Delete(model_config);
+    free(json_path), free(config_path), free(map_path), free(list_path), free(class_path);
 }
 
-// Make `name` a special token that is found in texts as a whole, as transformers' add_tokens does,
-// and return its id: the one that it has, if it is a token already, or a new one after all others.
-static int tokenizer_add_special(Tokenizer *t, const char *name) {
-    const size_t length = strlen(name);
+// ------------------------------------------------------------------------------------------------
+// Saving. The files go out as they came in. Where a token was added or made the padding token, the
+// entries for it are amended. A directory with nothing but vocab.json and merges.txt gets the other
+// two files: for the published vocabulary tokenizer.json is byte for byte that of the hub.
+
+// The name of a token as files spell it.
+static const char *token_name(const Tokenizer *t, int id) {
+    const cJSON *item;
     for (int i = 0; i < t->n_added; i++)
-        if (!strcmp(t->added[i].name, name)) return t->added[i].id;
-    int id = 0;
-    for (size_t n; id < t->vocab_size; id++) {
-        const char *piece = tokenizer_piece(t, id, &n);
-        if (n == length && !memcmp(piece, name, n)) break;
-    }
-    if (id == t->vocab_size) {
-        text_append(&t->bytes, name, length);
-        t->start = mem_resize(t->start, (size_t)++t->vocab_size + 1, sizeof *t->start);
-        t->start[t->vocab_size] = t->bytes.size;
-    }
-    t->added = mem_resize(t->added, (size_t)t->n_added + 1, sizeof *t->added);
-    t->added[t->n_added++] = (AddedToken){text_copy(name), id, true, false};
-    qsort(t->added, (size_t)t->n_added, sizeof *t->added, added_compare);
-    t->added_first[(unsigned char)*name] = true;
-    return id;
+        if (t->added[i].id == id) return t->added[i].name;
+    cJSON_ArrayForEach(item, t->vocab) if ((int)item->valuedouble == id) return item->string;
+    return "";
 }
-
-// Die unless all ids are below the model's vocab_size.
-static void tokenizer_check(const Tokenizer *t, int vocab_size, const char *dir) {
-    if (t->vocab_size > vocab_size)
-        die(EXIT_BAD_INPUT, "%s: the tokenizer has %d tokens, the model's vocab_size is %d", dir,
-            t->vocab_size, vocab_size);
-}
-
-// Free all that tokenizer_load allocated.
-static void tokenizer_free(Tokenizer *t) {
-    for (int i = 0; i < t->n_added; i++) free(t->added[i].name);
-    free(t->added), free(t->merges), free(t->start);
-    text_free(&t->bytes), text_free(&t->vocab_file), text_free(&t->merges_file);
-    *t = (Tokenizer){0};
-}
-
-// ------------------------------------------------------------------------------------------------
-// Scanning. GPT-2 cuts a text into words by this pattern, the first alternative that fits winning:
-//
-//     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-//
-// Merges never cross the border of a word.
-
-// 'L', 'N', 'S' as in unicode.h, or 'O' for all other code points.
-static char unicode_kind(uint32_t code) {
-    if (code < 0x80) { // nearly all text
-        if ((code | 0x20) - 'a' < 26) return 'L';
-        if (code - '0' < 10) return 'N';
-        return code == ' ' || code - '\t' < 5 ? 'S' : 'O';
-    }
-    int low = 0, high = COUNT(unicode_ranges);
-    while (low < high) { // find the first range that ends at or after `code`
-        int middle = (low + high) / 2;
-        if (unicode_ranges[middle].last < code) low = middle + 1;
-        else high = middle;
-    }
-    bool inside = low < COUNT(unicode_ranges) && unicode_ranges[low].first <= code;
-    return inside ? unicode_ranges[low].kind : 'O';
-}
-
-// The kind of the character at s[0..n), n > 0; *bytes is its length. A byte that is no UTF-8
-// counts as a character of kind 'O'.
-static char char_kind(const char *s, size_t n, size_t *bytes) {
-    uint32_t code = 0;
-    int length = utf8_decode(&code, s, n);
-    *bytes = length ? (size_t)length : 1;
-    return length ? unicode_kind(code) : 'O';
-}
-
-// Length of the contraction that s[0..n) begins with ('s 't 'm 'd 're 've 'll), or 0.
-static size_t contraction_length(const char *s, size_t n) {
-    if (n < 2 || s[0] != '\'') return 0;
-    if (strchr("stmd", s[1]) && s[1]) return 2;
-    bool two =
-        n > 2 && (!memcmp(s + 1, "re", 2) || !memcmp(s + 1, "ve", 2) || !memcmp(s + 1, "ll", 2));
-    return two ? 3 : 0;
-}
-
-// Length of the first word of s[0..n), n > 0.
-static size_t word_length(const char *s, size_t n) {
-    size_t length = contraction_length(s, n), bytes;
-    if (length) return length;
-    char kind = char_kind(s, n, &length);
-    if (*s == ' ' && n > 1) { // one space goes with what follows, unless that is white space too
-        char next = char_kind(s + 1, n - 1, &bytes);
-        if (next != 'S') kind = next, length = 1 + bytes;
-    }
-    size_t last = length; // bytes of the last character
-    while (length < n && char_kind(s + length, n - length, &bytes) == kind) {
-        last = bytes;
-        length += bytes;
-    }
-    // White space before a word leaves its last character to that word; alone it is what it is.
-    if (kind == 'S' && length < n && length > last) length -= last;
-    return length;
-}
-
-// ------------------------------------------------------------------------------------------------
-// Encoding
-
-// A part of a word while it is being merged: an element of a doubly linked list in an array.
-typedef struct {
-    int id;         // -1: swallowed by the part before it
-    int prev, next; // indices, -1: none
-} Symbol;
-
-// Working memory of one call of tokenizer_encode.
-typedef struct {
-    Symbol *symbols; // (capacity) one for each byte of the word
-    uint64_t *heap;  // (3 capacity) merges to do: rank << 32 | index of the left symbol
-    size_t capacity, heap_n;
-} MergeWork;
-
-// Put a key into the heap; the smallest is at heap[0].
-static void heap_push(MergeWork *w, uint64_t key) {
-    size_t i = w->heap_n++;
-    for (; i > 0 && w->heap[(i - 1) / 2] > key; i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
-    w->heap[i] = key;
-}
-
-// Take the smallest key out of the heap, which must not be empty.
-static uint64_t heap_pop(MergeWork *w) {
-    uint64_t top = w->heap[0], key = w->heap[--w->heap_n];
-    size_t i = 0, child;
-    while ((child = 2 * i + 1) < w->heap_n) {
-        if (child + 1 < w->heap_n && w->heap[child + 1] < w->heap[child]) child++;
-        if (w->heap[child] >= key) break;
-        w->heap[i] = w->heap[child];
-        i = child;
-    }
-    w->heap[i] = key;
-    return top;
-}
-
-// Push the merge of symbol i with the next one, if there is such a merge.
-static void merge_offer(const Tokenizer *t, MergeWork *w, int i) {
-    if (i < 0 || w->symbols[i].next < 0) return;
-    const Merge *m = merge_slot(t, w->symbols[i].id, w->symbols[w->symbols[i].next].id);
-    if (m->result >= 0) heap_push(w, (uint64_t)m->rank << 32 | (uint32_t)i);
-}
-
-// Append the ids of one word. Of all merges that are possible the one of the lowest rank is done,
-// the leftmost of equals, until none is left. A heap instead of a search through the word each
-// time makes this n log n, which counts when someone sends a megabyte without a blank.
-static void encode_word(const Tokenizer *t, MergeWork *w, TokenList *out, const char *word,
-                        size_t n) {
-    if (n > INT_MAX / 4) die(EXIT_BAD_INPUT, "a word of %zu bytes is too long", n);
-    if (n > w->capacity) {
-        w->capacity = 2 * n;
-        w->symbols = mem_resize(w->symbols, w->capacity, sizeof *w->symbols);
-        w->heap = mem_resize(w->heap, 3 * w->capacity, sizeof *w->heap);
-    }
-    Symbol *s = w->symbols;
-    for (int i = 0; i < (int)n; i++)
-        s[i] = (Symbol){t->byte_id[(unsigned char)word[i]], i - 1, i + 1 < (int)n ? i + 1 : -1};
-    w->heap_n = 0;
-    for (int i = 0; i + 1 < (int)n; i++) merge_offer(t, w, i);
-    while (w->heap_n) { // each merge removes a symbol and offers two, so the heap stays below 3n
-        uint64_t key = heap_pop(w);
-        int i = (int)(key & UINT32_MAX), next = s[i].next;
-        if (s[i].id < 0 || next < 0) continue; // an offer that another merge made void
-        const Merge *m = merge_slot(t, s[i].id, s[next].id);
-        if (m->result < 0 || (uint64_t)m->rank != key >> 32) continue;
-        s[i].id = m->result;
-        s[i].next = s[next].next;
-        if (s[i].next >= 0) s[s[i].next].prev = i;
-        s[next].id = -1;
-        merge_offer(t, w, s[i].prev);
-        merge_offer(t, w, i);
-    }
-    for (int i = 0; i >= 0; i = s[i].next) tokens_append(out, s[i].id);
-}
-
-// Append the ids of text without added tokens in it.
-static void encode_plain(const Tokenizer *t, MergeWork *w, TokenList *out, const char *text,
-                         size_t n) {
-    for (size_t i = 0; i < n;) {
-        size_t length = word_length(text + i, n - i);
-        encode_word(t, w, out, text + i, length);
-        i += length;
-    }
-}
-
-// The longest added token that s[0..n) begins with, among those that are normalized or not; NULL.
-static const AddedToken *added_match(const Tokenizer *t, const char *s, size_t n, bool normalized) {
-    const AddedToken *best = NULL;
-    size_t best_n = 0;
-    if (!t->added_first[(unsigned char)*s]) return NULL;
-    for (int i = 0; i < t->n_added; i++) {
-        size_t length = strlen(t->added[i].name);
-        if (t->added[i].normalized == normalized && length > best_n && length <= n &&
-            !memcmp(s, t->added[i].name, length)) {
-            best = &t->added[i];
-            best_n = length;
-        }
-    }
-    return best;
-}
-
-// Append the ids of text that may hold added tokens: first all that are not normalized are cut
-// out, leftmost and longest first, then in what is between them those that are, then the rest is
-// plain. What is between two of them is a text of its own to the pattern above.
-static void encode_added(const Tokenizer *t, MergeWork *w, TokenList *out, const char *text,
-                         size_t n, int pass) {
-    if (pass == 2) {
-        encode_plain(t, w, out, text, n);
-        return;
-    }
-    size_t begin = 0, i = 0;
-    while (i < n) {
-        const AddedToken *token = added_match(t, text + i, n - i, pass == 1);
-        if (!token) {
-            i++;
-            continue;
-        }
-        encode_added(t, w, out, text + begin, i - begin, pass + 1);
-        tokens_append(out, token->id);
-        begin = i += strlen(token->name);
-    }
-    encode_added(t, w, out, text + begin, n - begin, pass + 1);
-}
-
-// Append the ids of text[0..n), which the caller has checked to be UTF-8. With `allow_special`
-// <|endoftext|> and other added tokens in it become their ids, as `transformers` does; without it
-// they are ordinary text.
-static void tokenizer_encode(const Tokenizer *t, TokenList *out, const char *text, size_t n,
-                             bool allow_special) {
-    MergeWork work = {0};
-    encode_added(t, &work, out, text, n, allow_special ? 0 : 2);
-    free(work.symbols), free(work.heap);
-}
-
-// ------------------------------------------------------------------------------------------------
-// Decoding. Tokens are bytes, so a character may be spread over several of them.
-
-// Append the bytes of ids (n). With `skip_special` special tokens are left out.
-static void tokenizer_decode(const Tokenizer *t, Text *out, const int *ids, size_t n,
-                             bool skip_special) {
-    for (size_t i = 0; i < n; i++) {
-        int a = 0;
-        while (a < t->n_added && !(t->added[a].id == ids[i] && t->added[a].special)) a++;
-        if (skip_special && a < t->n_added) continue;
-        size_t length;
-        const char *piece = tokenizer_piece(t, ids[i], &length);
-        text_append(out, piece, length);
-    }
-}
-
-// s[0..n), n > 0, does not begin with a whole UTF-8 character. The number of its bytes that could
-// be the beginning of one, at least 1.
-static size_t utf8_broken_length(const char *s, size_t n) {
-    const unsigned char *b = (const unsigned char *)s;
-    int need = b[0] >= 0xF0 ? 4 : b[0] >= 0xE0 ? 3 : 2;
-    if (b[0] < 0xC2 || b[0] > 0xF4) return 1;
-    int low = b[0] == 0xE0 ? 0xA0 : b[0] == 0xF0 ? 0x90 : 0x80;  // the second byte is confined:
-    int high = b[0] == 0xED ? 0x9F : b[0] == 0xF4 ? 0x8F : 0xBF; // no overlong form, no surrogate
-    size_t i = 1;
-    for (; i < n && i < (size_t)need && b[i] >= low && b[i] <= high; i++) low = 0x80, high = 0xBF;
-    return i;
-}
-
-// Append s[0..n) with each broken character replaced by U+FFFD, one for each of the longest
-// beginnings of a character: what Python's errors="replace" and the Unicode standard do.
-static void text_append_repaired(Text *out, const char *s, size_t n) {
-    for (size_t i = 0; i < n;) {
-        size_t good = utf8_check(s + i, n - i);
-        text_append(out, s + i, good);
-        i += good;
-        if (i == n) break;
-        text_append(out, "\xEF\xBF\xBD", 3);
-        i += utf8_broken_length(s + i, n - i);
-    }
-}
-
-// Number of bytes at the end of s[0..n) that begin a character which is not complete yet (0 to 3).
-static size_t utf8_tail(const char *s, size_t n) {
-    for (size_t k = 1; k <= 3 && k <= n; k++) {
-        unsigned char first = (unsigned char)s[n - k];
-        if ((first & 0xC0) == 0x80) continue; // not the first byte of a character
-        bool lead = first >= 0xC2 && first <= 0xF4;
-        bool open = lead && !utf8_check(s + n - k, k) && utf8_broken_length(s + n - k, k) == k;
-        return open ? k : 0;
-    }
-    return 0;
-}
-
-// A text that comes token by token. Bytes of a character that is not complete yet are held back.
-typedef struct {
-    char held[4];
-    size_t n;
-} TokenStream;
-
-// Append to `out` what can be shown after one more token. Begin with a zeroed stream.
-static void token_stream_add(TokenStream *stream, const Tokenizer *t, Text *out, int id) {
-    Text bytes = {0};
-    size_t length;
-    const char *piece = tokenizer_piece(t, id, &length);
-    text_append(&bytes, stream->held, stream->n);
-    text_append(&bytes, piece, length);
-    stream->n = utf8_tail(bytes.data, bytes.size);
-    size_t whole = bytes.size - stream->n;
-    text_append_repaired(out, bytes.data, whole);
-    memcpy(stream->held, bytes.data + whole, stream->n);
-    text_free(&bytes);
-}
-
-// Append what is still held back: the text ends here.
-static void token_stream_end(TokenStream *stream, Text *out) {
-    text_append_repaired(out, stream->held, stream->n);
-    stream->n = 0;
-}
-
-// ------------------------------------------------------------------------------------------------
-// Saving. vocab.json and merges.txt go out as they came in. tokenizer.json is made from them: for
-// the published vocabulary it is byte for byte the file that the Hugging Face hub has.
 
 // Append the object of vocab.json in the order of ids.
 static void vocab_json(Text *out, const Tokenizer *t) {
-    cJSON *vocab = json_parse(t->vocab_file.data, t->vocab_file.size, "vocab.json", 1);
     const cJSON *item, **by_id = mem_alloc((size_t)t->n_pieces, sizeof *by_id);
-    cJSON_ArrayForEach(item, vocab) by_id[(int)item->valuedouble] = item;
+    cJSON_ArrayForEach(item, t->vocab) by_id[(int)item->valuedouble] = item;
     for (int id = 0; id < t->n_pieces; id++) {
         text_append(out, id ? "," : "{", 1);
         text_json(out, by_id[id]->string, strlen(by_id[id]->string));
@@ -760,21 +910,40 @@ static void vocab_json(Text *out, const Tokenizer *t) {
     }
     text_append(out, "}", 1);
     free(by_id);
-    cJSON_Delete(vocab);
 }
 
-// Append tokenizer.json, the form that the `tokenizers` library loads.
+// For qsort: by id.
+static int added_compare(const void *a, const void *b) {
+    return ((const AddedToken *)a)->id - ((const AddedToken *)b)->id;
+}
+
+// A copy of the added tokens by id. Release with free(); the names stay the tokenizer's.
+static AddedToken *added_by_id(const Tokenizer *t) {
+    AddedToken *added = mem_alloc((size_t)t->n_added, sizeof *added);
+    if (t->n_added) memcpy(added, t->added, (size_t)t->n_added * sizeof *added);
+    qsort(added, (size_t)t->n_added, sizeof *added, added_compare);
+    return added;
+}
+
+// What the hub's tokenizer.json says of <|endoftext|>; where nothing is normalized it is all the same.
+static const char *normalized_word(const AddedToken *a) {
+    return a->normalized || !strcmp(a->name, END_OF_TEXT) ? "true" : "false";
+}
+
+// Append tokenizer.json for a directory with vocab.json and merges.txt.
 static void tokenizer_json(Text *out, const Tokenizer *t) {
+    AddedToken *added = added_by_id(t);
     text_print(out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[");
     for (int i = 0; i < t->n_added; i++) {
-        const AddedToken *a = &t->added[i];
+        const AddedToken *a = &added[i];
         text_print(out, "%s{\"id\":%d,\"special\":%s,\"content\":", i ? "," : "", a->id,
                    a->special ? "true" : "false");
         text_json(out, a->name, strlen(a->name));
         text_print(out,
                    ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":%s}",
-                   a->normalized ? "true" : "false");
+                   normalized_word(a));
     }
+    free(added);
     text_print(out, "],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\","
                     "\"add_prefix_space\":false,\"trim_offsets\":true},\"post_processor\":{"
                     "\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":false},"
@@ -784,9 +953,10 @@ static void tokenizer_json(Text *out, const Tokenizer *t) {
                     "\"fuse_unk\":false,\"vocab\":");
     vocab_json(out, t);
     text_print(out, ",\"merges\":[");
+    const Text *merges = tokenizer_file(t, "merges.txt");
     const char *line, *comma = "";
     size_t at = 0, n;
-    for (long number = 1; line_next(&t->merges_file, &at, &line, &n); number++) {
+    for (long number = 1; line_next(merges, &at, &line, &n); number++) {
         if (line_is_version(line, n, number)) continue;
         text_append(out, comma, strlen(comma));
         text_json(out, line, n);
@@ -798,10 +968,9 @@ static void tokenizer_json(Text *out, const Tokenizer *t) {
 // Append `"role": "name",` for tokenizer_config.json if there is such a token (id >= 0).
 static void role_json(Text *out, const Tokenizer *t, const char *role, int id) {
     if (id < 0) return;
-    size_t n;
-    const char *piece = tokenizer_piece(t, id, &n);
+    const char *name = token_name(t, id);
     text_print(out, "  \"%s\": ", role);
-    text_json(out, piece, n);
+    text_json(out, name, strlen(name));
     text_print(out, ",\n");
 }
 
@@ -809,34 +978,143 @@ static void role_json(Text *out, const Tokenizer *t, const char *role, int id) {
 // makes the tokenizer from that file and this list, and would number such tokens anew without it.
 static void added_json(Text *out, const Tokenizer *t) {
     if (t->vocab_size == t->n_pieces) return;
+    AddedToken *added = added_by_id(t);
     text_print(out, "  \"added_tokens_decoder\": {");
     for (int i = 0; i < t->n_added; i++) {
-        const AddedToken *a = &t->added[i];
+        const AddedToken *a = &added[i];
         text_print(out, "%s\n    \"%d\": {\"content\": ", i ? "," : "", a->id);
         text_json(out, a->name, strlen(a->name));
         text_print(out,
                    ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
                    "\"normalized\": %s, \"special\": %s}",
-                   a->normalized ? "true" : "false", a->special ? "true" : "false");
+                   normalized_word(a), a->special ? "true" : "false");
     }
+    free(added);
     text_print(out, "\n  },\n");
 }
 
-// The texts of the files that a checkpoint directory needs for AutoTokenizer. The four buffers are
-// zeroed by the caller and his to free.
-static void tokenizer_files(const Tokenizer *t, int model_max_length, Text *vocab, Text *merges,
-                            Text *json, Text *config) {
-    text_append(vocab, t->vocab_file.data, t->vocab_file.size);
-    text_append(merges, t->merges_file.data, t->merges_file.size);
-    tokenizer_json(json, t);
-    text_print(config, "{\n  \"add_prefix_space\": false,\n");
-    added_json(config, t);
-    role_json(config, t, "bos_token", t->eos_id);
-    role_json(config, t, "eos_token", t->eos_id);
-    role_json(config, t, "pad_token", t->pad_id);
-    role_json(config, t, "unk_token", t->eos_id);
-    text_print(config, "  \"model_max_length\": %d,\n  \"tokenizer_class\": \"GPT2Tokenizer\"\n}\n",
+// Append tokenizer_config.json for a directory with vocab.json and merges.txt.
+static void config_json(Text *out, const Tokenizer *t, int model_max_length) {
+    text_print(out, "{\n  \"add_prefix_space\": false,\n");
+    added_json(out, t);
+    role_json(out, t, "bos_token", t->eos_id);
+    role_json(out, t, "eos_token", t->eos_id);
+    role_json(out, t, "pad_token", t->pad_id);
+    role_json(out, t, "unk_token", t->eos_id);
+    text_print(out, "  \"model_max_length\": %d,\n  \"tokenizer_class\": \"GPT2Tokenizer\"\n}\n",
                model_max_length);
+}
+
+// An added token as an object, with its id if `with_id`.
+static cJSON *added_object(const AddedToken *a, bool with_id) {
+    cJSON *object = cJSON_CreateObject();
+    if (with_id) cJSON_AddNumberToObject(object, "id", a->id);
+    cJSON_AddStringToObject(object, "content", a->name);
+    cJSON_AddBoolToObject(object, "single_word", a->single_word);
+    cJSON_AddBoolToObject(object, "lstrip", a->lstrip);
+    cJSON_AddBoolToObject(object, "rstrip", a->rstrip);
+    cJSON_AddBoolToObject(object, "normalized", a->normalized);
+    cJSON_AddBoolToObject(object, "special", a->special);
+    return object;
+}
+
+// Set a string in an object, in its place or at the end.
+static void json_set_string(cJSON *object, const char *key, const char *value) {
+    cJSON *item = cJSON_CreateString(value);
+    if (json_get(object, key)) cJSON_ReplaceItemInObjectCaseSensitive(object, key, item);
+    else cJSON_AddItemToObject(object, key, item);
+}
+
+// Replace the text of a file by this JSON, on one line if it was so, and release the JSON.
+static void file_print(Text *text, cJSON *root) {
+    const bool lines = !text->data || memchr(text->data, '\n', text->size);
+    char *printed = lines ? cJSON_Print(root) : cJSON_PrintUnformatted(root);
+    if (!printed) die(EXIT_IO, "out of memory");
+    text->size = 0;
+    text_append(text, printed, strlen(printed));
+    if (lines) text_append(text, "\n", 1);
+    free(printed);
+    cJSON_Delete(root);
+}
+
+// Amend the files: the tokens that were added since they were read, and the padding token.
+static void files_amend(const Tokenizer *t, TokenizerFile **files, int *n) {
+    const char *pad = token_name(t, t->pad_id);
+    char *path;
+    cJSON *json = file_json(t, "", "tokenizer.json", &path);
+    free(path);
+    cJSON *config = file_json(t, "", "tokenizer_config.json", &path);
+    free(path);
+    cJSON *map = file_json(t, "", "special_tokens_map.json", &path);
+    free(path);
+    cJSON *list = file_json(t, "", "added_tokens.json", &path);
+    free(path);
+    // All tokens with their ids in one place; what special_tokens_map.json said moves there, too,
+    // since it is not read beside "added_tokens_decoder".
+    cJSON *settings = settings_merge(config, map), *decoder = cJSON_CreateObject();
+    for (cJSON *item = settings->child, *next; item; item = next) { // in one place, as transformers
+        next = item->next;                                          // would keep only some of them
+        if (is_own_token(item)) own_move(settings, settings, item);
+    }
+    AddedToken *added = added_by_id(t);
+    cJSON *tokens = cJSON_GetObjectItemCaseSensitive(json, "added_tokens");
+    if (json && !tokens) tokens = cJSON_AddArrayToObject(json, "added_tokens");
+    for (int i = 0; i < t->n_added; i++) {
+        const AddedToken *a = &added[i];
+        char id[16];
+        snprintf(id, sizeof id, "%d", a->id);
+        cJSON_AddItemToObject(decoder, id, added_object(a, false));
+        bool listed = false;
+        const cJSON *token;
+        cJSON_ArrayForEach(token, tokens) {
+            const cJSON *content = json_get(token, "content");
+            listed |= cJSON_IsString(content) && !strcmp(content->valuestring, a->name);
+        }
+        if (json && !listed) cJSON_AddItemToArray(tokens, added_object(a, true));
+        if (list && !json_get(list, a->name) && a->id >= t->n_pieces)
+            cJSON_AddNumberToObject(list, a->name, a->id);
+    }
+    free(added);
+    cJSON_DeleteItemFromObjectCaseSensitive(settings, "added_tokens_decoder");
+    cJSON_AddItemToObject(settings, "added_tokens_decoder", decoder);
+    if (t->pad_id >= 0) json_set_string(settings, "pad_token", pad);
+    if (t->pad_id >= 0 && map) json_set_string(map, "pad_token", pad);
+    if (!config) files_add(files, n, text_copy("tokenizer_config.json"));
+    for (int i = 0; i < *n; i++) {
+        const char *name = (*files)[i].name;
+        cJSON *root = !strcmp(name, "tokenizer.json")            ? json
+                      : !strcmp(name, "tokenizer_config.json")   ? settings
+                      : !strcmp(name, "special_tokens_map.json") ? map
+                      : !strcmp(name, "added_tokens.json")       ? list
+                                                                 : NULL;
+        if (root) file_print(&(*files)[i].text, root);
+    }
+    cJSON_Delete(config);
+}
+
+// The files that a checkpoint directory needs for AutoTokenizer to find the same tokenizer again.
+// Returns their number; release with tokenizer_files_free. `model_max_length` is for a directory
+// that says nothing of it.
+static int tokenizer_files(const Tokenizer *t, int model_max_length, TokenizerFile **files) {
+    int n = 0;
+    *files = NULL;
+    for (int i = 0; i < t->n_files; i++) {
+        Text *text = files_add(files, &n, text_copy(t->files[i].name));
+        text_append(text, t->files[i].text.data, t->files[i].text.size);
+    }
+    if (n == 2 && tokenizer_file(t, "vocab.json") && tokenizer_file(t, "merges.txt")) {
+        tokenizer_json(files_add(files, &n, text_copy("tokenizer.json")), t);
+        config_json(files_add(files, &n, text_copy("tokenizer_config.json")), t, model_max_length);
+    } else if (t->pad_id != t->files_pad || t->n_added != t->files_added) {
+        files_amend(t, files, &n);
+    }
+    return n;
+}
+
+// Free what tokenizer_files gave.
+static void tokenizer_files_free(TokenizerFile *files, int n) {
+    for (int i = 0; i < n; i++) free(files[i].name), text_free(&files[i].text);
+    free(files);
 }
 
 #endif

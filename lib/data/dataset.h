@@ -1,18 +1,17 @@
 // dataset.h: from a file of texts to tokens and a mask of those to be learnt. From top to bottom:
 //
-//   chat         messages as text
 //   drafts       one example as text in parts, with and without loss
 //   rows         tokens, masks, truncation, faults of content
 //   forms        text, prompt + completion, messages, plain .txt
 //   use          loading, report, split, batches
 //
-// How a file is read line by line is in jsonl.h, what has a prompt and completions apart (for DPO
-// and all that follows SFT) in preferences.h. There are two kinds of faults. Those of structure (no
-// JSON, a missing or mistyped column) are mistakes in making the file and stop the program with
-// file and line. Those of content (an empty completion, a column that is null, a message of a tool, a
-// prompt as long as the context) happen in any big file: such a record is skipped and counted, the
-// first three are named, and only a file with nothing else is an error. With the option `strict` the
-// first of them is one.
+// How a file is read line by line is in jsonl.h, how messages become text in chat.h, what has a prompt
+// and completions apart (for DPO and all that follows SFT) in preferences.h. There are two kinds of
+// faults. Those of structure (no JSON, a missing or mistyped column) are mistakes in making the file and
+// stop the program with file and line. Those of content (an empty completion, a column that is null, a
+// message of a tool, a prompt as long as the context) happen in any big file: such a record is skipped
+// and counted, the first three are named, and only a file with nothing else is an error. With the option
+// `strict` the first of them is one.
 #ifndef DATASET_H
 #define DATASET_H
 
@@ -20,8 +19,7 @@
 #include "../base/common.h"
 #include "../base/jsonl.h"
 #include "../base/tokenizer.h"
-
-typedef enum { CHAT_HH, CHAT_SIMPLE } ChatFormat;
+#include "chat.h"
 
 typedef struct {
     int max_length;         // tokens that a row may have, >= 2
@@ -59,25 +57,6 @@ typedef struct {
 } Dataset;
 
 // ------------------------------------------------------------------------------------------------
-// Chat. GPT-2 has no tokens for roles, so a conversation is plain text:
-//
-//   hh       "\n\nHuman: ..\n\nAssistant: .." as in HH-RLHF (Bai et al. 2022)
-//   simple   "User: ..\n\nAssistant: .."
-//
-// What the assistant says begins with the space after the colon, so that a prompt ends in
-// "Assistant:", and its tokens are the same whether a reply follows or is yet to be generated.
-
-// Append one turn to a conversation: `content` NULL leaves it open after the colon.
-static void chat_turn(Text *out, ChatFormat format, const char *role, const char *content) {
-    bool user = !strcmp(role, "user"), assistant = !strcmp(role, "assistant");
-    const char *name = assistant ? "Assistant" : user ? "User" : "System";
-    if (user && format == CHAT_HH) name = "Human";
-    bool first = format == CHAT_SIMPLE && !out->size;
-    text_print(out, "%s%s:", first ? "" : "\n\n", name);
-    if (content) text_print(out, " %s", content);
-}
-
-// ------------------------------------------------------------------------------------------------
 // Drafts
 
 // A stretch of the draft's text that is tokenised on its own.
@@ -94,6 +73,7 @@ typedef struct {
     char fault[160]; // why it cannot be used; "" if it can
     bool identical;  // that is the fault: both completions are the same
     bool mended;     // the record's text was mended: json_flaw may find why
+    bool chat;       // a conversation
 } Draft;
 
 // Begin a new example, of the record that was read last; the memory is kept.
@@ -102,7 +82,7 @@ static void draft_clear(Draft *d, const LineReader *r) {
     text_append(&d->text, "", 0);
     d->n = 0;
     d->fault[0] = 0;
-    d->identical = false;
+    d->identical = d->chat = false;
     d->mended = r->mended;
 }
 
@@ -134,6 +114,13 @@ static void draft_part(Draft *d, const char *text, size_t n, bool loss, const ch
     draft_end_part(d, loss, name);
 }
 
+// Append one turn of a conversation; content NULL leaves the assistant's open. A turn for which the
+// form has no place is a fault of content.
+static void draft_turn(Draft *d, ChatFormat format, const char *role, const char *content) {
+    const char *why = chat_turn(&d->text, format, role, content);
+    if (why) draft_fault(d, "messages do not fit the chat template: %s", why);
+}
+
 // The value of column `key`. NULL and a fault if it is null; dies if there is no such column.
 static const cJSON *draft_column(Draft *d, const LineReader *r, const cJSON *record,
                                  const char *key) {
@@ -149,8 +136,10 @@ static const char *draft_string(Draft *d, const LineReader *r, const cJSON *reco
     return draft_column(d, r, record, key) ? record_string(r, record, key) : "";
 }
 
-// True if the column `key` is a list of messages; a fault if it has none. Dies if it is no list.
+// True if the column `key` is a list of messages, which makes the draft a conversation; a fault if it
+// has none. Dies if it is no list.
 static bool messages_check(Draft *d, const LineReader *r, const cJSON *list, const char *key) {
+    d->chat = true;
     if (!cJSON_IsArray(list))
         die(EXIT_BAD_INPUT, "%s:%ld: \"%s\" is %s, expected an array of messages", r->path,
             r->number, key, json_type_name(list));
@@ -180,9 +169,15 @@ static const char *message_read(Draft *d, const LineReader *r, const cJSON *mess
     return d->fault[0] ? NULL : name;
 }
 
+// Append the ids that the tokenizer's template puts before a text: BOS, or none. A conversation has
+// them only where its turns write them, as in TRL and `transformers`.
+static void draft_begin(const Draft *d, const Tokenizer *t, TokenList *ids) {
+    if (!d->chat) tokenizer_begin(t, ids);
+}
+
 // Append a list of messages, the column `key`, as chat text. With `loss` what the assistant says is
-// to be learnt: from the space behind "Assistant:" to the end of the content. Returns the last role;
-// NULL where the draft has a fault.
+// to be learnt, with the token by which its turn ends if the form has one: what comes after the open
+// turn of chat_turn. Returns the last role; NULL where the draft has a fault.
 static const char *draft_messages(Draft *d, const LineReader *r, const cJSON *list, const char *key,
                                   ChatFormat format, bool loss) {
     int i = 0;
@@ -193,11 +188,12 @@ static const char *draft_messages(Draft *d, const LineReader *r, const cJSON *li
         const char *content, *role = message_read(d, r, message, key, i++, &content);
         if (!role) return NULL;
         if (loss && !strcmp(role, "assistant")) {
-            chat_turn(&d->text, format, role, NULL);
+            draft_turn(d, format, role, NULL);
             draft_end_part(d, false, key);
-            text_print(&d->text, " %s", content);
+            if (text_is_blank(content, strlen(content))) draft_fault(d, "\"%s\" is empty", key);
+            chat_reply(&d->text, format, content);
             draft_end_part(d, true, key);
-        } else chat_turn(&d->text, format, role, content);
+        } else draft_turn(d, format, role, content);
         last = role;
     }
     return last;
@@ -263,10 +259,14 @@ static void dataset_add(Dataset *d, const Tokenizer *t, Draft *draft, RowWork *w
     size_t at = 0, prompt = SIZE_MAX, begin;
     if (draft->fault[0]) return;
     w->ids.n = w->joint.n = w->mask.size = 0;
+    draft_begin(draft, t, &w->ids);
+    draft_begin(draft, t, &w->joint);
+    const size_t first = w->ids.n;
+    while (w->mask.size < first) text_append(&w->mask, "\0", 1);
     for (int i = 0; i < draft->n; i++) {
         const Part *part = &draft->parts[i];
         if (part->loss && prompt == SIZE_MAX) prompt = w->ids.n;
-        tokenizer_encode(t, &w->ids, text + at, part->end - at, true);
+        chat_encode(t, &w->ids, text + at, part->end - at);
         char mark = part->loss || o->all_tokens;
         while (w->mask.size < w->ids.n) text_append(&w->mask, &mark, 1);
         at = part->end;
@@ -274,15 +274,16 @@ static void dataset_add(Dataset *d, const Tokenizer *t, Draft *draft, RowWork *w
     size_t n = w->ids.n, inside = 0;
     bool joins = false;
     if (draft->n > 1) { // the same text as one piece, to count the rows where it matters
-        tokenizer_encode(t, &w->joint, text, at, true);
+        chat_encode(t, &w->joint, text, at);
         joins = w->joint.n != n || memcmp(w->joint.data, w->ids.data, n * sizeof(int));
     }
-    if (!n || w->ids.data[n - 1] != t->eos_id) {
+    if (n == first || w->ids.data[n - 1] != t->eos_id) {
         tokens_append(&w->ids, t->eos_id);
         text_append(&w->mask, "\1", 1);
         n++;
     }
-    for (size_t i = 0; i + 1 < n; i++) inside += w->ids.data[i] == t->eos_id;
+    for (size_t i = first; i + 1 < n && !chat_has_tokens(o->chat_format); i++)
+        inside += w->ids.data[i] == t->eos_id;
     if (prompt >= (size_t)o->max_length) {
         draft_fault(draft, "prompt has %zu tokens, context is %d", prompt, o->max_length);
         return;
@@ -347,6 +348,7 @@ static void dataset_add_plain(Dataset *d, const Tokenizer *t, const char *path, 
     char *text = text_read(path, &n);
     if (text_is_blank(text, n)) die(EXIT_BAD_INPUT, "%s: contains no text", path);
     TokenList ids = {0};
+    tokenizer_begin(t, &ids);
     tokenizer_encode(t, &ids, text, n, true);
     if (ids.data[ids.n - 1] != t->eos_id) tokens_append(&ids, t->eos_id);
     for (size_t i = 0; i + 1 < ids.n; i++) d->counts.special += ids.data[i] == t->eos_id;

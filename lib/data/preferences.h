@@ -63,19 +63,22 @@ static int messages_shared(const cJSON *a, const cJSON *b) {
 static void draft_reply(Draft *d, const LineReader *r, const cJSON *list, const char *key, int i,
                         ChatFormat format) {
     const cJSON *message = cJSON_GetArrayItem(list, i);
+    bool said = false;
     for (const char *content; message; message = message->next) {
         const char *role = message_read(d, r, message, key, i++, &content);
         if (!role) return;
         if (strcmp(role, "assistant"))
             draft_fault(d, "\"%s\" is not one reply of the assistant", key);
-        text_print(&d->text, " %s", content);
-        if (message->next) chat_turn(&d->text, format, "assistant", NULL);
+        said |= !text_is_blank(content, strlen(content));
+        chat_reply(&d->text, format, content);
+        if (message->next) draft_turn(d, format, "assistant", NULL);
     }
+    if (!said) draft_fault(d, "\"%s\" is empty", key);
     draft_end_part(d, true, key);
 }
 
 // Draft a prompt and the n replies in the columns `keys`, lists of messages. The prompt is one, too,
-// or what the lists of two replies begin with. It ends with "Assistant:".
+// or what the lists of two replies begin with. It ends where the assistant is to speak.
 static void draft_replies(Draft *d, const LineReader *r, const cJSON *record,
                           const char *const *keys, int n, ChatFormat format) {
     const cJSON *prompt = record_get(record, "prompt"), *first = json_get(record, keys[0]);
@@ -97,9 +100,9 @@ static void draft_replies(Draft *d, const LineReader *r, const cJSON *record,
     for (int i = 0; i < shared; i++) {
         role = message_read(d, r, cJSON_GetArrayItem(first, i), keys[0], i, &content);
         if (!role) return;
-        chat_turn(&d->text, format, role, content);
+        draft_turn(d, format, role, content);
     }
-    chat_turn(&d->text, format, "assistant", NULL);
+    draft_turn(d, format, "assistant", NULL);
     draft_end_part(d, false, "prompt");
     for (int i = 0; i < n && !d->fault[0]; i++)
         draft_reply(d, r, json_get(record, keys[i]), keys[i], shared, format);
@@ -155,13 +158,14 @@ static void draft_completion(Draft *d, const LineReader *r, const cJSON *record,
     cJSON_ArrayForEach(message, messages) {
         role = message_read(d, r, message, "messages", i++, &content);
         if (!role) return;
-        if (message->next) chat_turn(&d->text, format, role, content);
+        if (message->next) draft_turn(d, format, role, content);
     }
     if (strcmp(role, "assistant")) draft_fault(d, "the last message is not the assistant's");
-    chat_turn(&d->text, format, "assistant", NULL);
+    draft_turn(d, format, "assistant", NULL);
     draft_end_part(d, false, "prompt");
-    text_append(&d->text, " ", 1);
-    draft_part(d, content, strlen(content), true, "messages");
+    if (text_is_blank(content, strlen(content))) draft_fault(d, "\"messages\" is empty");
+    chat_reply(&d->text, format, content);
+    draft_end_part(d, true, "messages");
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -197,15 +201,18 @@ static void pieces_encode(RowWork *w, const Tokenizer *t, Draft *draft, const Da
         const char *text = draft->text.data;
         const size_t prompt_bytes = draft->parts[0].end, prompt = i ? w->end[0] : 0;
         const size_t bytes = draft->parts[i].end - at, from = w->begin[i] = w->ids.n;
-        tokenizer_encode(t, &w->ids, text + at, bytes, true);
+        if (i == 0) draft_begin(draft, t, &w->ids);
+        const size_t first = w->ids.n - from;
+        chat_encode(t, &w->ids, text + at, bytes);
         const size_t n = w->ids.n - from;
-        for (size_t k = 0; k < n; k++)
+        for (size_t k = first; k < n && !chat_has_tokens(o->chat_format); k++)
             inside += w->ids.data[from + k] == t->eos_id && (i == 0 || k + 1 < n);
         if (i && prompt_bytes) { // prompt and completion as one text, to count where it matters
             w->text.size = w->joint.n = 0;
             text_append(&w->text, text, prompt_bytes);
             text_append(&w->text, text + at, bytes);
-            tokenizer_encode(t, &w->joint, w->text.data, w->text.size, true);
+            draft_begin(draft, t, &w->joint);
+            chat_encode(t, &w->joint, w->text.data, w->text.size);
             joins |= w->joint.n != prompt + n ||
                      memcmp(w->joint.data, w->ids.data, prompt * sizeof(int)) ||
                      memcmp(w->joint.data + prompt, w->ids.data + from, n * sizeof(int));

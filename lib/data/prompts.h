@@ -1,6 +1,6 @@
 // prompts.h: prompts alone, for what samples its own completions. A record has one of
 //
-//   prompt        a string, or a list of messages: its text ends with "Assistant:"
+//   prompt        a string, or a list of messages: its text ends where the assistant is to speak
 //   prompt_ids    a list of token ids, which are taken as they are; needs no tokenizer
 //
 // and other columns are left alone, so that a file of preferences serves as a file of prompts.
@@ -24,7 +24,7 @@ static void draft_prompt(Draft *d, const LineReader *r, const cJSON *record, Cha
     const char *role = draft_messages(d, r, prompt, "prompt", format, false);
     if (!role) return;
     if (!strcmp(role, "assistant")) draft_fault(d, "the last message is the assistant's own");
-    chat_turn(&d->text, format, "assistant", NULL);
+    draft_turn(d, format, "assistant", NULL);
     draft_end_part(d, false, "prompt");
 }
 
@@ -76,9 +76,12 @@ static void prompts_load(PromptSet *d, const Tokenizer *t, const char *path, con
                 path, reader.number);
         } else {
             draft_prompt(&draft, &reader, record, o->chat_format);
-            tokenizer_encode(t, &w.ids, draft.text.data, draft.text.size, true);
+            draft_begin(&draft, t, &w.ids);
+            const size_t first = w.ids.n;
+            chat_encode(t, &w.ids, draft.text.data, draft.text.size);
             size_t inside = 0;
-            for (size_t i = 0; i < w.ids.n; i++) inside += w.ids.data[i] == t->eos_id;
+            for (size_t i = first; i < w.ids.n && !chat_has_tokens(o->chat_format); i++)
+                inside += w.ids.data[i] == t->eos_id;
             d->counts.special += inside > 0;
             if (!w.ids.n) tokens_append(&w.ids, t->eos_id);
         }

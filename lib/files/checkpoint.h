@@ -136,6 +136,15 @@ static void stage_text(Stage *s, const char *name, Text *text) {
     text_free(text);
 }
 
+// Create the folder of `name`, a path with at most one '/', if it is not there yet.
+static void stage_folder(Stage *s, const char *name) {
+    const char *slash = strchr(name, '/');
+    if (!slash) return;
+    char *path = text_format("%s/%.*s", s->dir, (int)(slash - name), name);
+    if (!path_is_dir(path) && disk_mkdir(path)) stage_fail(s, "create", name);
+    free(path);
+}
+
 // Give the directory `from` the name parent/name and sync that. A directory of that name is
 // exchanged in one step and then deleted; where the system cannot exchange, it steps aside as
 // .old-NAME-PID, from where the next start puts it back if this one ends in between. Returns -1
@@ -169,11 +178,14 @@ static int dir_replace(const char *from, const char *parent, const char *name) {
 
 // All files are written: make the stage durable and give it its name.
 static void stage_commit(Stage *s) {
-    char *trainer = path_join(s->dir, "trainer");
-    if (path_is_dir(trainer) && disk_sync_dir(trainer)) stage_fail(s, "sync", "trainer");
+    const char *folders[] = {"trainer", TEMPLATE_DIR};
+    for (int i = 0; i < COUNT(folders); i++) {
+        char *path = path_join(s->dir, folders[i]);
+        if (path_is_dir(path) && disk_sync_dir(path)) stage_fail(s, "sync", folders[i]);
+        free(path);
+    }
     if (disk_sync_dir(s->dir)) stage_fail(s, "sync", s->dir);
     if (dir_replace(s->dir, s->parent, s->name)) stage_fail(s, "rename", s->dir);
-    free(trainer);
     stage_free(s);
 }
 
@@ -214,24 +226,26 @@ static void stage_tensors(Stage *s, const char *file, const GPT2 *model, TensorP
 }
 
 // The files of a Hugging Face directory. `tokenizer` may be NULL (a model of bare token ids),
-// `pattern` too (see config_write). With TENSORS_TRUNK a model that has a scalar head beside the
+// `pattern` and `generation` too: config.json and generation_config.json of the model that this one
+// came from (see config_write). With TENSORS_TRUNK a model that has a scalar head beside the
 // language model's is saved without it, as the language model that it is.
 static void stage_model(Stage *s, const GPT2 *model, TensorPart part, const Tokenizer *tokenizer,
-                        const cJSON *pattern) {
-    Text config = {0}, generation = {0};
+                        const cJSON *pattern, const cJSON *generation) {
+    Text config = {0}, settings_of_generate = {0};
     GPT2Config c = model->config;
     if (part == TENSORS_TRUNK) c.score_head = false;
     config_write(&config, &c, pattern);
-    config_write_generation(&generation, &c);
+    config_write_generation(&settings_of_generate, &c, generation);
     stage_text(s, "config.json", &config);
-    stage_text(s, "generation_config.json", &generation);
+    stage_text(s, "generation_config.json", &settings_of_generate);
     if (tokenizer) {
-        Text vocab = {0}, merges = {0}, whole = {0}, settings = {0};
-        tokenizer_files(tokenizer, model->config.n_positions, &vocab, &merges, &whole, &settings);
-        stage_text(s, "vocab.json", &vocab);
-        stage_text(s, "merges.txt", &merges);
-        stage_text(s, "tokenizer.json", &whole);
-        stage_text(s, "tokenizer_config.json", &settings);
+        TokenizerFile *files;
+        const int n = tokenizer_files(tokenizer, model->config.n_positions, &files);
+        for (int i = 0; i < n; i++) {
+            stage_folder(s, files[i].name);
+            stage_text(s, files[i].name, &files[i].text);
+        }
+        tokenizer_files_free(files, n);
     }
     stage_tensors(s, "model.safetensors", model, part, 1, (const char *const[]){"transformer."},
                   (const float *const[]){model->params});
@@ -251,7 +265,7 @@ static void model_save(const GPT2 *model, const Tokenizer *tokenizer, const cJSO
     if (!access(dir, F_OK)) die(EXIT_BAD_INPUT, "%s: exists already", dir);
     path_split(dir, &parent, &name);
     stage_begin(&s, parent, name, stage_bytes(model, tokenizer, 1), "nothing was saved");
-    stage_model(&s, model, TENSORS_ALL, tokenizer, pattern);
+    stage_model(&s, model, TENSORS_ALL, tokenizer, pattern, NULL);
     stage_commit(&s);
     free(parent), free(name);
 }
@@ -268,15 +282,17 @@ typedef struct {
     int64_t metrics_bytes; // its length when it is opened: what comes after is to be cut off
     int save_total_limit;  // checkpoints to keep, 0 for all; set by the program
     cJSON *pattern;        // config.json of the model that the run began with, or NULL
-    GPT2 *reference;       // a second model that changes in training and is saved, too, or NULL;
-                           // set by the program
-    GPT2 *critic;          // a critic that is trained with the model, or NULL; the model itself if
-                           // it is a scalar head on the same trunk; set by the program
-    const Flag *flags;     // of the program: a checkpoint keeps those that flag_kept names; set by
-    int n_flags;           // the program
-    bool overwrite;        // delete what an earlier run left, when this one starts
-    bool replace;          // put the new directory in its place, when this one has ended well
-    int lock;              // descriptor of target, -1 while it does not exist
+    cJSON *generation;     // its generation_config.json, or NULL
+    const char *chat_template; // to be saved, since the model came without one; NULL: none
+    GPT2 *reference;   // a second model that changes in training and is saved, too, or NULL;
+                       // set by the program
+    GPT2 *critic;      // a critic that is trained with the model, or NULL; the model itself if
+                       // it is a scalar head on the same trunk; set by the program
+    const Flag *flags; // of the program: a checkpoint keeps those that flag_kept names; set by
+    int n_flags;       // the program
+    bool overwrite;    // delete what an earlier run left, when this one starts
+    bool replace;      // put the new directory in its place, when this one has ended well
+    int lock;          // descriptor of target, -1 while it does not exist
 } Output;
 
 // True if s begins with `prefix`.
@@ -525,6 +541,7 @@ static void output_file(const Output *out, const char *name, const char *text) {
 static void output_start(Output *out, const char *run_json, const char *config_path) {
     signal(SIGXFSZ, SIG_IGN); // a file size limit is then an error of write, not the end
     out->pattern = config_pattern(config_path);
+    out->generation = generation_pattern(config_path);
     output_make_dirs(out->target);
     if (out->lock < 0) output_lock(out);
     if (out->replace) {
@@ -548,7 +565,7 @@ static void output_close(Output *out) {
     if (out->lock >= 0) close(out->lock);
     free(out->target), free(out->parent), free(out->name), free(out->dir);
     free(out->resume_dir), free(out->metrics_path);
-    cJSON_Delete(out->pattern);
+    cJSON_Delete(out->pattern), cJSON_Delete(out->generation);
     *out = (Output){.lock = -1};
 }
 
@@ -557,12 +574,25 @@ static TensorPart output_part(const Output *out, const GPT2 *model) {
     return out->critic == model ? TENSORS_TRUNK : TENSORS_ALL;
 }
 
+// The model as a Hugging Face directory, with what the run knows of the one that it came from.
+static void output_stage(Stage *s, const Output *out, const GPT2 *model,
+                         const Tokenizer *tokenizer) {
+    Text jinja = {0};
+    stage_model(s, model, output_part(out, model), tokenizer, out->pattern, out->generation);
+    char *path = path_join(s->dir, "chat_template.jinja");
+    if (out->chat_template && !path_is_file(path)) {
+        text_print(&jinja, "%s", out->chat_template);
+        stage_text(s, "chat_template.jinja", &jinja);
+    }
+    free(path);
+}
+
 // The run ended well: save the model as OUT/final and, if OUT was to be replaced, do it now.
 static void output_finish(Output *out, const GPT2 *model, const Tokenizer *tokenizer) {
     Stage s;
     stage_begin(&s, out->dir, "final", stage_bytes(model, tokenizer, 1),
                 "the checkpoints are kept");
-    stage_model(&s, model, output_part(out, model), tokenizer, out->pattern);
+    output_stage(&s, out, model, tokenizer);
     stage_commit(&s);
     if (out->replace && dir_replace(out->dir, out->parent, out->name))
         die(EXIT_IO, "%s: cannot replace it: %s; the run's files are in %s", out->target,
@@ -672,7 +702,7 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
     char *trainer = path_join(s.dir, "trainer");
     if (disk_mkdir(trainer)) stage_fail(&s, "create", "trainer");
     free(trainer);
-    stage_model(&s, model, output_part(out, model), tokenizer, out->pattern);
+    output_stage(&s, out, model, tokenizer);
     stage_tensors(&s, "trainer/optimizer.safetensors", model, TENSORS_ALL, 2, moments,
                   (const float *const[]){model->adam_m, model->adam_v});
     if (out->reference)

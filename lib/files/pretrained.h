@@ -1,6 +1,7 @@
 // pretrained.h: a model as transformers' from_pretrained takes it, a directory. From top to bottom:
 //
-//   config     config.json: read strictly, written back with the keys that we do not know
+//   config     config.json: read strictly, written back with every key that training leaves alone
+//   generation generation_config.json: kept, and the tokens at which transformers' generate() stops
 //   loading    a directory with config.json and safetensors becomes a GPT2
 //   scored     the same with a scalar head: a reward model, or what is to become one
 //
@@ -56,12 +57,13 @@ static float config_float(const char *path, const cJSON *json, const char *key, 
     return (float)item->valuedouble;
 }
 
-// A token id, or -1 for none. Configs made in Python for a small vocabulary often carry the class's
-// default, 50256, which cannot have been meant.
+// A token id, or -1 for none; of a list, which eos_token_id may be, the first. Configs made in Python
+// for a small vocabulary often carry the class's default, 50256, which cannot have been meant.
 static int config_token(const char *path, const cJSON *json, const char *key, int missing,
                         int vocab_size) {
     const cJSON *item = json_get(json, key);
     int64_t id = missing;
+    if (cJSON_IsArray(item) && item->child && !strcmp(key, "eos_token_id")) item = item->child;
     if (cJSON_IsNull(item)) return -1;
     if (item && !json_integer(item, &id)) config_die(path, key, item, "an integer or null");
     if (id == 50256 && id >= vocab_size) {
@@ -117,9 +119,12 @@ static GPT2Config config_parse(const char *path, const cJSON *json) {
         char *value = cJSON_PrintUnformatted(item);
         die(EXIT_BAD_INPUT, "%s: model_type %s, only \"gpt2\" is supported", path, value);
     }
-    // GELU by tanh. "gelu" is the one by erf, near enough to load and to be wrong without notice.
+    // GELU by tanh, which has three names. "gelu" is the one by erf, near enough to load and to be
+    // wrong without notice.
     item = json_get(json, "activation_function");
-    if (item && (!cJSON_IsString(item) || strcmp(item->valuestring, "gelu_new"))) {
+    const char *activation = item ? cJSON_GetStringValue(item) : "gelu_new";
+    if (!activation || (strcmp(activation, "gelu_new") && strcmp(activation, "gelu_pytorch_tanh") &&
+                        strcmp(activation, "gelu_fast"))) {
         char *value = cJSON_PrintUnformatted(item);
         die(EXIT_BAD_INPUT, "%s: activation_function %s is not supported (gelu_new only)", path,
             value);
@@ -210,6 +215,19 @@ static cJSON *config_pattern(const char *path) {
     return json;
 }
 
+// The generation_config.json beside a config.json, as such a pattern. NULL for no path, and where
+// there is none.
+static cJSON *generation_pattern(const char *config_path) {
+    const char *slash = config_path ? strrchr(config_path, '/') : NULL;
+    if (!slash || strcmp(slash, "/config.json")) return NULL;
+    char *path =
+        text_format("%.*s/generation_config.json", (int)(slash - config_path), config_path);
+    cJSON *json = path_is_file(path) ? config_pattern(path) : NULL;
+    if (json && !cJSON_IsObject(json)) die(EXIT_BAD_INPUT, "%s: expected a JSON object", path);
+    free(path);
+    return json;
+}
+
 // Append JSON in the layout of Python's json.dumps(indent=2, sort_keys=True), as transformers does.
 static void config_print(Text *out, const cJSON *item, int depth) {
     bool object = cJSON_IsObject(item), array = cJSON_IsArray(item);
@@ -247,9 +265,25 @@ __attribute__((format(printf, 3, 4))) static void config_set(cJSON *json, const 
     cJSON_AddItemToObject(json, key, cJSON_CreateRaw(letters));
 }
 
-// A float in the shortest decimal form that reads back the same: 0.02, not 0.0199999996.
+// The number of an item, which in a pattern stands as the letters of its file; NAN if it is none.
+static double config_number(const cJSON *item) {
+    if (cJSON_IsNumber(item)) return item->valuedouble;
+    return cJSON_IsRaw(item) ? strtod(item->valuestring, NULL) : NAN;
+}
+
+// Set a key to an integer, unless it or its other name (or NULL) has that value already.
+static void config_set_int(cJSON *json, const char *key, const char *alias, int x) {
+    const cJSON *item = json_get(json, key), *other = alias ? json_get(json, alias) : NULL;
+    if ((item || other) && config_number(item ? item : other) == x) return;
+    if (alias) cJSON_DeleteItemFromObjectCaseSensitive(json, alias);
+    config_set(json, key, "%d", x);
+}
+
+// The same for a float: in the shortest decimal form that reads back the same, 0.02, not
+// 0.0199999996.
 static void config_set_float(cJSON *json, const char *key, float x) {
     char s[32];
+    if ((float)config_number(json_get(json, key)) == x) return;
     for (int digits = 1; digits <= 9; digits++) {
         snprintf(s, sizeof s, "%.*g", digits, x);
         if (strtof(s, NULL) == x) break;
@@ -257,41 +291,54 @@ static void config_set_float(cJSON *json, const char *key, float x) {
     config_set(json, key, "%s%s", s, strpbrk(s, ".e") ? "" : ".0");
 }
 
-// A token id, null for none.
-static void config_set_token(cJSON *json, const char *key, int id) {
+// The same for a token id, null for none. A list that begins with it stays, and where none is known
+// an id that no token has.
+static void config_set_token(cJSON *json, const char *key, int id, int vocab_size) {
+    const cJSON *item = json_get(json, key);
+    const double have = config_number(cJSON_IsArray(item) ? item->child : item);
+    if (id >= 0 ? have == id : cJSON_IsNull(item) || have >= vocab_size) return;
     if (id < 0) config_set(json, key, "null");
     else config_set(json, key, "%d", id);
 }
 
-// Append the text of config.json. `pattern` (or NULL) is the config that the model came from: keys
-// that we do not know stay, and so does dropout, which alignment leaves alone.
+// True if the list `key` has this string.
+static bool config_lists(const cJSON *json, const char *key, const char *string) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, json_get(json, key)) {
+        if (cJSON_IsString(item) && !strcmp(item->valuestring, string)) return true;
+    }
+    return false;
+}
+
+// Append the text of config.json. `pattern` (or NULL) is the config that the model came from: all its
+// keys stay as they are, but for the values that have changed since. Those are the vocabulary where it
+// has grown, token ids that were settled, what tells a reward model from a language model, and the
+// type of the numbers.
 static void config_write(Text *out, const GPT2Config *c, const cJSON *pattern) {
-    static const char *aliases[] = {"max_position_embeddings", "hidden_size", "num_hidden_layers",
-                                    "num_attention_heads", "num_labels"};
     cJSON *json = pattern ? cJSON_Duplicate(pattern, true) : cJSON_CreateObject();
-    for (int i = 0; i < COUNT(aliases); i++)
-        cJSON_DeleteItemFromObjectCaseSensitive(json, aliases[i]);
-    config_set(json, "model_type", "\"gpt2\"");
-    config_set(json, "architectures", "[\n    \"%s\"\n  ]",
-               c->score_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel");
-    config_set(json, "activation_function", "\"gelu_new\"");
-    config_set(json, "vocab_size", "%d", c->vocab_size);
-    config_set(json, "n_positions", "%d", c->n_positions);
-    // The other names of these keys were deleted above: two that differ would be a trap.
-    if (json_get(json, "n_ctx")) config_set(json, "n_ctx", "%d", c->n_positions);
-    config_set(json, "n_embd", "%d", c->n_embd);
-    config_set(json, "n_layer", "%d", c->n_layer);
-    config_set(json, "n_head", "%d", c->n_head);
-    if (c->n_inner == 4 * c->n_embd) config_set(json, "n_inner", "null");
-    else config_set(json, "n_inner", "%d", c->n_inner);
+    const char *class = c->score_head ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel";
+    if (!config_lists(json, "architectures", class))
+        config_set(json, "architectures", "[\n    \"%s\"\n  ]", class);
+    if (!json_get(json, "model_type")) config_set(json, "model_type", "\"gpt2\"");
+    if (!json_get(json, "activation_function"))
+        config_set(json, "activation_function", "\"gelu_new\"");
+    config_set_int(json, "vocab_size", NULL, c->vocab_size);
+    config_set_int(json, "n_positions", "max_position_embeddings", c->n_positions);
+    config_set_int(json, "n_embd", "hidden_size", c->n_embd);
+    config_set_int(json, "n_layer", "num_hidden_layers", c->n_layer);
+    config_set_int(json, "n_head", "num_attention_heads", c->n_head);
+    if (c->n_inner != 4 * c->n_embd) config_set_int(json, "n_inner", NULL, c->n_inner);
+    else if (!json_get(json, "n_inner")) config_set(json, "n_inner", "null");
     config_set_float(json, "layer_norm_epsilon", c->layer_norm_epsilon);
     config_set_float(json, "initializer_range", c->initializer_range);
-    config_set_token(json, "bos_token_id", c->bos_token_id);
-    config_set_token(json, "eos_token_id", c->eos_token_id);
-    config_set_token(json, "pad_token_id", c->pad_token_id);
-    if (c->score_head) { // the number of labels is the size of this map; without it, it is 2
+    config_set_token(json, "bos_token_id", c->bos_token_id, c->vocab_size);
+    config_set_token(json, "eos_token_id", c->eos_token_id, c->vocab_size);
+    config_set_token(json, "pad_token_id", c->pad_token_id, c->vocab_size);
+    // The number of labels is the size of this map; without it, it is 2.
+    if (c->score_head && cJSON_GetArraySize(json_get(json, "id2label")) != 1) {
         config_set(json, "id2label", "{\n    \"0\": \"LABEL_0\"\n  }");
         config_set(json, "label2id", "{\n    \"LABEL_0\": 0\n  }");
+        cJSON_DeleteItemFromObjectCaseSensitive(json, "num_labels");
     }
     config_set(json, "dtype", "\"float32\"");       // transformers from 4.56
     config_set(json, "torch_dtype", "\"float32\""); // and before
@@ -300,16 +347,103 @@ static void config_write(Text *out, const GPT2Config *c, const cJSON *pattern) {
     cJSON_Delete(json);
 }
 
-// Append the text of generation_config.json, where transformers' generate() looks for the ends.
-static void config_write_generation(Text *out, const GPT2Config *c) {
-    cJSON *json = cJSON_CreateObject();
-    config_set(json, "_from_model_config", "true");
-    config_set_token(json, "bos_token_id", c->bos_token_id);
-    config_set_token(json, "eos_token_id", c->eos_token_id);
-    if (c->pad_token_id >= 0) config_set_token(json, "pad_token_id", c->pad_token_id);
+// ------------------------------------------------------------------------------------------------
+// generation_config.json, where transformers' generate() takes its settings from, among them the
+// tokens at which a text ends. Only without that file does it look into config.json.
+
+// Append the text of generation_config.json. `pattern` (or NULL) is the file that the model came with:
+// it stays as it is, but gets an EOS if it has none.
+static void config_write_generation(Text *out, const GPT2Config *c, const cJSON *pattern) {
+    cJSON *json = pattern ? cJSON_Duplicate(pattern, true) : cJSON_CreateObject();
+    const cJSON *eos = json_get(json, "eos_token_id");
+    if (!pattern) {
+        config_set(json, "_from_model_config", "true");
+        config_set_token(json, "bos_token_id", c->bos_token_id, c->vocab_size);
+        if (c->pad_token_id >= 0)
+            config_set_token(json, "pad_token_id", c->pad_token_id, c->vocab_size);
+    }
+    if (!eos || cJSON_IsNull(eos))
+        config_set_token(json, "eos_token_id", c->eos_token_id, c->vocab_size);
     config_print(out, json, 0);
     text_print(out, "\n");
     cJSON_Delete(json);
+}
+
+// The tokens at which generate() ends a text of a model.
+typedef struct {
+    int n, ids[64];
+    const char *file; // that says so
+} Stops;
+
+// Note the ids of eos_token_id, a number, a list or null, that are below vocab_size. Dies if it is
+// anything else.
+static void stops_take(Stops *s, const char *path, const cJSON *json, int vocab_size) {
+    const cJSON *eos = json_get(json, "eos_token_id"), *item;
+    const bool list = cJSON_IsArray(eos);
+    for (item = list ? eos->child : eos; item; item = list ? item->next : NULL) {
+        int64_t id = -1;
+        if (cJSON_IsNull(item) && !list) continue;
+        if (!json_integer(item, &id) || id < 0)
+            config_die(path, "eos_token_id", eos, "a token id, a list of them, or null");
+        if (id >= vocab_size) continue; // no token that the model has
+        if (s->n == COUNT(s->ids)) config_die(path, "eos_token_id", eos, "at most 64 ids");
+        s->ids[s->n++] = (int)id;
+    }
+}
+
+// Where generate() would end texts of the model in `dir`. n is 0 if nowhere.
+static Stops stops_read(const char *dir, int vocab_size) {
+    Stops s = {.file = "generation_config.json"};
+    char *path = path_join(dir, s.file);
+    if (!path_is_file(path)) {
+        free(path);
+        s.file = "config.json";
+        path = path_join(dir, s.file);
+    }
+    cJSON *json = json_read(path);
+    if (!cJSON_IsObject(json)) die(EXIT_BAD_INPUT, "%s: expected a JSON object", path);
+    if (json_get(json, "eos_token_id")) stops_take(&s, path, json, vocab_size);
+    else if (!strcmp(s.file, "config.json") && 50256 < vocab_size) s.ids[s.n++] = 50256;
+    cJSON_Delete(json);
+    free(path);
+    return s;
+}
+
+// True if generate() ends a text at this token.
+static bool stops_at(const Stops *s, int id) {
+    for (int i = 0; i < s->n; i++)
+        if (s->ids[i] == id) return true;
+    return false;
+}
+
+// What a run teaches as the end of a text, t->eos_id, must be where generate() will end one. Of the
+// two directories that of the model tells where that is. If the tokenizer's files name no EOS, it is
+// taken from there; if the model's name none, it becomes the tokenizer's. Dies if they contradict.
+static void eos_settle(GPT2Config *c, Tokenizer *t, const char *dir, const char *tokenizer_dir) {
+    const Stops stops = stops_read(dir, c->vocab_size);
+    size_t size, learnt_size;
+    if (stops_at(&stops, t->eos_id)) return;
+    const char *learnt = tokenizer_piece(t, t->eos_id, &learnt_size);
+    if (!stops.n) {
+        warn("%s/%s: no token ends a text (eos_token_id); the saved model's is the tokenizer's, "
+             "\"%.*s\" (%d)",
+             dir, stops.file, (int)learnt_size, learnt, t->eos_id);
+        c->eos_token_id = t->eos_id;
+        return;
+    }
+    const int id = stops.ids[0];
+    const char *name = tokenizer_piece(t, id, &size);
+    if (!t->eos_named && size) {
+        warn("%s: names no eos_token: texts end with \"%.*s\" (%d), as %s says", tokenizer_dir,
+             (int)size, name, id, stops.file);
+        t->eos_id = id;
+        return;
+    }
+    die(EXIT_BAD_INPUT,
+        "%s: the tokenizer's EOS is \"%.*s\" (%d), but generate() would stop at %d%s%.*s%s, by "
+        "eos_token_id of %s/%s, and not at what is learnt: make the one the other",
+        tokenizer_dir, (int)learnt_size, learnt, t->eos_id, id, size ? " (\"" : "", (int)size, name,
+        size ? "\")" : "", dir, stops.file);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -348,8 +482,9 @@ static void weight_check_shape(const GPT2Config *config, const Tensor *t, const 
     if (stored->rank == rank && have[0] == want[0] && (rank == 1 || have[1] == want[1])) return;
     char a[96], b[96];
     if (!strcmp(t->name, "wte.weight") && stored->rank == 2 && have[1] == want[1])
-        die(EXIT_BAD_INPUT, "%s: vocab_size %d but wte.weight has %" PRIu64 " rows", f->path,
-            config->vocab_size, have[0]);
+        die(EXIT_BAD_INPUT, "%s: vocab_size %d but %s has %" PRIu64 " rows", f->path,
+            config->vocab_size, strcmp(stored->name, "lm_head.weight") ? t->name : stored->name,
+            have[0]);
     bool turned = stored->rank == 2 && rank == 2 && have[0] == want[1] && have[1] == want[0];
     die(EXIT_BAD_INPUT, "%s: \"%s\" is %s, config needs %s%s", f->path, stored->name,
         safe_shape(a, stored->rank, have), safe_shape(b, rank, want),
@@ -375,7 +510,8 @@ static void weight_read(const SafeFile *f, const SafeTensor *stored, float *to) 
 }
 
 // The output matrix of GPT-2 is wte. Old files store it twice, which is fine; a different one would
-// be lost, as recent transformers lose it.
+// be lost, as recent transformers lose it. (A file that has it once, but under the other name, as
+// safetensors.torch.save_model may leave it, is seen to by weights_load.)
 static void weight_check_head(const GPT2 *model, const SafeFile *f, const SafeTensor *head) {
     enum { PIECE = 1 << 14 };
     const Tensor *wte = NULL;
@@ -432,13 +568,24 @@ static void weights_load(GPT2 *model, const SafeSet *set, const char *dir) {
                 weight_check_shape(&model->config, &model->tensors[at], f, stored);
                 found[at] = (Found){f, stored};
                 n_found++;
-            } else if (!strcmp(stored->name, "lm_head.weight")) head = (Found){f, stored};
-            else if (weight_is_foreign(stored->name))
+            } else if (!strcmp(stored->name, "lm_head.weight")) {
+                if (head.tensor)
+                    die(EXIT_BAD_INPUT, "%s: tensor \"%s\" is in %s, too", f->path, stored->name,
+                        head.file->path);
+                head = (Found){f, stored};
+            } else if (weight_is_foreign(stored->name))
                 die(EXIT_BAD_INPUT, "%s: \"%s\": not a plain GPT-2 checkpoint%s", f->path,
                     stored->name, strstr(stored->name, "lora_") ? "; merge the adapter first" : "");
             else if (!mask && n_unused++ < 3)
                 text_print(&unused, "%s\"%s\"", unused.size ? ", " : "", stored->name);
         }
+    }
+    for (int i = 0; i < model->n_tensors && head.tensor; i++) {
+        if (found[i].tensor || strcmp(model->tensors[i].name, "wte.weight")) continue;
+        weight_check_shape(&model->config, &model->tensors[i], head.file, head.tensor);
+        found[i] = head; // the shared matrix, stored under its other name alone
+        head.tensor = NULL;
+        n_found++;
     }
     for (int i = 0; i < model->n_tensors; i++)
         if (!found[i].tensor)
@@ -465,6 +612,7 @@ static void model_read(GPT2 *model, const char *dir) {
                               : "%s: is a file, expected a checkpoint directory",
             dir);
     char *path = path_join(dir, "config.json");
+    if (path_is_dir(path)) die(EXIT_BAD_INPUT, "%s: is a directory, expected a file", path);
     if (!path_is_file(path)) die(EXIT_BAD_INPUT, "%s: no config.json", dir);
     // The headers of the files are checked before memory for a model of that size is asked for.
     SafeSet set;

@@ -8,9 +8,10 @@
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
-#include "../base/common.h" // defines: die, Text
-#include "../base/disk.h"   // defines: disk_open, disk_read
-#include "../base/json.h"   // defines: json_get
+#include "../base/common.h"   // defines: die, Text
+#include "../base/disk.h"     // defines: disk_open, disk_read
+#include "../base/impostor.h" // defines: impostor_check
+#include "../base/json.h"     // defines: json_get
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors data is little-endian, and so must this machine be"
@@ -71,26 +72,16 @@ static const char *safe_shape(char s[96], int rank, const uint64_t dims[4]) {
     return s;
 }
 
-// Files that people have in the place of weights, known by their first bytes. To be asked only when
-// the header's length makes no sense: a length of 640 looks like the start of a pickle.
+// The length of the header makes no sense: die with what the file is, if that can be told by its first
+// bytes (n). To be asked only then: a length of 640 looks like the start of a pickle.
 static void safe_check_impostor(const char *path, const char *first, size_t n) {
-    static const struct {
-        const char *magic, *is;
-    } known[] = {
-        {"version https://git-lfs", "a Git LFS pointer, not the weights: run git lfs pull"},
-        {"PK\003\004", "a PyTorch or zip archive: re-save with safe_serialization"},
-        {"\x80\002", "a Python pickle: re-save with safe_serialization"},
-        {"GGUF", "a GGUF file, expected safetensors"},
-        {"\x1f\x8b", "gzip-compressed: unpack it first"},
-        {"<!DOCTYPE", "an HTML page, probably of a failed download"},
-        {"<!doctype", "an HTML page, probably of a failed download"},
-        {"<html", "an HTML page, probably of a failed download"},
-    };
-    for (int i = 0; i < COUNT(known); i++) {
-        size_t k = strlen(known[i].magic);
-        if (n >= k && !memcmp(first, known[i].magic, k))
-            die(EXIT_BAD_INPUT, "%s: is %s", path, known[i].is);
-    }
+    size_t text = 0, line = 0;
+    impostor_check(path, first, n, WANT_WEIGHTS);
+    while (text < n && (isprint((unsigned char)first[text]) || first[text] == '\n')) text++;
+    if (text < n) return;
+    while (line < n && first[line] != '\n') line++;
+    die(EXIT_BAD_INPUT, "%s: is a text that begins \"%.*s\", expected safetensors", path, (int)line,
+        first);
 }
 
 // cJSON has only doubles, so whether a number was written as a plain integer is seen in the text:
@@ -185,7 +176,7 @@ static void safetensors_open(SafeFile *f, const char *path) {
 
     // The header's length, against the limit and the file's size before memory is asked for.
     uint64_t size = (uint64_t)st.st_size, n;
-    char first[32];
+    char first[64];
     ssize_t have = disk_read(f->fd, first, sizeof first, 0);
     if (have < 0) die(EXIT_IO, "%s: cannot read: %s", path, strerror(errno));
     if (size < 8 || have < 8)
@@ -358,22 +349,32 @@ static void safe_open_index(SafeSet *set, const char *dir, const char *path) {
 // Open the weights of a checkpoint directory; dies if there are none. Like transformers, prefer
 // the single file.
 static void safetensors_open_dir(SafeSet *set, const char *dir) {
+    // What is there instead, with what to do about it.
+    static const char *const others[][2] = {
+        {"pytorch_model.bin", "pickle is not read): re-save with safe_serialization"},
+        {"pytorch_model.bin.index.json", "pickle is not read): re-save with safe_serialization"},
+        {"tf_model.h5", "TensorFlow's): re-save with safe_serialization"},
+        {"flax_model.msgpack", "Flax's): re-save with safe_serialization"},
+        {"adapter_model.safetensors", "an adapter): merge it into its model first"},
+    };
     *set = (SafeSet){0};
     char *single = path_join(dir, "model.safetensors");
     char *index = path_join(dir, "model.safetensors.index.json");
-    char *pickle = path_join(dir, "pytorch_model.bin");
+    if (path_is_dir(single)) die(EXIT_BAD_INPUT, "%s: is a directory, expected a file", single);
     if (path_is_file(single) || !path_is_file(index)) {
-        if (!path_is_file(single) && path_is_file(pickle))
-            die(EXIT_BAD_INPUT,
-                "%s: no model.safetensors; found pytorch_model.bin (pickle is not read): re-save "
-                "with safe_serialization",
-                dir);
+        for (int i = 0; i < COUNT(others) && !path_is_file(single); i++) {
+            char *other = path_join(dir, others[i][0]);
+            if (path_is_file(other))
+                die(EXIT_BAD_INPUT, "%s: no model.safetensors; found %s (%s", dir, others[i][0],
+                    others[i][1]);
+            free(other);
+        }
         if (!path_is_file(single)) die(EXIT_BAD_INPUT, "%s: no model.safetensors", dir);
         set->files = mem_alloc(1, sizeof *set->files);
         set->n = 1;
         safetensors_open(&set->files[0], single);
     } else safe_open_index(set, dir, index);
-    free(single), free(index), free(pickle);
+    free(single), free(index);
 }
 
 // ------------------------------------------------------------------------------------------------

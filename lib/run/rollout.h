@@ -96,7 +96,7 @@ static void rollout_policy(Run *r, GPT2 *model, bool head) {
     check_language_model(r->model_dir); // before it gets a head
     if (head) model_load_scored(model, NULL, r->model_dir, "zero", 0);
     else model_load(model, r->model_dir);
-    tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
+    run_settle(r, model);
     printf("policy: %s, ", r->model_dir);
     run_describe(model);
     printf("reference: %s\n", r->reference_dir);

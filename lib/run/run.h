@@ -73,7 +73,7 @@ typedef struct {
 
 // clang-format off
 #define RUN_DEFAULTS                                                                               \
-    .dataset_train_split = "train", .dataset_test_split = "test", .chat_format = "hh",             \
+    .dataset_train_split = "train", .dataset_test_split = "test", .chat_format = "auto",           \
     .logging_strategy = "steps", .save_strategy = "steps", .truncation_mode = "prompt_first", .max_length = 1024,                    \
     .share_prompt = true, .train_sampling_strategy = "random", .max_steps = -1,                     \
     .per_device_train_batch_size = 8, .gradient_accumulation_steps = 1,                            \
@@ -99,7 +99,7 @@ typedef struct {
     FLAG_SWITCH(r, strict_data, "a record that would be skipped is an error"),                     \
     FLAG_TEXT(r, dataset_train_split, "where --dataset is a folder: names of its files"),          \
     FLAG_TEXT(r, dataset_test_split, "the same for --eval_dataset"),                               \
-    FLAG_CHOICE(r, chat_format, "hh|simple", "how messages become text")
+    FLAG_CHOICE(r, chat_format, CHAT_CHOICES, CHAT_HELP)
 
 // `unit`: "rows", "pairs", "examples". `cut` says what truncation_mode does.
 #define RUN_FLAGS_ROWS(r, unit, cut)                                                               \
@@ -365,13 +365,21 @@ static void run_describe(const GPT2 *model) {
            c->vocab_size);
 }
 
+// Model and tokenizer must belong together: the ids of one are known to the other, and what is learnt
+// as the end of a text is where transformers' generate() will end one.
+static void run_settle(Run *r, GPT2 *model) {
+    tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
+    if (r->model_dir && r->tokenizer.vocab_size)
+        eos_settle(&model->config, &r->tokenizer, r->model_dir, r->tokenizer_dir);
+}
+
 // The language model to train: --model's, or the checkpoint's. Its tokenizer too, and whether they
 // belong together.
 static void run_model(Run *r, GPT2 *model) {
     if (!r->args->model) die(EXIT_USAGE, "--model is needed; see --help");
     tokenizer_load(&r->tokenizer, r->tokenizer_dir);
     model_load(model, r->model_dir);
-    tokenizer_check(&r->tokenizer, model->config.vocab_size, r->tokenizer_dir);
+    run_settle(r, model);
     run_describe(model);
 }
 
@@ -411,7 +419,8 @@ static DataOptions run_data_options(const Run *r, int context) {
                          .strict = a->strict_data,
                          .max_prompt = a->max_prompt_length,
                          .max_completion = a->max_completion_length,
-                         .chat_format = !strcmp(a->chat_format, "hh") ? CHAT_HH : CHAT_SIMPLE};
+                         .chat_format =
+                             chat_open(a->chat_format, run_tokenizer(r), r->tokenizer_dir)};
 }
 
 // What a set of pieces has: pairs, labelled completions, completions, or prompts alone.
@@ -630,6 +639,8 @@ static void run_write(Run *r, const GPT2 *model) {
     char *config = r->model_dir     ? path_join(r->model_dir, "config.json")
                    : r->config_path ? text_copy(r->config_path)
                                     : NULL;
+    if (run_tokenizer(r))
+        r->output.chat_template = chat_template_new(a->chat_format, r->tokenizer_dir);
     output_start(&r->output, run_json.data, config);
     free(config);
     text_free(&run_json);

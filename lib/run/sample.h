@@ -719,9 +719,11 @@ typedef struct {
     int top_k;          // keep the k most probable tokens; 0: all
     double top_p;       // then the fewest most probable whose share reaches p; 1: all
     uint64_t seed;
-    int max_new_tokens; // at most so many for each row
-    int eos_id;         // this token ends a row; -1: none does
-    int vocab_size;     // draw only ids below this, as many as the tokenizer has; 0: any
+    int max_new_tokens;  // at most so many for each row
+    int eos_id;          // this token ends a row; -1: none does
+    const int *stop_ids; // (n_stops) so do these
+    int n_stops;
+    int vocab_size; // draw only ids below this, as many as the tokenizer has; 0: any
 } SampleOptions;
 
 typedef struct {
@@ -1177,7 +1179,9 @@ static void sampler_pass(Sampler *s) {
 // Append a drawn token to its row and see whether the row ends with it.
 static void row_append(SampleRow *row, int token, const SampleOptions *o) {
     row->tokens[row->n++] = token;
-    if (token == o->eos_id) row->finish = FINISH_EOS;
+    bool ends = token == o->eos_id;
+    for (int i = 0; i < o->n_stops; i++) ends |= token == o->stop_ids[i];
+    if (ends) row->finish = FINISH_EOS;
     else if (row->n == row->n_prompt + o->max_new_tokens) row->finish = FINISH_LENGTH;
     else if (row->n == row->limit) row->finish = FINISH_CONTEXT;
 }

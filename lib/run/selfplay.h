@@ -94,7 +94,7 @@ static void iteration_save(const Output *out, int64_t t, const PairSet *pairs,
     }
     stage_begin(&s, out->dir, name, lines.size + (player ? stage_bytes(player, tokenizer, 1) : 0),
                 "the checkpoints are kept");
-    if (player) stage_model(&s, player, TENSORS_ALL, tokenizer, out->pattern);
+    if (player) output_stage(&s, out, player, tokenizer);
     stage_text(&s, "synthetic.jsonl", &lines);
     stage_commit(&s);
     free(name);
