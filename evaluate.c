@@ -728,5 +728,5 @@ int main(int argc, char **argv) {
     free(e.logp), free(e.ref_logp), free(e.kl), free(e.row_sum), free(e.row_count);
     free(e.finish), free(e.first), free(e.prompt), free(e.ref_answer), free(e.gold);
     pieces_free(&e.data), text_free(&e.lines), flags_free(flags, COUNT(flags));
-    return 0;
+    return stdout_end();
 }

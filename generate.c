@@ -439,5 +439,5 @@ int main(int argc, char **argv) {
 
     sampler_free(&g.sampler), gpt2_free(&g.model), tokenizer_free(&g.tokenizer);
     flags_free(flags, COUNT(flags));
-    return 0;
+    return stdout_end();
 }

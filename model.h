@@ -1397,6 +1397,7 @@ static void adamw_step(GPT2 *model, const AdamW *opt, double lr, float clip) {
 static void products_begin_on(FILE *out, bool bf16) {
     if (bf16) bf16_begin(); // before there are threads
     omp_set_dynamic(0);
+    threads_check();
     flush_subnormals();
     kernel_choose();
     blas_set_threads(omp_get_max_threads());

@@ -314,5 +314,5 @@ int main(int argc, char **argv) {
     }
     text_free(&page), text_free(&terminal), text_free(&expected), report_free(r);
     free(r), flags_free(flags, COUNT(flags));
-    return 0;
+    return stdout_end();
 }

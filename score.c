@@ -198,5 +198,5 @@ int main(int argc, char **argv) {
     gpt2_free(&model);
     tokenizer_free(&tokenizer);
     flags_free(flags, COUNT(flags));
-    return 0;
+    return stdout_end();
 }

@@ -137,6 +137,16 @@ until_rows() {
     done
 }
 
+# until_there FILE: wait until a file or directory is there (a minute at most)
+until_there() {
+    tries=0
+    until [ -e "$1" ]; do
+        tries=$((tries + 1))
+        [ $tries -lt 1200 ] || return 1
+        sleep 0.05
+    done
+}
+
 # stop SIGNAL: send it to the run in the background and wait for its end; $code is its exit code
 stop() {
     kill -s "$1" $child

@@ -1073,6 +1073,218 @@ static void test_replace(void) {
     free(dir), free(parent), free(extra);
 }
 
+// A whole run of two updates: checkpoint-1, metrics.jsonl, final/ of this seed.
+static void overwrite_run(const char *dir, int seed) {
+    Output out;
+    GPT2 m;
+    if (!freopen("/dev/null", "w", stdout)) _exit(101);
+    output_open(&out, dir, NULL, true, false);
+    output_start(&out, seed == 1 ? "{\"seed\": 1}\n" : "{\"seed\": 2}\n", NULL);
+    save_step(&out, seed);
+    make_model(&m, seed, false, true);
+    output_finish(&out, &m, NULL);
+    gpt2_free(&m);
+}
+
+// The same in a process that may end before its end; true if it came there.
+static bool overwrite_forked(const char *dir, int seed) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        overwrite_run(dir, seed);
+        _exit(0);
+    }
+    return wait_for(child) == 0;
+}
+
+// True if all that overwrite_run(.., 1) leaves is in dir, with its content.
+static bool is_first_run(const char *dir) {
+    if (final_seed(dir) != 1 || !exists(dir, "checkpoint-1") || !exists(dir, "run.json"))
+        return false;
+    char *one = path_join(dir, "checkpoint-1"), *json = path_join(dir, "run.json");
+    char *reason = checkpoint_verify(one), *text = file_read(json, NULL);
+    const bool whole = !reason && exists(dir, "metrics.jsonl") && strstr(text, "1");
+    free(one), free(json), free(reason), free(text);
+    return whole;
+}
+
+// --overwrite_output_dir: what was there is in previous_run, whole, until the new run has ended well.
+static void test_overwrite(void) {
+    char *dir = in_root("overwritten"), *previous = path_join(dir, "previous_run");
+    char *again = path_join(previous, "previous_run"), *mine = path_join(dir, "notes.txt");
+    Output out;
+    CHECK(overwrite_forked(dir, 1) && is_first_run(dir), "a run");
+    write_file(mine, "mine", 4);
+    output_open(&out, dir, NULL, true, false);
+    CHECK(is_first_run(dir), "opening changes nothing");
+    output_start(&out, "{}\n", NULL);
+    CHECK(is_first_run(previous) && !exists(dir, "final") && !exists(dir, "checkpoint-1"),
+          "it has stepped aside");
+    output_close(&out); // as if it had died
+    CHECK_DIES(EXIT_BAD_INPUT, "what was there before is in", open_output(dir, "latest", false));
+    CHECK_DIES(EXIT_USAGE, "already has", open_output(dir, NULL, false));
+    output_open(&out, dir, NULL, true, false); // the one that died steps aside, too
+    output_start(&out, "{}\n", NULL);
+    CHECK(is_first_run(again) && exists(previous, "run.json"), "both are there");
+    save_step(&out, 2);
+    output_close(&out);
+    CHECK(restart(dir) == 2 && is_first_run(again), "going on");
+    CHECK(overwrite_forked(dir, 2) && final_seed(dir) == 2 && !exists(dir, "previous_run") &&
+              exists(dir, "notes.txt"),
+          "at the end what was overwritten goes, and nothing else");
+
+    // Killed between stepping aside and its first file: nothing had begun, so all goes back.
+    disk_remove(dir);
+    CHECK(overwrite_forked(dir, 1), "a run");
+    output_open(&out, dir, NULL, true, false);
+    output_step_aside(&out);
+    output_close(&out);
+    CHECK_DIES(EXIT_BAD_INPUT, "no usable checkpoint", open_output(dir, "latest", false));
+    CHECK(is_first_run(previous), "that run is not gone on with");
+    CHECK_DIES(EXIT_USAGE, "already has", open_output(dir, NULL, false));
+    CHECK(is_first_run(dir) && !exists(dir, "previous_run"), "it is back");
+
+    // A directory of the user's by this name.
+    if (mkdir(previous, 0777)) die(EXIT_IO, "mkdir");
+    char *theirs = path_join(previous, "letters.txt");
+    write_file(theirs, "mine", 4);
+    CHECK_DIES(EXIT_USAGE, "has letters.txt: not made by a run", open_output(dir, NULL, true));
+    CHECK(is_first_run(dir) && exists(previous, "letters.txt"), "nothing was moved");
+    free(dir), free(previous), free(again), free(mine), free(theirs);
+}
+
+// ------------------------------------------------------------------------------------------------
+// What flags name
+
+static const char *guarded_name; // the value of the flag --model in guarded()
+
+// True if --model guarded_name, or --config, would be refused where `dir` is overwritten.
+static bool guarded(const char *dir, const char *value, const char *config) {
+    guarded_name = value;
+    Flag flags[] = {FLAG_HEADING("model"),
+                    {.name = "model", .type = FLAG_STRING, .value = &guarded_name}};
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        Output out;
+        if (!freopen("/dev/null", "w", stderr)) _exit(101);
+        output_open(&out, dir, NULL, true, false);
+        out.flags = flags, out.n_flags = COUNT(flags);
+        output_guard(&out, config);
+        _exit(0);
+    }
+    const int status = wait_for(child);
+    CHECK(status == 0 || (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_USAGE), "%s: status %d",
+          value ? value : "none", status);
+    return status != 0;
+}
+
+static void test_guard(void) {
+    char *dir = in_root("guard/run"), *links = in_root("guard/links"),
+         *data = in_root("guard/data");
+    CHECK(overwrite_forked(dir, 1), "a run");
+    if (mkdir(links, 0777) || mkdir(data, 0777)) die(EXIT_IO, "mkdir");
+    char *file = path_join(data, "a.jsonl"), *inner = path_join(dir, "iteration-0");
+    write_file(file, "{}\n", 3);
+    if (mkdir(inner, 0777)) die(EXIT_IO, "mkdir");
+    char *rows = path_join(inner, "b.jsonl"), *notes = path_join(dir, "c.jsonl");
+    write_file(rows, "{}\n", 3);
+    write_file(notes, "{}\n", 3);
+    // links: to the model, to a file of it, to a link; a hard link; a link in the run that leads out
+    char *weights = path_join(dir, "final/model.safetensors"), *way[6];
+    static const char *const names[] = {"model", "weights", "again", "hard", "out", "root"};
+    for (int i = 0; i < COUNT(way); i++) way[i] = path_join(links, names[i]);
+    char *model = path_join(dir, "final"), *leads = path_join(dir, "final/leads_out");
+    if (symlink("../run/final", way[0]) || symlink(weights, way[1]) || symlink("model", way[2]) ||
+        link(weights, way[3]) || symlink(data, leads) || symlink(leads, way[4]) ||
+        symlink("..", way[5]))
+        die(EXIT_IO, "link: %s", strerror(errno));
+    const struct {
+        const char *path; // relative to root/guard
+        bool refused;
+    } cases[] = {
+        {"run/final", true},
+        {"run/final/", true},
+        {"run/final/model.safetensors", true},
+        {"run/./checkpoint-1", true},
+        {"data/../run/final", true},
+        {"links/../run/final/../final", true},
+        {"run/final/../../data/a.jsonl", true}, // the way would be gone
+        {"run/metrics.jsonl", true},
+        {"run/iteration-0/b.jsonl", true},
+        {"run/iteration-0/*.jsonl", true},
+        {"run/*/?.jsonl", true},
+        {"links/model", true},
+        {"links/model/config.json", true},
+        {"links/weights", true},
+        {"links/again", true},
+        {"links/hard", true},
+        {"links/out/a.jsonl", true},
+        {"links/root/run/final", true},
+        {"run/final/leads_out/a.jsonl", true},
+        {"run/c.jsonl", false}, // no file of a run's, so it stays
+        {"run", false},
+        {".", false},
+        {"data", false},
+        {"data/*.jsonl", false},
+        {"links/root/data/a.jsonl", false},
+        {"run/fin", false}, // not there
+        {"run/final2/x", false},
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        char *path = text_format("%s/guard/%s", root, cases[i].path);
+        CHECK(guarded(dir, path, NULL) == cases[i].refused, "--model %s", cases[i].path);
+        CHECK(guarded(dir, NULL, path) == cases[i].refused, "--config %s", cases[i].path);
+        char *list = text_format("%s,%s", file, path);
+        CHECK(guarded(dir, list, NULL) == cases[i].refused, "--model FILE,%s", cases[i].path);
+        char *command = text_format("python3 -u '%s' --fast=1", path);
+        CHECK(guarded(dir, command, NULL) == cases[i].refused, "python3 %s", cases[i].path);
+        free(path), free(list), free(command);
+    }
+    // relative paths, from inside too
+    char *here = getcwd(NULL, 0);
+    if (chdir(model)) die(EXIT_IO, "chdir");
+    CHECK(guarded(dir, "config.json", NULL) && guarded(dir, ".", NULL), "from inside");
+    if (chdir(data)) die(EXIT_IO, "chdir");
+    CHECK(!guarded(dir, "a.jsonl", NULL) && guarded(dir, "../run/final", NULL), "from beside");
+#ifdef __linux__
+    if (!mkdir("bound", 0777) && !mount(dir, "bound", NULL, MS_BIND, NULL)) {
+        CHECK(guarded(dir, "bound/final/config.json", NULL), "a bind mount of the run");
+        CHECK(!guarded(dir, "bound/c.jsonl", NULL), "what stays there");
+        umount("bound");
+        CHECK(!mount(inner, "bound", NULL, MS_BIND, NULL), "mount");
+        CHECK(guarded(dir, "bound/b.jsonl", NULL), "a bind mount of a part of it");
+        umount("bound");
+    } else test_skip("no right to mount");
+#endif
+    if (chdir(here)) die(EXIT_IO, "chdir");
+
+    // A run that goes on replaces final/ and later checkpoints only.
+    Output out = {0};
+    Flag flags[] = {FLAG_HEADING("model"),
+                    {.name = "model", .type = FLAG_STRING, .value = &guarded_name}};
+    char *first = path_join(dir, "checkpoint-1");
+    const struct {
+        const char *path;
+        int limit;
+        bool refused;
+    } going_on[] = {{"final", 0, true}, {"checkpoint-1", 0, false}, {"checkpoint-1", 1, false}};
+    for (int i = 0; i < COUNT(going_on); i++) {
+        guarded_name = path_join(dir, going_on[i].path);
+        output_open(&out, dir, first, false, false);
+        out.flags = flags, out.n_flags = COUNT(flags), out.save_total_limit = going_on[i].limit;
+        if (going_on[i].refused)
+            CHECK_DIES(EXIT_USAGE, "this run would replace", output_guard(&out, NULL));
+        else output_guard(&out, NULL);
+        output_close(&out);
+        free((char *)guarded_name);
+    }
+    CHECK(is_first_run(dir), "all of it changes nothing");
+    for (int i = 0; i < COUNT(way); i++) free(way[i]);
+    free(dir), free(links), free(data), free(file), free(inner), free(rows), free(notes);
+    free(weights), free(model), free(leads), free(here), free(first);
+}
+
 // ------------------------------------------------------------------------------------------------
 // Faults at every call
 
@@ -1118,6 +1330,7 @@ static int fault_run(void (*work)(const char *), const char *dir, int at, int er
 }
 
 static void replace_work(const char *dir) { replace_run(dir, 2); }
+static void overwrite_work(const char *dir) { overwrite_run(dir, 2); }
 
 static void test_faults(void) {
     static const struct {
@@ -1176,7 +1389,34 @@ static void test_faults(void) {
         }
     }
     printf("replacing: %d faults, the older result was kept %d times\n", calls, survived);
-    free(parent), free(dir);
+
+    // Overwriting: the older run is whole, in its place or aside, or the new one is.
+    calls = survived = 0;
+    char *previous = path_join(dir, "previous_run"), *first = in_root("first");
+    CHECK(overwrite_forked(first, 1), "a run");
+    for (int k = 0; k < COUNT(kinds); k += 4) { // EIO and the end of the process
+        bool done = false;
+        for (int at = 1; !done; at += FAULT_STEP, calls++) {
+            disk_remove(parent);
+            char *copy = text_format("mkdir -p %s && cp -r %s %s", parent, first, dir);
+            if (system(copy)) die(EXIT_IO, "cannot copy");
+            free(copy);
+            int code = fault_run(overwrite_work, dir, at, kinds[k].error, kinds[k].leave, &done);
+            CHECK(code == 0 || code == 99 || code == EXIT_IO, "%s: exit %d", kinds[k].name, code);
+            Output out; // the next start tidies up
+            output_open(&out, dir, NULL, true, false);
+            const bool old = is_first_run(dir) || is_first_run(previous);
+            CHECK(old || final_seed(dir) == 2, "%s at call %d (exit %d): neither run is whole",
+                  kinds[k].name, at, code);
+            CHECK(code != 0 || final_seed(dir) == 2, "%s at call %d: no new run", kinds[k].name,
+                  at);
+            CHECK(count_hidden(dir) == 0, "%s at call %d: left over", kinds[k].name, at);
+            survived += old;
+            output_close(&out);
+        }
+    }
+    printf("overwriting: %d faults, the older run was kept %d times\n", calls, survived);
+    free(parent), free(dir), free(previous), free(first);
 }
 
 // A process that saves in a loop is killed at a random moment, 50 times in one directory.
@@ -1300,6 +1540,8 @@ int main(void) {
     test_critic();
     test_output();
     test_replace();
+    test_overwrite();
+    test_guard();
     test_faults();
     test_kills();
     test_full_disk();

@@ -699,11 +699,35 @@ static void test_log(void) {
     CHECK_DIES(EXIT_IO, "cannot write: Is a directory", log_open(&log, root, 0));
     if (access("/dev/full", W_OK) == 0) {
         // /dev/full cannot be cut, so the log is opened by hand
-        log = (MetricsLog){fopen("/dev/full", "wb"), "full", {0}};
+        log = (MetricsLog){.file = fopen("/dev/full", "wb"), .path = "full"};
         log_number(&log, "step", 1);
         CHECK_DIES(EXIT_IO, "full: cannot write: No space left on device", log_write(&log));
         fclose(log.file), text_free(&log.row);
     }
+    // A run's log keeps what could not be written, leaves no torn row and asks the program to stop.
+    struct rlimit limit, before;
+    getrlimit(RLIMIT_FSIZE, &before);
+    limit = (struct rlimit){30, before.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    log_open(&log, path, 0);
+    log.lasting = true;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    for (int i = 1; i <= 3; i++) {
+        log_number(&log, "step", i);
+        log_number(&log, "loss", 2);
+        log_write(&log);
+        CHECK((i > 1) == (log.error == EFBIG) && (i > 1) == (stop_signal == SIGXFSZ), "row %d", i);
+    }
+    CHECK(file_is(path, "{\"step\": 1, \"loss\": 2}\n") && log_offset(&log) == 23, "one row");
+    setrlimit(RLIMIT_FSIZE, &before);
+    log_flush(&log);
+    CHECK(!log.error && log_offset(&log) == 69 &&
+              file_is(path, "{\"step\": 1, \"loss\": 2}\n{\"step\": 2, \"loss\": 2}\n"
+                            "{\"step\": 3, \"loss\": 2}\n"),
+          "the others follow when there is room");
+    stop_signal = 0;
+    signal(SIGXFSZ, SIG_DFL);
+    log_close(&log);
     free(path), free(below);
 }
 
@@ -734,6 +758,26 @@ static void test_signals(void) {
     CHECK_DIES(7, "", stop_on_signals(); raise(SIGTERM); _exit(stop_signal == SIGTERM ? 7 : 1));
     CHECK_DIES(7, "", stop_on_signals(); raise(SIGINT); _exit(stop_signal == SIGINT ? 7 : 1));
     CHECK_DIES(128 + SIGTERM, "", stop_on_signals(); raise(SIGINT); raise(SIGTERM); _exit(1));
+    // twice at once, as timeout(1) sends it, is once; a moment later it is a second one
+    CHECK_DIES(7, "", stop_on_signals(); raise(SIGTERM); raise(SIGTERM);
+               _exit(stop_signal == SIGTERM ? 7 : 1));
+    CHECK_DIES(128 + SIGTERM, "", stop_on_signals(); raise(SIGTERM); usleep(150000); raise(SIGTERM);
+               _exit(1));
+    // the end of a terminal or a pipe is a request, however often it is told, and no second one
+    CHECK_DIES(7, "", stop_on_signals(); raise(SIGHUP); usleep(150000); raise(SIGHUP);
+               raise(SIGPIPE); _exit(stop_signal == SIGHUP ? 7 : 1));
+    CHECK_DIES(7, "", stop_on_signals(); raise(SIGPIPE); raise(SIGHUP); raise(SIGINT);
+               raise(SIGPIPE); _exit(stop_signal == SIGINT ? 7 : 1));
+    CHECK_DIES(7, "", signal(SIGHUP, SIG_IGN); stop_on_signals(); raise(SIGHUP); // nohup
+               _exit(stop_signal ? 1 : 7));
+    // stuck: no mark after the signal; a mark gives more time, and stop_wait all of it
+    CHECK_DIES(128 + SIGTERM, "does not come to its end", stop_on_signals(); stop_patience = 1;
+               raise(SIGTERM); for (;;) pause());
+    CHECK_DIES(7, "", stop_on_signals(); stop_patience = 1; raise(SIGTERM); usleep(600000);
+               stop_mark(); usleep(600000); _exit(stop_patience >= 7 ? 7 : 1));
+    CHECK_DIES(7, "", stop_on_signals(); stop_patience = 1; raise(SIGTERM); stop_wait();
+               usleep(1200000); _exit(7));
+    CHECK_DIES(7, "", stop_on_signals(); stop_wait(); raise(SIGTERM); usleep(100000); _exit(7));
 }
 
 int main(void) {

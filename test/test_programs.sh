@@ -289,6 +289,45 @@ mistaken_run 3 "--bf16 was false, is now true" --bf16 --resume_from_checkpoint l
 mistaken_run 3 "no such directory" --resume_from_checkpoint "$OUT/checkpoint-9"
 mistaken_run 3 "final: cannot resume: no trainer/manifest.json" \
     --resume_from_checkpoint "$OUT/final"
+# What a flag names is not deleted, by whatever path it is named.
+ln -s out/final "$T/link"
+ln "$OUT/final/vocab.json" "$T/hard.json"
+M="--dataset $T/train.jsonl --max_steps 4 --samples 0 --output_dir $OUT --overwrite_output_dir"
+for model in out/final out/../out/final link link/../out/checkpoint-8; do
+    mistake 2 "--overwrite_output_dir would delete" sft $M --model "$T/$model"
+    check "the flag is named" grep -q -- "which --model names" "$T/stderr"
+done
+mistaken_run 2 "which --tokenizer names" --overwrite_output_dir --tokenizer "$OUT/checkpoint-8"
+mistaken_run 2 "which --tokenizer names" --overwrite_output_dir --tokenizer "$T/link"
+mistaken_run 2 "which --model_config names" --overwrite_output_dir \
+    --model_config "$OUT/final/config.json"
+mistaken_run 2 "which --eval_dataset names" --overwrite_output_dir \
+    --eval_dataset "$OUT/metrics.jsonl"
+mistaken_run 2 "which --dataset names" --overwrite_output_dir --dataset "$T/hard.json"
+mistaken_run 2 "which --config names" --overwrite_output_dir --config "$OUT/run.json"
+ln -s out/checkpoint-8 "$T/link8"
+mistaken_run 2 "--overwrite_output_dir would delete" --overwrite_output_dir \
+    --resume_from_checkpoint "$T/link8"
+# A run that overwrites and is killed: all that was there is there.
+for steps in 8 1000; do # after its first checkpoint, or before
+    rm -rf "$T/over"
+    cp -r "$A" "$T/over"
+    "$BIN/train_sft" $TINY --max_steps 100000 --save_steps $steps --output_dir "$T/over" \
+        --overwrite_output_dir >"$T/log" 2>&1 &
+    child=$!
+    until_there "$T/over/previous_run"
+    until_rows 5 "$T/over/metrics.jsonl"
+    stop KILL
+    check "killed while overwriting: the run before is whole" diff -r "$A" "$T/over/previous_run"
+    refuse "and there is no new model" test -e "$T/over/final"
+done
+check "overwriting again" run "$T/over" --overwrite_output_dir
+same "the new model" "$T/over/final/model.safetensors" "$A/final/model.safetensors"
+refuse "nothing is left of the runs before" test -e "$T/over/previous_run"
+check "a model in OUT itself, beside the run" cp -r "$A"/final/. "$T/over"
+check "training it further" sft --model "$T/over" --dataset "$T/train.jsonl" --max_steps 4 \
+    --samples 0 --output_dir "$T/over" --overwrite_output_dir
+same "leaves it there" "$A/final/model.safetensors" "$T/over/model.safetensors"
 check "--overwrite_output_dir" run "$OUT" --overwrite_output_dir --save_steps 4 --save_total_limit 2
 same "it begins anew" "$OUT/final/model.safetensors" "$A/final/model.safetensors"
 check "it leaves what is not its own" grep -q mine "$OUT/notes.txt"

@@ -4,8 +4,9 @@
 //   memory     checked allocation, growing text
 //   files      reading whole files, UTF-8
 //   random     counter-based random numbers: three integers are the whole state
-//   stopping   Ctrl-C and kill
-//   log        metrics.jsonl, clock, peak memory
+//   clock      and peak memory
+//   stopping   Ctrl-C, kill, the end of the terminal
+//   log        metrics.jsonl
 //
 // Strict JSON is in json.h, the table of flags in flags.h.
 #ifndef COMMON_H
@@ -16,6 +17,7 @@
 #endif
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <float.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -39,7 +41,7 @@
 enum {
     EXIT_USAGE = 2,     // unknown flag, value out of range
     EXIT_BAD_INPUT = 3, // a file says something that cannot be used
-    EXIT_IO = 4,        // disk full, no permission
+    EXIT_IO = 4,        // disk full, no permission; no memory, no threads
     EXIT_DIVERGED = 5,  // a loss or a gradient is not finite
 };
 
@@ -49,8 +51,11 @@ static void progress_clear(void) {
     fflush(stdout);
 }
 
-// On a terminal, replace the progress line; elsewhere do nothing.
+static void stop_mark(void); // below
+
+// A part of the work is done (stop_mark). On a terminal, replace the progress line.
 __attribute__((format(printf, 1, 2))) static void progress_show(const char *format, ...) {
+    stop_mark();
     if (!isatty(STDOUT_FILENO)) return;
     va_list args;
     progress_clear();
@@ -88,10 +93,50 @@ __attribute__((format(printf, 1, 2))) static void warn(const char *format, ...) 
     va_end(args);
 }
 
+// A program that ends well: what it printed must have gone out. Returns its exit code, 0, or dies.
+static int stdout_end(void) {
+    if (fflush(stdout)) die(EXIT_IO, "standard output: cannot write: %s", strerror(errno));
+    if (ferror(stdout)) die(EXIT_IO, "standard output: a part of it could not be written");
+    return 0;
+}
+
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 // ------------------------------------------------------------------------------------------------
 // Memory
+
+// This process's addresses, in bytes, as `ulimit -v` counts them; 0 where the system does not say.
+static double memory_addresses(void) {
+    char text[64] = "";
+    const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC); // fopen would need memory
+    const ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    return n > 0 ? strtod(text, NULL) * (double)sysconf(_SC_PAGESIZE) : 0;
+}
+
+// Die: `what` ("512 bytes, for OpenBLAS") cannot be had. Says what limit there is. Threads that come
+// here at the same time say it once.
+__attribute__((noreturn)) static void memory_die(const char *what) {
+    static bool dying; // atomic
+    if (__atomic_exchange_n(&dying, true, __ATOMIC_RELAXED))
+        for (;;) pause();
+    struct rlimit limit;
+    const double used = memory_addresses();
+    if (used > 0 && !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY)
+        die(EXIT_IO, "out of memory: %s; in use: %.1f MB of the %.1f MB that ulimit -v allows",
+            what, used * 1e-6, (double)limit.rlim_cur * 1e-6);
+    if (!getrlimit(RLIMIT_DATA, &limit) && limit.rlim_cur != RLIM_INFINITY)
+        die(EXIT_IO, "out of memory: %s; ulimit -d allows %.1f MB", what,
+            (double)limit.rlim_cur * 1e-6);
+    die(EXIT_IO, "out of memory: %s", what);
+}
+
+// The same for an array. Needs no memory itself.
+__attribute__((noreturn)) static void memory_die_bytes(size_t bytes) {
+    char what[64];
+    snprintf(what, sizeof what, "%zu bytes", bytes);
+    memory_die(what);
+}
 
 // The product of two sizes; dies instead of wrapping around.
 static size_t size_product(size_t count, size_t size) {
@@ -105,7 +150,7 @@ static size_t size_product(size_t count, size_t size) {
 static void *mem_alloc(size_t count, size_t size) {
     size_t bytes = size_product(count, size);
     void *p = calloc(bytes ? bytes : 1, 1);
-    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+    if (!p) memory_die_bytes(bytes);
     return p;
 }
 
@@ -113,7 +158,7 @@ static void *mem_alloc(size_t count, size_t size) {
 static void *mem_resize(void *p, size_t count, size_t size) {
     size_t bytes = size_product(count, size);
     p = realloc(p, bytes ? bytes : 1);
-    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+    if (!p) memory_die_bytes(bytes);
     return p;
 }
 
@@ -124,7 +169,7 @@ static float *mem_floats(size_t count) {
     size_t align = bytes >= ((size_t)4 << 20) ? (size_t)2 << 20 : 64;
     size_t rounded = (bytes + align - 1) / align * align;
     void *p = rounded < bytes ? NULL : aligned_alloc(align, rounded);
-    if (!p) die(EXIT_IO, "out of memory: %zu bytes", bytes);
+    if (!p) memory_die_bytes(bytes);
 #ifdef MADV_HUGEPAGE
     if (align > 64) madvise(p, rounded, MADV_HUGEPAGE); // a hint: failure changes nothing
 #endif
@@ -348,24 +393,7 @@ static void rng_permutation(int *order, int n, uint64_t seed, uint64_t epoch) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// Being asked to stop (Ctrl-C, kill): the program finishes its step, saves and leaves. A second
-// signal ends it at once. The only variable in these headers, since a handler can reach no other.
-
-static volatile sig_atomic_t stop_signal = 0; // the signal's number once one came
-
-static void stop_handler(int number) {
-    if (stop_signal) _exit(128 + number);
-    stop_signal = number;
-}
-
-static void stop_on_signals(void) {
-    struct sigaction action = {.sa_handler = stop_handler, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-// ------------------------------------------------------------------------------------------------
-// Clock, memory, log
+// Clock, peak memory
 
 // Seconds on a clock that only goes forward.
 static double seconds_now(void) {
@@ -394,43 +422,144 @@ static const char *time_format(char s[32], double seconds) {
     return s;
 }
 
+// ------------------------------------------------------------------------------------------------
+// Being asked to stop. Ctrl-C, kill, the end of the terminal (SIGHUP, unless nohup ignores it) or of the
+// program that reads our output (SIGPIPE): the program finishes its step, saves and leaves. A second
+// Ctrl-C or kill ends it at once; so does a step that does not come to its end. These are the only
+// variables in these headers, since a handler can reach no other.
+
+static volatile sig_atomic_t stop_signal = 0;   // the signal's number once one came
+static volatile sig_atomic_t stop_patience = 5; // seconds until the next stop_mark; 0: any time
+static const char *volatile stop_file = NULL;   // removed where a signal ends the program
+
+static bool stop_is_request(int number) { return number == SIGINT || number == SIGTERM; }
+
+// End the program now; only what a handler may call.
+__attribute__((noreturn)) static void stop_now(int number) {
+    if (stop_file) unlink(stop_file);
+    _exit(128 + number);
+}
+
+static void stop_handler(int number) {
+    static struct timespec first; // when the request came
+    struct timespec now;
+    const int error = errno;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const double since =
+        (double)(now.tv_sec - first.tv_sec) + 1e-9 * (double)(now.tv_nsec - first.tv_nsec);
+    // timeout(1) sends the same signal twice, to us and to our group, which is one request. A terminal
+    // that ends may send SIGHUP several times, and a broken pipe is told at each write.
+    const bool twice = number == stop_signal && since < 0.1;
+    if (stop_is_request(number) && stop_is_request(stop_signal) && !twice) stop_now(number);
+    if (!stop_signal) alarm((unsigned)stop_patience);
+    if (!stop_signal || stop_is_request(number)) {
+        stop_signal = number;
+        first = now;
+    }
+    errno = error;
+}
+
+// No stop_mark within the time: the program is stuck.
+static void stop_stuck(int number) {
+    static const char text[] =
+        "error: asked to stop, but the step does not come to its end: left without saving\n";
+    (void)number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) stop_now(stop_signal);
+    stop_now(stop_signal);
+}
+
+// What follows takes as long as it takes, as writing to a disk does.
+static void stop_wait(void) {
+    stop_patience = 0;
+    alarm(0);
+}
+
+// A part of the work is done. After a signal the next one has the time of the longest so far, four
+// times over, and 5 seconds, before stop_stuck ends the program.
+static void stop_mark(void) {
+    static double last = -1, longest; // seconds
+    const double now = seconds_now();
+    if (last >= 0 && stop_patience && now - last > longest) longest = now - last;
+    last = now;
+    stop_patience = (sig_atomic_t)fmin(5 + 4 * longest, 1e6);
+    if (stop_signal) alarm((unsigned)stop_patience);
+}
+
+// From here on signals are requests.
+static void stop_on_signals(void) {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGPIPE, SIGHUP};
+    struct sigaction action = {.sa_handler = stop_handler, .sa_flags = SA_RESTART}, now;
+    for (int i = 0; i < COUNT(numbers); i++) sigaddset(&action.sa_mask, numbers[i]);
+    for (int i = 0; i < COUNT(numbers); i++)
+        if (numbers[i] != SIGHUP || sigaction(SIGHUP, NULL, &now) || now.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+    action.sa_handler = stop_stuck;
+    sigaction(SIGALRM, &action, NULL);
+    stop_mark();
+}
+
+// ------------------------------------------------------------------------------------------------
+// Log
+
 // metrics.jsonl: one JSON object per line, written with one call, so that a killed run leaves at
 // most one torn last line, which resuming cuts off.
 typedef struct {
     FILE *file;
     const char *path;
-    Text row;
+    Text row;      // being built, after those that could not be written
+    size_t begin;  // where in `row` it begins
+    int64_t bytes; // of whole rows in the file
+    bool lasting; // rows that cannot be written are kept, and the program is asked to stop, to save
+    int error;    // then: why the last one could not; 0 as soon as all are written
 } MetricsLog;
 
 // Open for appending after the first `offset` bytes (0: start anew).
 static void log_open(MetricsLog *log, const char *path, int64_t offset) {
-    *log = (MetricsLog){fopen(path, offset ? "r+b" : "wb"), text_copy(path), {0}};
+    *log = (MetricsLog){fopen(path, offset ? "r+b" : "wb"), text_copy(path), .bytes = offset};
     if (!log->file || ftruncate(fileno(log->file), offset) || fseek(log->file, 0, SEEK_END))
         die(EXIT_IO, "%s: cannot write: %s", path, strerror(errno));
+    setvbuf(log->file, NULL, _IONBF, 0); // each row is one call
 }
 
 // Add a number to the row being built. Keys are TRL's metric names.
 static void log_number(MetricsLog *log, const char *key, double value) {
-    text_print(&log->row, "%s", log->row.size ? ", " : "{");
+    text_print(&log->row, "%s", log->row.size > log->begin ? ", " : "{");
     text_json(&log->row, key, strlen(key));
     if (isfinite(value)) text_print(&log->row, ": %.9g", value);
     else text_print(&log->row, ": null");
 }
 
+// Hand the rows that are complete to the operating system.
+static void log_flush(MetricsLog *log) {
+    errno = 0;
+    const size_t n = fwrite(log->row.data, 1, log->row.size, log->file);
+    if (n == log->row.size && !fflush(log->file)) {
+        log->bytes += (int64_t)n;
+        log->row.size = log->begin = 0;
+        log->error = 0;
+        return;
+    }
+    log->error = errno ? errno : EIO;
+    if (!log->lasting) die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(log->error));
+    // no torn row is left
+    if (ftruncate(fileno(log->file), log->bytes) || fseek(log->file, log->bytes, SEEK_SET))
+        die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(log->error));
+    clearerr(log->file);
+    log->begin = log->row.size;
+    if (!stop_signal) stop_signal = SIGXFSZ; // the system's word for a file that cannot grow
+}
+
 // Finish the row and hand it to the operating system.
 static void log_write(MetricsLog *log) {
     text_print(&log->row, "}\n");
-    size_t n = fwrite(log->row.data, 1, log->row.size, log->file);
-    if (n != log->row.size || fflush(log->file))
-        die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(errno));
-    log->row.size = 0;
+    log_flush(log);
 }
 
 // Bytes written so far, after they have reached the disk: a checkpoint records this offset.
 static int64_t log_offset(MetricsLog *log) {
     if (fsync(fileno(log->file)) && errno != EINVAL)
         die(EXIT_IO, "%s: cannot write: %s", log->path, strerror(errno));
-    return (int64_t)ftell(log->file);
+    return log->bytes;
 }
 
 static void log_close(MetricsLog *log) {

@@ -119,6 +119,14 @@ static int disk_sync_dir(const char *path) {
     return result;
 }
 
+// Open a directory to list it; NULL if it is not there. One that cannot be listed must not count as
+// empty, so it ends the program.
+static DIR *disk_list(const char *path) {
+    DIR *dir = opendir(path);
+    if (!dir && errno != ENOENT) die(EXIT_IO, "%s: cannot list: %s", path, strerror(errno));
+    return dir;
+}
+
 // Delete a file or a directory with all it holds; symbolic links are deleted, not followed.
 // What is missing already counts as deleted: a second process may be tidying up, too.
 static int disk_remove(const char *path) {
@@ -150,7 +158,15 @@ typedef struct {
     int fd, error;
 } DiskFile;
 
-// Begin the file `path`; nothing under this name changes until disk_file_end.
+// A signal ends the program: without what it was writing.
+static void disk_file_stopped(int number) {
+    if (stop_file) unlink(stop_file);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+// Begin the file `path`; nothing under this name changes until disk_file_end. Where a signal ends the
+// program meanwhile, nothing is left of it.
 static DiskFile disk_file_begin(const char *path) {
     signal(SIGXFSZ, SIG_IGN); // a limit of file sizes is then an error of write, not the end
     DiskFile f = {.path = text_copy(path), .dir = text_copy(path)};
@@ -162,8 +178,14 @@ static DiskFile disk_file_begin(const char *path) {
     char *hidden = text_format(".tmp-%s-%d", name, (int)getpid());
     f.tmp = path_join(f.dir, hidden);
     free(hidden);
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction now, action = {.sa_handler = disk_file_stopped};
+    for (int i = 0; i < COUNT(numbers); i++)
+        if (!sigaction(numbers[i], NULL, &now) && now.sa_handler == SIG_DFL)
+            sigaction(numbers[i], &action, NULL);
     f.fd = disk_remove(f.tmp) ? -1 : disk_open(f.tmp, O_WRONLY | O_CREAT | O_EXCL);
     if (f.fd < 0) f.error = errno;
+    else stop_file = f.tmp;
     return f;
 }
 
@@ -181,6 +203,7 @@ static int disk_file_end(DiskFile *f, bool keep) {
         f->error = errno;
     if (f->error || !keep) disk_remove(f->tmp);
     const int error = f->error;
+    if (stop_file == f->tmp) stop_file = NULL;
     free(f->path), free(f->tmp), free(f->dir);
     *f = (DiskFile){.fd = -1};
     return error;

@@ -467,6 +467,16 @@ static void flags_read(const char *path, Flag *flags, int n) {
 // ------------------------------------------------------------------------------------------------
 // The command line
 
+// The file of --config on the command line, or NULL.
+static const char *flags_config(int argc, char **argv) {
+    const char *config = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--config") && i + 1 < argc) config = argv[++i];
+        else if (!strncmp(argv[i], "--config=", 9)) config = argv[i] + 9;
+    }
+    return config;
+}
+
 // Fill the table's variables from the command line, which goes before what --config reads. Without
 // arguments the flags of `preset` (a string with blanks between words, or NULL) are taken and
 // printed as a complete command line. --help prints the table and exits with 0; a mistake dies with

@@ -1,5 +1,6 @@
 // machine.h: make the best of the CPU that is there. From top to bottom:
 //
+//   memory       what OpenBLAS and threads need: one sentence if it is not there
 //   subnormals   numbers too small for the CPU's fast road become 0
 //   kernels      OpenBLAS has a set of kernels for each family of CPUs and chooses one when the
 //                program starts; where it takes a new CPU for an old one, we choose again
@@ -9,10 +10,90 @@
 #include "common.h"
 #include "blas.h"
 #include <omp.h>
+#include <pthread.h>
 #include <strings.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 #if defined(__SSE__)
 #include <immintrin.h>
 #endif
+
+// ------------------------------------------------------------------------------------------------
+// Memory. OpenBLAS maps a buffer (of 128 MB in Debian 12) for each thread when the program is loaded,
+// and more at products. Where it does not get one it tries again, for ever (`ulimit -v`).
+
+// So its mmap is this one: a program's own function goes before the C library's of that name, for the
+// libraries too. It does what that does, but where a library's memory cannot be had it says so and ends
+// the program. (malloc and threads do not come here. The sanitizers have an mmap of their own.)
+#if defined(__linux__) && defined(SYS_mmap) && defined(__LP64__)
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if !defined(__SANITIZE_ADDRESS__) && !__has_feature(address_sanitizer) &&                         \
+    !__has_feature(memory_sanitizer) && !__has_feature(thread_sanitizer)
+void *mmap(void *address, size_t bytes, int protection, int flags, int file, off_t offset) {
+    const long result = syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
+    if (result == -1 && errno == ENOMEM && flags & MAP_ANONYMOUS && bytes >= 1 << 20) {
+        char what[80];
+        snprintf(what, sizeof what, "%.1f MB for a buffer of OpenBLAS (fewer threads need fewer)",
+                 (double)bytes * 1e-6);
+        memory_die(what);
+    }
+    return (void *)result;
+}
+#endif
+#endif
+
+// A thread that ends when it gets the gate.
+static void *thread_wait(void *gate) {
+    pthread_mutex_lock(gate);
+    pthread_mutex_unlock(gate);
+    return NULL;
+}
+
+// Before the first parallel region: die if OpenMP's threads cannot be had (`ulimit -u`, `ulimit -v`, or
+// what a container allows). OpenMP itself would end the program with a sentence that names none of
+// these, and in GCC's with an exit code of 1.
+static void threads_check(void) {
+    const int n = omp_get_max_threads() - 1;
+    pthread_t *threads = mem_alloc((size_t)n, sizeof *threads);
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&gate);
+    for (int i = 0; i < n; i++) {
+        const int error = pthread_create(&threads[i], NULL, thread_wait, &gate);
+        if (error)
+            die(EXIT_IO,
+                "cannot start thread %d of %d: %s; look at ulimit -u and ulimit -v, or set "
+                "OMP_NUM_THREADS to less",
+                i + 2, n + 1, strerror(error));
+    }
+    pthread_mutex_unlock(&gate);
+    for (int i = 0; i < n; i++) pthread_join(threads[i], NULL);
+    free(threads);
+}
+
+// Where memory is limited, let OpenBLAS map now what it will need, by products on all threads and one on
+// each at the same time (long ones, so that they meet): what cannot be had is said before a run begins.
+static void products_reserve(void) {
+    struct rlimit space, data;
+    if (getrlimit(RLIMIT_AS, &space) || getrlimit(RLIMIT_DATA, &data)) return;
+    if (space.rlim_cur == RLIM_INFINITY && data.rlim_cur == RLIM_INFINITY) return;
+    enum { N = 768 };
+    const size_t size = (size_t)N * N;
+    const int threads = omp_get_max_threads();
+    float *in = mem_floats(size), *out = mem_floats(size * (size_t)threads);
+    float_product(out, N, in, N, false, in, N, false, N, N, N, 1, false);
+#pragma omp parallel num_threads(threads)
+    {
+        float *own = out + size * (size_t)omp_get_thread_num();
+        for (int i = 0; i < 3; i++) {
+#pragma omp barrier
+            float_product(own, N, in, N, false, in, N, false, N, N, N, 1, false);
+        }
+    }
+    free(in), free(out);
+}
 
 // ------------------------------------------------------------------------------------------------
 // Subnormals. Below 2^-126 (1.2e-38) a float has no leading 1, and Intel's CPUs then take a

@@ -164,7 +164,7 @@ static void codes_decompose(Codes *list, uint32_t code, bool compatible) {
         codes_decompose(list, unicode_parts[parts->start + i], compatible);
 }
 
-static int compare_keys(const void *a, const void *b) {
+static int codes_compare(const void *a, const void *b) {
     const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
 }
@@ -179,7 +179,7 @@ static void codes_order(Codes *list) {
             keys[end] = class << 56 | (uint64_t)end << 21 | list->data[end];
         }
         if (end - i < 2) continue;
-        qsort(keys + i, end - i, sizeof *keys, compare_keys);
+        qsort(keys + i, end - i, sizeof *keys, codes_compare);
         for (size_t k = i; k < end; k++) list->data[k] = keys[k] & 0x1FFFFF;
     }
     free(keys);
@@ -353,6 +353,14 @@ static void normalizer_load(Normalizer *normalizer, const cJSON *item, const cha
     normalizer->steps[normalizer->n++] = step;
 }
 
+// Where `part` (not empty) first is in s[0..n), or NULL.
+static const char *text_find(const char *s, size_t n, const char *part) {
+    const size_t length = strlen(part);
+    for (size_t i = 0; i + length <= n; i++)
+        if (!memcmp(s + i, part, length)) return s + i;
+    return NULL;
+}
+
 // Append s[0..n) after one step.
 static void normal_step(const NormalStep *step, Text *out, const char *s, size_t n) {
     size_t begin = 0, found;
@@ -378,7 +386,7 @@ static void normal_step(const NormalStep *step, Text *out, const char *s, size_t
         text_append(out, s + begin, n - begin);
         break;
     case NORMAL_REPLACE:
-        for (const char *at; (at = memmem(s + begin, n - begin, step->from, strlen(step->from)));
+        for (const char *at; (at = text_find(s + begin, n - begin, step->from));
              begin = found + strlen(step->from)) {
             found = (size_t)(at - s);
             text_append(out, s + begin, found - begin);

@@ -101,7 +101,7 @@ static bool dir_has_tokenizer(const char *dir) {
 // Settings
 
 // The roles of transformers, in the order in which it adds their tokens.
-enum { BOS, EOS, UNK, SEP, PAD, CLS, MASK, ROLES };
+enum { ROLE_BOS, ROLE_EOS, ROLE_UNK, ROLE_SEP, ROLE_PAD, ROLE_CLS, ROLE_MASK, ROLES };
 static const char *const role_keys[ROLES] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                              "pad_token", "cls_token", "mask_token"};
 
@@ -610,7 +610,7 @@ static bool entry_read(TokenEntry *e, const cJSON *item, const char *path) {
 }
 
 // Add the token of an entry; dies if it gets another id than the file says.
-static void entry_add(Tokenizer *t, TokenEntry *e, const char *path) {
+static void token_entry_add(Tokenizer *t, TokenEntry *e, const char *path) {
     const AddedToken *other = NULL;
     if (!e->says_normalized) e->token.normalized = !e->token.special;
     for (int i = 0; i < t->n_added; i++)
@@ -681,7 +681,7 @@ static void role_add(Tokenizer *t, TokenEntry e, int known, const char *path) {
     const AddedToken *added = added_find(t, e.token.name);
     if (added && added < t->added + known) return;
     e.token.special = true;
-    entry_add(t, &e, path);
+    token_entry_add(t, &e, path);
 }
 
 // Add all tokens in the order of transformers, and note the roles. `settings` are those of
@@ -698,17 +698,17 @@ static void tokens_load(Tokenizer *t, const cJSON *settings, const cJSON *json, 
     for (int r = 0; r < ROLES; r++) {
         item = json_get(settings, role_keys[r]);
         has[r] = role_read(&roles[r], item, role_keys[r], path);
-        if (rebuilt && !item && r <= UNK) {
+        if (rebuilt && !item && r <= ROLE_UNK) {
             has[r] = true;
             roles[r] = (TokenEntry){.token = {.name = END_OF_TEXT, .special = true}, .id = -1};
         }
-        if (!rebuilt && !item && r == PAD && json_get(padding, "pad_token"))
+        if (!rebuilt && !item && r == ROLE_PAD && json_get(padding, "pad_token"))
             has[r] = role_read(&roles[r], json_get(padding, "pad_token"), "padding", json_path);
     }
-    t->eos_named = has[EOS] && json_get(settings, role_keys[EOS]);
+    t->eos_named = has[ROLE_EOS] && json_get(settings, role_keys[ROLE_EOS]);
     if (!rebuilt) { // tokenizer.json as the tokenizers library reads it
         entries_load(&entries, &n, json_get(json, "added_tokens"), json_path);
-        for (int i = 0; i < n; i++) entry_add(t, &entries[i], json_path);
+        for (int i = 0; i < n; i++) token_entry_add(t, &entries[i], json_path);
     }
     n = 0;
     entries_load(&entries, &n, decoder, path);
@@ -736,7 +736,7 @@ static void tokens_load(Tokenizer *t, const cJSON *settings, const cJSON *json, 
         for (int r = 0; r < ROLES; r++)
             entries[i].token.special |=
                 has[r] && !strcmp(roles[r].token.name, entries[i].token.name);
-        entry_add(t, &entries[i], decoder ? path : list ? list_path : json_path);
+        token_entry_add(t, &entries[i], decoder ? path : list ? list_path : json_path);
     }
     free(entries);
     const int known = t->n_added;
@@ -752,10 +752,10 @@ static void tokens_load(Tokenizer *t, const cJSON *settings, const cJSON *json, 
     cJSON_ArrayForEach(item, extra) {
         if (role_read(&e, item, "extra_special_tokens", path)) role_add(t, e, known, path);
     }
-    t->bos_id = has[BOS] ? tokenizer_find(t, roles[BOS].token.name) : -1;
-    t->eos_id = has[EOS] ? tokenizer_find(t, roles[EOS].token.name) : -1;
-    t->pad_id = has[PAD] ? tokenizer_find(t, roles[PAD].token.name) : -1;
-    t->unk_id = has[UNK] ? tokenizer_find(t, roles[UNK].token.name) : -1;
+    t->bos_id = has[ROLE_BOS] ? tokenizer_find(t, roles[ROLE_BOS].token.name) : -1;
+    t->eos_id = has[ROLE_EOS] ? tokenizer_find(t, roles[ROLE_EOS].token.name) : -1;
+    t->pad_id = has[ROLE_PAD] ? tokenizer_find(t, roles[ROLE_PAD].token.name) : -1;
+    t->unk_id = has[ROLE_UNK] ? tokenizer_find(t, roles[ROLE_UNK].token.name) : -1;
     if (t->eos_id >= 0) return;
     t->eos_id = tokenizer_find(t, END_OF_TEXT);
     if (t->eos_id < 0)

@@ -22,6 +22,8 @@
 //     OUT/metrics.jsonl                 the log
 //     OUT/final/                        the model at the end
 //     OUT/iteration-2/                  what SPIN generated at the beginning of an iteration
+//     OUT/previous_run/                 with --overwrite_output_dir, all this of the run before, until
+//                                       the new final/ is there
 //     OUT/checkpoint-100/               config.json, model.safetensors, the tokenizer's files
 //     OUT/checkpoint-100/trainer/       optimizer.safetensors (AdamW's two moments of each tensor),
 //                                       reference.safetensors where the reference changes,
@@ -33,6 +35,7 @@
 
 #include "../base/flags.h"
 #include "../base/tokenizer.h"
+#include "guard.h"
 #include "pretrained.h"
 #include <signal.h>
 #include <sys/file.h>
@@ -290,7 +293,8 @@ typedef struct {
                        // it is a scalar head on the same trunk; set by the program
     const Flag *flags; // of the program: a checkpoint keeps those that flag_kept names; set by
     int n_flags;       // the program
-    bool overwrite;    // delete what an earlier run left, when this one starts
+    bool overwrite;    // what an earlier run left steps aside when this one starts, and is
+                       // deleted when it has ended well
     bool replace;      // put the new directory in its place, when this one has ended well
     int lock;          // descriptor of target, -1 while it does not exist
 } Output;
@@ -318,7 +322,7 @@ static int compare_steps(const void *a, const void *b) {
 static int checkpoint_list(const char *dir, int64_t **steps) {
     int n = 0;
     *steps = NULL;
-    DIR *d = opendir(dir);
+    DIR *d = disk_list(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         int64_t step = checkpoint_step(e->d_name);
         if (step < 0) continue;
@@ -370,6 +374,10 @@ static char *checkpoint_verify(const char *dir) {
     return reason;
 }
 
+// Where what is overwritten waits for the end of the new run, and where it is on the way there or back.
+static const char output_previous[] = "previous_run";
+static const char output_moving[] = ".moving_run";
+
 // The checkpoint that --resume_from_checkpoint names: a directory, or `latest` for the one with the
 // highest step in `dir` that is undamaged. Dies if there is none.
 static char *checkpoint_find(const char *dir, const char *wanted) {
@@ -392,11 +400,14 @@ static char *checkpoint_find(const char *dir, const char *wanted) {
         found = NULL;
     }
     free(steps);
+    char *before = path_join(dir, output_previous);
     if (!found)
         die(EXIT_BAD_INPUT,
             "%s: no usable checkpoint (%d found); start without "
-            "--resume_from_checkpoint",
-            dir, n);
+            "--resume_from_checkpoint%s%s",
+            dir, n, path_is_dir(before) ? "; what was there before is in " : "",
+            path_is_dir(before) ? before : "");
+    free(before);
     return found;
 }
 
@@ -404,7 +415,21 @@ static char *checkpoint_find(const char *dir, const char *wanted) {
 static bool output_is_ours(const char *name) {
     const char *t = text_has_prefix(name, "iteration-") ? name + strlen("iteration-") : "";
     return checkpoint_step(name) >= 0 || (*t && !t[strspn(t, "0123456789")]) ||
-           !strcmp(name, "final") || !strcmp(name, "run.json") || !strcmp(name, "metrics.jsonl");
+           !strcmp(name, "final") || !strcmp(name, "run.json") || !strcmp(name, "metrics.jsonl") ||
+           !strcmp(name, output_previous);
+}
+
+// The first entry of a directory that was made by a run (`ours`), or that was not; a new string, or
+// NULL. Hidden ones do not count, nor does the name `but` (or NULL).
+static char *output_entry(const char *dir, bool ours, const char *but) {
+    char *found = NULL;
+    DIR *d = disk_list(dir);
+    for (struct dirent *e; d && !found && (e = readdir(d));)
+        if (e->d_name[0] != '.' && output_is_ours(e->d_name) == ours &&
+            (!but || strcmp(e->d_name, but)))
+            found = text_copy(e->d_name);
+    if (d) closedir(d);
+    return found;
 }
 
 // Keep a second run out: an advisory lock on the directory itself, which ends with the process.
@@ -447,10 +472,72 @@ static void output_sweep(const Output *out, const char *dir, const char *only) {
     if (d) closedir(d);
 }
 
+// Bring the entries of OUT/.moving_run back into OUT. Each is renamed, so that a kill leaves each in one
+// of the two places, and the next start goes on with this.
+static void output_put_back(const Output *out) {
+    char *moving = path_join(out->target, output_moving);
+    DIR *d = disk_list(moving);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        char *from = path_join(moving, e->d_name), *to = path_join(out->target, e->d_name);
+        const bool taken = !access(to, F_OK);
+        if (taken || disk_rename(from, to))
+            die(EXIT_IO, "%s: cannot be put back as %s: %s", from, to,
+                taken ? "there is one" : strerror(errno));
+        free(from), free(to);
+    }
+    if (d) closedir(d);
+    if (d && (disk_sync_dir(out->target) || disk_remove(moving)))
+        warn("%s: cannot tidy up: %s", moving, strerror(errno));
+    free(moving);
+}
+
+// What a kill has left half moved goes back. So does a run that had stepped aside for one that did not
+// even begin (not if a run is to be gone on with: that means the one that has begun).
+static void output_settle(const Output *out, bool resume) {
+    char *previous = path_join(out->target, output_previous);
+    char *moving = path_join(out->target, output_moving);
+    output_put_back(out);
+    char *begun = output_entry(out->target, true, output_previous);
+    if (!begun && !resume && path_is_dir(previous)) {
+        if (disk_rename(previous, moving))
+            die(EXIT_IO, "%s: cannot rename: %s", previous, strerror(errno));
+        output_put_back(out);
+    }
+    free(previous), free(moving), free(begun);
+}
+
+// All that an earlier run left in OUT goes to OUT/previous_run, as whole as it was: what it has there
+// goes with it. It has stepped aside once the last rename is done; before that the next start, or
+// we if something fails, put it back.
+static void output_step_aside(const Output *out) {
+    char *moving = path_join(out->target, output_moving);
+    char *previous = path_join(out->target, output_previous), *name;
+    bool any = false, failed = false;
+    while (!failed && (name = output_entry(out->target, true, NULL))) {
+        char *from = path_join(out->target, name), *to = path_join(moving, name);
+        failed = (!any && disk_mkdir(moving)) || disk_rename(from, to);
+        any = true;
+        free(from), free(to), free(name);
+    }
+    if (any && !failed)
+        failed =
+            disk_sync_dir(moving) || disk_rename(moving, previous) || disk_sync_dir(out->target);
+    if (failed) {
+        const int error = errno;
+        output_put_back(out);
+        die(EXIT_IO, "%s: cannot move what an earlier run left to %s: %s", out->target, previous,
+            strerror(error));
+    }
+    if (any) printf("what an earlier run left is in %s until this one has ended\n", previous);
+    free(moving), free(previous);
+}
+
 // Check the output directory, before anything is loaded or written. `resume` is the value of
 // --resume_from_checkpoint (NULL or "": none). What an earlier run left there is an error, unless
-// it is to be resumed, or `overwrite`n when this run starts, or `replace`d when it ends well (the
-// default run of a program: until then it works in a hidden sibling).
+// it is to be resumed, or `overwrite`n (it steps aside when this run starts and is deleted when it ends
+// well), or `replace`d when it ends well (the default run of a program: until then it works in a hidden
+// sibling). output_guard follows.
 static void output_open(Output *out, const char *dir, const char *resume, bool overwrite,
                         bool replace) {
     *out = (Output){.lock = -1, .overwrite = overwrite, .replace = replace};
@@ -476,6 +563,7 @@ static void output_open(Output *out, const char *dir, const char *resume, bool o
     if (path_is_dir(out->target)) {
         output_lock(out);
         output_sweep(out, out->target, NULL);
+        output_settle(out, resume != NULL);
     }
 
     bool inside = false; // is the checkpoint to resume one of this directory's own?
@@ -492,20 +580,52 @@ static void output_open(Output *out, const char *dir, const char *resume, bool o
         die(EXIT_USAGE, "--overwrite_output_dir would delete %s, which is to be resumed",
             out->resume_dir);
     char *run_json = path_join(out->target, "run.json");
-    bool made_by_run = path_is_file(run_json);
-    DIR *d = opendir(out->target);
-    for (struct dirent *e; d && !inside && !overwrite && (e = readdir(d));) {
-        if (replace && e->d_name[0] != '.' && !made_by_run)
-            die(EXIT_USAGE, "%s: would be replaced, but has %s and no run.json: not made by a run",
-                out->target, e->d_name);
-        if (!replace && output_is_ours(e->d_name))
-            die(EXIT_USAGE,
-                "%s: already has %s; use --overwrite_output_dir, "
-                "--resume_from_checkpoint latest or another --output_dir",
-                out->target, e->d_name);
+    char *previous = path_join(out->target, output_previous);
+    char *strange =
+        replace && !path_is_file(run_json) ? output_entry(out->target, true, NULL) : NULL;
+    if (replace && !path_is_file(run_json) && !strange)
+        strange = output_entry(out->target, false, NULL);
+    if (strange)
+        die(EXIT_USAGE, "%s: would be replaced, but has %s and no run.json: not made by a run",
+            out->target, strange);
+    char *ours = inside || overwrite || replace ? NULL : output_entry(out->target, true, NULL);
+    if (ours)
+        die(EXIT_USAGE,
+            "%s: already has %s; use --overwrite_output_dir, "
+            "--resume_from_checkpoint latest or another --output_dir",
+            out->target, ours);
+    if (overwrite && (strange = output_entry(previous, false, NULL)))
+        die(EXIT_USAGE,
+            "%s: is where --overwrite_output_dir moves an earlier run, but has %s: not "
+            "made by a run",
+            previous, strange);
+    free(run_json), free(previous);
+}
+
+// After output_open, once out->flags and save_total_limit are set: die (EXIT_USAGE) if this run would
+// delete or replace what one of its flags names. `config` is the file of --config, or NULL.
+static void output_guard(const Output *out, const char *config) {
+    Guard guard = {0};
+    // Going on in the same directory replaces final/ and later checkpoints, and deletes some.
+    const char *resumed = out->resume_dir ? strrchr(out->resume_dir, '/') : NULL;
+    const int64_t step = resumed ? checkpoint_step(resumed + 1) : -1;
+    DIR *d = disk_list(out->target);
+    for (struct dirent *e; d && !out->replace && (e = readdir(d));) {
+        const int64_t other = checkpoint_step(e->d_name);
+        const bool stays = !out->overwrite && other >= 0 &&
+                           (other == step || (other < step && !out->save_total_limit));
+        const bool deleted = out->overwrite || (!stays && strcmp(e->d_name, "run.json"));
+        if (!deleted || !output_is_ours(e->d_name)) continue;
+        char *path = path_join(out->target, e->d_name);
+        guard_add(&guard, path);
+        free(path);
     }
     if (d) closedir(d);
-    free(run_json);
+    if (out->replace) guard_add(&guard, out->target);
+    guard_check(&guard, out->flags, out->n_flags, config,
+                out->overwrite ? "output_dir" : "output_dir|resume_from_checkpoint",
+                out->overwrite ? "--overwrite_output_dir would delete" : "this run would replace");
+    guard_free(&guard);
 }
 
 // Rename to .trash-NAME-PID and delete: however long that takes, no half of it keeps the name.
@@ -535,9 +655,8 @@ static void output_file(const Output *out, const char *name, const char *text) {
     free(path);
 }
 
-// Everything is loaded and the run begins: make the directory, delete what is to be overwritten,
-// write run.json. `config_path` names the config.json that the
-// model came from, or NULL.
+// Everything is loaded and the run begins: make the directory, let what is to be overwritten step aside,
+// write run.json. `config_path` names the config.json that the model came from, or NULL.
 static void output_start(Output *out, const char *run_json, const char *config_path) {
     signal(SIGXFSZ, SIG_IGN); // a file size limit is then an error of write, not the end
     out->pattern = config_pattern(config_path);
@@ -549,10 +668,7 @@ static void output_start(Output *out, const char *run_json, const char *config_p
         output_make_dirs(out->dir);
     } else out->dir = text_copy(out->target);
     out->metrics_path = path_join(out->dir, "metrics.jsonl");
-    DIR *d = out->overwrite && !out->replace ? opendir(out->dir) : NULL;
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (output_is_ours(e->d_name)) output_trash(out->dir, e->d_name);
-    if (d) closedir(d);
+    if (out->overwrite && !out->replace) output_step_aside(out);
     // A log that is shorter than the resumed state says, or in another directory, is appended to.
     struct stat st;
     int64_t have = stat(out->metrics_path, &st) ? 0 : (int64_t)st.st_size;
@@ -587,13 +703,20 @@ static void output_stage(Stage *s, const Output *out, const GPT2 *model,
     free(path);
 }
 
-// The run ended well: save the model as OUT/final and, if OUT was to be replaced, do it now.
+// The run ended well: save the model as OUT/final. Now what it overwrites may go: delete what had stepped
+// aside, by this run or by the one that it has gone on with; if OUT was to be replaced, do it now.
 static void output_finish(Output *out, const GPT2 *model, const Tokenizer *tokenizer) {
     Stage s;
+    stop_wait();
     stage_begin(&s, out->dir, "final", stage_bytes(model, tokenizer, 1),
                 "the checkpoints are kept");
     output_stage(&s, out, model, tokenizer);
     stage_commit(&s);
+    char *previous = path_join(out->dir, output_previous);
+    char *strange = output_entry(previous, false, NULL);
+    if (strange) warn("%s: kept, it has %s: not made by a run", previous, strange);
+    else if (path_is_dir(previous)) output_trash(out->dir, output_previous);
+    free(previous), free(strange);
     if (out->replace && dir_replace(out->dir, out->parent, out->name))
         die(EXIT_IO, "%s: cannot replace it: %s; the run's files are in %s", out->target,
             strerror(errno), out->dir);
@@ -681,6 +804,7 @@ static bool critic_arrays(CriticArrays *a, const Output *out, const GPT2 *model)
 static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tokenizer,
                             int64_t step, const StateField *fields, int n_fields) {
     static const char *const moments[] = {"exp_avg.", "exp_avg_sq."};
+    stop_wait();
     int64_t *steps, metrics_bytes = 0;
     int n = checkpoint_list(out->dir, &steps);
     char *kept = n ? text_format("checkpoint-%" PRId64 " is kept", steps[n - 1])
@@ -723,6 +847,8 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
                    state_print(letters, &fields[i]));
     text_print(&state, "\n  },\n  \"flags\": ");
     flags_json(&state, out->flags, out->n_flags, true);
+    text_print(&state, ",\n  \"other_flags\": "); // for messages
+    flags_json(&state, out->flags, out->n_flags, false);
     text_print(&state, "}\n");
     stage_text(&s, "trainer/state.json", &state);
     text_print(&manifest, "{\n  \"format\": 1,\n  \"step\": %" PRId64 ",\n  \"files\": {", step);
@@ -769,26 +895,84 @@ static void state_tensors(const char *dir, const char *file, const GPT2 *model, 
     free(path);
 }
 
-// Die if a flag that decides what is learnt is not what it was when the checkpoint was saved. A flag
-// that the checkpoint does not know is newer than it, and had its default.
+// What a flag was when the checkpoint was saved, as JSON, in a new string, or NULL if it was the same. (A
+// flag that the checkpoint does not know is newer than it, and had its default.) Both are compared as
+// JSON: a number that was printed and read again is printed as it was.
+static char *flag_before(const cJSON *saved, const Flag *flag, Text *now) {
+    const cJSON *item = json_get(saved, flag->name);
+    now->size = 0;
+    flag_print(now, flag, true);
+    cJSON *parsed = item ? cJSON_Parse(now->data) : NULL;
+    const bool same = !item || cJSON_Compare(item, parsed, true);
+    char *before = same ? NULL : cJSON_PrintUnformatted(item);
+    cJSON_Delete(parsed);
+    return before;
+}
+
+// How many examples an update has by the flags, or by `saved` if that is not NULL. 0: the program has no
+// --gradient_accumulation_steps, and the size of its updates is another flag (PPO).
+static double flags_update(const cJSON *saved, const Output *out) {
+    double product = 1;
+    static const char *const names[] = {"per_device_train_batch_size",
+                                        "gradient_accumulation_steps"};
+    for (int i = 0; i < COUNT(names); i++) {
+        const Flag *flag = flag_find((Flag *)out->flags, out->n_flags, names[i]);
+        if (!flag) return 0;
+        const cJSON *item = json_get(saved, names[i]);
+        product *= cJSON_IsNumber(item) ? item->valuedouble : *(const int *)flag->value;
+    }
+    return product;
+}
+
+// Die if a flag that decides what is learnt is not what it was when the checkpoint was saved. The size of
+// a forward pass may change where an update's does not: losses are divided by what the whole update has.
 static void flags_compare(const cJSON *saved, const Output *out) {
+    Text now = {0}, passes = {0};
+    const double was_update = flags_update(saved, out), update = flags_update(NULL, out);
     for (int i = 0; i < out->n_flags; i++) {
         const Flag *flag = &out->flags[i];
         if (!flag->name || !flag_kept(out->flags, i)) continue;
-        const cJSON *item = json_get(saved, flag->name);
-        if (!item) continue;
-        // both as JSON: a number that was printed and read again is printed as it was
-        Text now = {0};
-        flag_print(&now, flag, true);
-        cJSON *parsed = cJSON_Parse(now.data);
-        char *was = cJSON_PrintUnformatted(item);
-        if (!cJSON_Compare(item, parsed, true))
+        char *was = flag_before(saved, flag, &now);
+        if (!was) continue;
+        const bool pass = !strcmp(flag->name, "per_device_train_batch_size") ||
+                          !strcmp(flag->name, "gradient_accumulation_steps");
+        if (pass && was_update == update)
+            text_print(&passes, "%s--%s was %s, is now %s", passes.size ? ", " : "", flag->name,
+                       was, now.data);
+        else if (pass)
+            die(EXIT_BAD_INPUT,
+                "%s: cannot resume: --%s was %s, is now %s: an update had %.0f examples, is now to "
+                "have %.0f (--per_device_train_batch_size times --gradient_accumulation_steps)",
+                out->resume_dir, flag->name, was, now.data, was_update, update);
+        else
             die(EXIT_BAD_INPUT, "%s: cannot resume: --%s was %s, is now %s", out->resume_dir,
                 flag->name, was, now.data);
-        cJSON_Delete(parsed);
-        cJSON_free(was);
-        text_free(&now);
+        free(was);
     }
+    if (passes.size)
+        warn("%s: %s: an update's sums are in another order, so this run will not continue bit for "
+             "bit",
+             out->resume_dir, passes.data);
+    text_free(&now), text_free(&passes);
+}
+
+// Append which flags differ that need not be the same, but for those of the output: ", --dataset was
+// "a", is now "b"".
+static void flags_differ(Text *to, const cJSON *saved, const Output *out) {
+    Text now = {0};
+    bool output = false; // under the heading "output", and those after it
+    for (int i = 0; i < out->n_flags; i++) {
+        const Flag *flag = &out->flags[i];
+        if (!flag->name && flag->help && !strcmp(flag->help, "output")) output = true;
+        if (!flag->name || flag->type == FLAG_REMOVED || output || flag_kept(out->flags, i))
+            continue;
+        char *was = flag_before(saved, flag, &now);
+        if (was)
+            text_print(to, "%s--%s was %s, is now %s", to->size ? ", " : "", flag->name, was,
+                       now.data);
+        free(was);
+    }
+    text_free(&now);
 }
 
 // Bring back the moments and the state of out->resume_dir into a model that was loaded from there
@@ -813,9 +997,13 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
         if (!cJSON_IsString(item))
             die(EXIT_BAD_INPUT, "%s: no \"%s\": saved by another program?", path, fields[i].name);
         const char *saved = item->valuestring;
-        if (fields[i].flag && strcmp(saved, state_print(letters, &fields[i])))
-            die(EXIT_BAD_INPUT, "%s: cannot resume: %s was %s, is now %s; see %s", out->resume_dir,
-                fields[i].name, saved, letters, fields[i].flag);
+        if (fields[i].flag && strcmp(saved, state_print(letters, &fields[i]))) {
+            Text differ = {0};
+            flags_differ(&differ, json_get(json, "other_flags"), out);
+            die(EXIT_BAD_INPUT, "%s: cannot resume: %s was %s, is now %s; see %s%s%s",
+                out->resume_dir, fields[i].name, saved, letters, fields[i].flag,
+                differ.size ? ": " : "", differ.size ? differ.data : "");
+        }
         if (!fields[i].flag && !state_scan(&fields[i], saved))
             die(EXIT_BAD_INPUT, "%s: \"%s\": bad value \"%s\"", path, fields[i].name, saved);
     }

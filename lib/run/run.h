@@ -147,7 +147,7 @@ typedef struct {
 #define RUN_FLAGS_OUTPUT(r, gets)                                                                  \
     FLAG_HEADING("output"),                                                                        \
     FLAG_TEXT(r, output_dir, gets),                                                                \
-    FLAG_SWITCH(r, overwrite_output_dir, "delete what an earlier run left there"),                 \
+    FLAG_SWITCH(r, overwrite_output_dir, "replace what an earlier run left there"),                 \
     FLAG_TEXT(r, resume_from_checkpoint, "a checkpoint-N directory, or latest"),                   \
     FLAG_CHOICE(r, logging_strategy, "steps|epoch", "when to log: see logging_steps; each epoch"), \
     FLAG(r, logging_steps, 1e-9, 1e9, "updates between lines of the log (below 1: share of all)"), \
@@ -191,6 +191,7 @@ typedef struct {
     RunArgs *args;
     Flag *flags;
     int n_flags;
+    const char *config;        // the file of --config, or NULL
     bool preset, resume;       // no arguments were given; a checkpoint is gone on with
     Output output;             // programs set its reference and critic before run_start
     const char *model_dir;     // where the weights come from: --model, or the checkpoint
@@ -225,6 +226,7 @@ typedef struct {
     int64_t first_step, first_tokens, saved_step;
     double began, spent, peak; // seconds, MB
     int stopped;               // the signal that ended the loop, or 0
+    int full; // why standard output cannot be written, where the disk is full, or 0
     // texts before and after
     SampleOptions sampling;
     Batch prompts;
@@ -319,6 +321,7 @@ static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags,
     *r = (Run){.args = args,
                .flags = flags,
                .n_flags = n_flags,
+               .config = flags_config(argc, argv),
                .iteration = -1,
                .least = 1,
                .measured_to = "reference"};
@@ -346,6 +349,7 @@ static void run_open(Run *r) {
     r->output.save_total_limit = a->save_total_limit;
     r->output.flags = r->flags;
     r->output.n_flags = r->n_flags;
+    output_guard(&r->output, r->config);
     r->model_dir = r->resume ? r->output.resume_dir : a->model;
     r->reference_dir = a->ref_model ? a->ref_model : a->model;
     r->tokenizer_dir = a->tokenizer ? a->tokenizer : a->model;
@@ -355,6 +359,7 @@ static void run_open(Run *r) {
                        .weight_decay = a->weight_decay,
                        .decay_embeddings = !a->no_decay_embeddings};
     products_begin(a->bf16);
+    products_reserve();
 }
 
 // Say what the model is like.
@@ -645,6 +650,7 @@ static void run_write(Run *r, const GPT2 *model) {
     free(config);
     text_free(&run_json);
     log_open(&r->log, r->output.metrics_path, r->output.metrics_bytes);
+    r->log.lasting = true;
     stop_on_signals();
     r->saved_step = r->first_step = r->step;
     r->first_tokens = r->num_tokens;
@@ -690,6 +696,7 @@ static void *run_reference_logps(Run *r, GPT2 *reference, uint64_t hash, const P
 // that can be stopped between its parts calls it after the last one.
 static void run_leave(Run *r) {
     progress_clear();
+    stop_wait(); // all that is left to do is to save
     r->stopped = stop_signal;
     r->spent = seconds_now() - r->began;
     r->peak = memory_peak_mb();
@@ -701,11 +708,21 @@ static int run_update_size(const Run *r, int64_t left) {
     return (int)(left < r->per_update + r->least ? left : r->per_update);
 }
 
+// What was printed goes out. Where the disk that it goes to is full, the program is asked to stop. (A
+// pipe that nobody reads does so by its signal; a terminal that has ended changes nothing.)
+static void run_flush(Run *r) {
+    if (!fflush(stdout) || (errno != ENOSPC && errno != EDQUOT && errno != EFBIG)) return;
+    r->full = errno;
+    if (!stop_signal) stop_signal = SIGXFSZ;
+}
+
 // Go to the next update: false after the last one of the part, or when the program is asked to stop.
 // Sets step, lr, epoch, and where there is a schedule the update's examples.
 static bool run_next(Run *r) {
     const RunArgs *a = r->args;
     if (r->began == 0) r->began = seconds_now();
+    stop_mark();
+    run_flush(r);
     if (r->done >= r->part || stop_signal) {
         run_leave(r);
         return false;
@@ -925,23 +942,43 @@ static void run_after(Run *r, GPT2 *model, GPT2 *reference) {
 // ------------------------------------------------------------------------------------------------
 // End
 
+// The log, or standard output, could not be written: say so, what is saved, and die.
+static void run_end_full(Run *r, const char *saved) {
+    if (r->log.error)
+        die(EXIT_IO, "%s: cannot write: %s; %s", r->log.path, strerror(r->log.error), saved);
+    if (r->full) die(EXIT_IO, "standard output: cannot write: %s; %s", strerror(r->full), saved);
+}
+
 // Leave the model as final/, or, if the program was asked to stop, a checkpoint to go on from.
-// Releases all that the run holds; returns the program's exit code.
+// Releases all that the run holds; returns the program's exit code. Dies (EXIT_IO), once it is saved, if
+// a row of the log or what was printed could not be written.
 static int run_end(Run *r, const GPT2 *model) {
+    const bool full = r->full || r->log.error;
+    if (r->log.error) log_flush(&r->log); // perhaps there is room now
     if (!r->stopped) {
         char spent[32];
         printf("%s, peak memory %.0f MB\n", time_format(spent, r->spent), r->peak);
         printf("model: %s/final   metrics: %s/metrics.jsonl\n", r->args->output_dir,
                r->args->output_dir);
         output_finish(&r->output, model, run_tokenizer(r));
+        run_flush(r);
+        run_end_full(r, "final/ is saved");
     } else if (r->preset) {
         printf("stopped at step %" PRId64 "; the default run keeps nothing\n", r->step);
+        run_end_full(r, "the default run keeps nothing");
         output_close(&r->output);
     } else {
         if (r->saved_step != r->step || r->step == 0) run_checkpoint(r, model);
-        printf("stopped at step %" PRId64 " of %" PRId64
-               " and saved; go on with --resume_from_checkpoint latest\n",
-               r->step, r->total);
+        char *saved = text_format("checkpoint-%" PRId64 " of %" PRId64
+                                  " is saved; go on with --resume_from_checkpoint latest",
+                                  r->step, r->total);
+        run_end_full(r, saved);
+        if (full) die(EXIT_IO, "%s: could not be written; %s", r->log.path, saved);
+        free(saved);
+        fprintf(r->stopped == SIGPIPE ? stderr : stdout,
+                "stopped at step %" PRId64 " of %" PRId64
+                " and saved; go on with --resume_from_checkpoint latest\n",
+                r->step, r->total);
         output_close(&r->output);
     }
     log_close(&r->log);
