@@ -917,7 +917,7 @@ static double flags_update(const cJSON *saved, const Output *out) {
                                         "gradient_accumulation_steps"};
     for (int i = 0; i < COUNT(names); i++) {
         const Flag *flag = flag_find((Flag *)out->flags, out->n_flags, names[i]);
-        if (!flag) return 0;
+        if (!flag || !flag_has_value(flag)) return 0; // TRL has it, the program has not
         const cJSON *item = json_get(saved, names[i]);
         product *= cJSON_IsNumber(item) ? item->valuedouble : *(const int *)flag->value;
     }
