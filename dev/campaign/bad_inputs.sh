@@ -22,7 +22,7 @@ campaign_begin "$@"
 workbench 20
 rm -f "$OUT/results"
 touch "$OUT/results"
-number=0 pending=0
+number=0
 O=$OUT/output D=$OUT/input
 as= # how to become a user who is not root
 
@@ -75,20 +75,14 @@ chosen() {
     case "$heading: $1" in *"$only"*) fresh ;; *) return 1 ;; esac
 }
 
-# judged: note what came out. A kind of which $awaits is true is not counted as a failure yet.
+# judged: note what came out
 judged() {
     if [ -z "$wrong" ]; then result "$number" "ok $kind"
-    elif $awaits; then
-        pending=$((pending + 1))
-        result "$number" "pending $kind"
-        echo "      PENDING: $wrong"
     else
         result "$number" "FAILED $wrong: $kind"
         sed 's/^/      | /' "$OUT/said" | head -n 5
     fi
-    awaits=false
 }
-awaits=false
 sed 's/film/plot/' "$W/reviews.jsonl" >"$W/others.jsonl"
 head -n 1 "$W/reviews.jsonl" >"$W/one.jsonl"
 
@@ -245,19 +239,12 @@ rows 3 "Git LFS pointer" "a Git LFS pointer" sft \
 rows 3 "UTF-16" "UTF-16" sft '\377\376{\000"\000'
 rows 3 "Parquet" "a Parquet file" sft 'PAR1\025\004\025'
 rows 3 "zip" "a zip file" sft 'PK\003\004\024\000'
-awaits=true
 rows 3 "CSV" "a CSV table" dpo 'prompt,chosen,rejected\nHello,good,bad\n'
-awaits=true
 rows 3 "Arrow" "an Arrow file" sft 'ARROW1\000\000\377\377\377\377'
-awaits=true
 rows 3 "pickle" "a pickle" sft '\200\004\225\020\000\000\000\000\000\000\000'
-awaits=true
 rows 3 "HTML" "the page of a login" sft '<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n'
-awaits=true
 rows 3 "YAML" "a YAML file" sft '- prompt: Hello\n  completion: world\n'
-awaits=true
 rows 3 "data.jsonl" "a gzip file that is cut off" sft '\037\213\010\000\000\000\000\000\000\003'
-awaits=true
 rows 0 "" "a JSON array" sft '[{"text": "The film was good."}, {"text": "The film was bad."}]\n'
 rows 3 "data.jsonl" "a JSON array that ends early" sft '[{"text": "The film was good."},\n{"text": "a"}\n'
 rows 3 "data.jsonl:1" "JSON over several lines" sft '{\n  "text": "The film was good."\n}\n'
@@ -297,30 +284,21 @@ flags 3 'missing "review"' "--dataset_text_field that is not there" sft --datase
 rows 3 "skipped" "texts that are empty" sft '{"text": ""}\n{"text": ""}\n'
 rows 3 "skipped" "completions of blanks" sft '{"prompt": "a", "completion": "  "}\n'
 rows 3 "messages" "messages that are a string" sft '{"messages": "hello"}\n'
-awaits=true
 rows 3 "skipped" "messages that are none" sft '{"messages": []}\n'
 rows 3 "skipped" "a role that is none" sft '{"messages": [{"role": "bot", "content": "a"}]}\n'
 rows 3 "role" "a message without role" sft '{"messages": [{"content": "a"}]}\n'
 rows 3 "content" "a message without content" sft '{"messages": [{"role": "user"}]}\n'
-awaits=true
 rows 3 "skipped" "a message whose content is null" sft \
     '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": null}]}\n'
-awaits=true
 rows 3 "skipped" "a NUL as an escape" sft '{"text": "a\\u0000b"}\n'
-awaits=true
 rows 3 "skipped" "half a surrogate pair" sft '{"text": "a\\ud800b"}\n'
-awaits=true
 rows 0 "skipped" "one bad row among good ones" sft \
     '{"text": "The film was good."}\n{"text": "a\\u0000b"}\n{"text": "The film was bad."}\n'
-awaits=true
 rows 0 "" "two answers in a row, as TRL takes them" sft \
     '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "assistant", "content": "c"}]}\n'
-awaits=true
 rows 3 "skipped" "a call of a tool" sft \
     '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}]}\n'
-awaits=true
 rows 0 "" "null for a column that the row does not have" sft '{"text": null, "prompt": "The film", "completion": " was good."}\n'
-awaits=true
 rows 0 "" "NaN in a column that nobody reads" sft '{"text": "The film was good.", "score": NaN}\n'
 flags 3 "split" "a share of one row for evaluation" sft --dataset "$W/one.jsonl" --eval_split 0.5
 
@@ -334,7 +312,6 @@ rows 3 "skipped" "answers without a common beginning" rm '{"chosen": "b", "rejec
 rows 3 "skipped" "an empty answer" orpo '{"prompt": "a", "chosen": "", "rejected": ""}\n'
 rows 3 "data.jsonl:1" "one side a text, the other messages" dpo \
     '{"prompt": "a", "chosen": "b", "rejected": [{"role": "assistant", "content": "c"}]}\n'
-awaits=true
 rows 0 "" "the form of UltraFeedback: a prompt beside lists that contain it" dpo \
     '{"prompt": "The film", "chosen": [{"role": "user", "content": "The film"}, {"role": "assistant", "content": "good"}], "rejected": [{"role": "user", "content": "The film"}, {"role": "assistant", "content": "bad"}]}\n'
 rows 3 "margin" "a margin that is a word" rm '{"prompt": "a", "chosen": "b c", "rejected": "d", "margin": "much"}\n'
@@ -343,7 +320,6 @@ about "Rows of train_kto"
 rows 3 'missing "label"' "no label" kto '{"prompt": "a", "completion": "b"}\n'
 rows 3 "label" "a label that is a word" kto '{"prompt": "a", "completion": "b", "label": "good"}\n'
 rows 3 "label" "a label of 2" kto '{"prompt": "a", "completion": "b", "label": 2}\n'
-awaits=true
 rows 0 "" "labels 0 and 1" kto \
     '{"prompt": "The film", "completion": " was good.", "label": 1}\n{"prompt": "The film", "completion": " was bad.", "label": 0}\n{"prompt": "The plot", "completion": " is good.", "label": 1}\n{"prompt": "The plot", "completion": " is bad.", "label": 0}\n'
 rows 0 "labels" "one class alone" kto \
@@ -381,10 +357,8 @@ model 3 "config.json" "a config.json that is an array" 'echo "[]" >config.json'
 model 3 "JSON error" "a config.json with a comma too many" 'sub config.json "s/}$/,}/"'
 model 3 "Git LFS" "weights that are a Git LFS pointer" \
     'printf "version https://git-lfs.github.com/spec/v1\noid sha256:0\n" >model.safetensors'
-awaits=true
 model 3 "Git LFS" "a config.json that is a Git LFS pointer" \
     'printf "version https://git-lfs.github.com/spec/v1\noid sha256:0\n" >config.json'
-awaits=true
 model 3 "HTML" "weights that are the page of a login" 'echo "<!DOCTYPE html><html></html>" >model.safetensors'
 model 3 '"llama"' "another architecture" 'sub config.json "s/\"gpt2\"/\"llama\"/"'
 model 3 "n_head" "heads as a string" 'sub config.json "s/\"n_head\": 2/\"n_head\": \"2\"/"'
@@ -444,9 +418,7 @@ model 3 "vocab.json" "an id that is a string" 'rm tokenizer.json; sub vocab.json
 model 3 "vocab_size" "more tokens than the model has" 'rm tokenizer.json; sub vocab.json "s/}\$/, \"zzzz\": 1481}/"'
 model 3 "merges.txt:5" "a merge of three tokens" 'rm tokenizer.json; sub merges.txt "5s/\$/ x/"'
 model 3 "merges.txt" "a merge of a token that is not there" 'rm tokenizer.json; sub merges.txt "5s/.*/qqq zzz/"'
-awaits=true
 model 0 "" "CRLF in merges.txt" 'rm tokenizer.json; sub merges.txt "s/\$/\r/"'
-awaits=true
 model 3 "Git LFS" "a vocabulary that is a Git LFS pointer" \
     'rm tokenizer.json; printf "version https://git-lfs.github.com/spec/v1\n" >vocab.json'
 
@@ -464,17 +436,11 @@ model 3 "tokenizer.json" "a tokenizer.json that is cut" \
 hugging 3 "tokenizer.json" "no model in it" 's/"model":/"modell":/'
 hugging 3 "tokenizer.json" "a vocabulary that is a list" 's/"vocab": *{[^}]*}/"vocab": []/'
 hugging 3 "tokenizer.json" "merges that are an object" 's/"merges": *\[/"merges": {}, "x": [/'
-awaits=true
 hugging 3 "tokenizer.json" "a model that is not BPE" 's/"type": *"BPE", *//; s/"model": *{/&"type": "WordPiece",/'
-awaits=true
-hugging 3 "byte_fallback" "byte_fallback" "$(part byte_fallback true)"
-awaits=true
+hugging 0 "" "byte_fallback, where every byte has a token anyway" "$(part byte_fallback true)"
 hugging 3 "dropout" "dropout of merges" "$(part dropout 0.5)"
-awaits=true
 hugging 3 "normalizer" "a normalizer that is none" 's/"normalizer": *null/"normalizer": {"type": "Precompiled"}/'
-awaits=true
 hugging 3 "Metaspace" "another pre-tokenizer" 's/"type": *"ByteLevel"/"type": "Metaspace"/'
-awaits=true
 hugging 3 "future" "a part that nobody knows" 's/"normalizer": *null/"normalizer": null, "future": {"type": "New"}/'
 
 # ---- checkpoints ---------------------------------------------------------------------------------
@@ -537,17 +503,11 @@ inside() {
     try 2 "--overwrite_output_dir" "$kind_" $command "$flag_" "$O/final/$file_"
     judged
 }
-awaits=true
 inside "overwriting the model that is to be trained" sft --model model
-awaits=true
 inside "overwriting the data" sft --dataset reviews.jsonl
-awaits=true
 inside "overwriting the data of the evaluation" dpo --eval_dataset pairs.jsonl
-awaits=true
 inside "overwriting the reference" dpo --ref_model model
-awaits=true
 inside "overwriting the reward model" ppo --reward_model reward
-awaits=true
 inside "overwriting the tokenizer" kto --tokenizer model
 
 # ---- reward programs -----------------------------------------------------------------------------
@@ -587,4 +547,4 @@ flags 3 "metrics.jsonl" "a directory without runs" report --runs "$W"
 flags 3 "" "an evaluation that is no evaluation" report --runs "$O" --evaluation "$W/config.json"
 
 rm -rf "$D" "$O"
-campaign_end "$(wc -l <"$OUT/results") of $number kinds, $pending pending"
+campaign_end "$(wc -l <"$OUT/results") of $number kinds"
