@@ -487,7 +487,7 @@ static void test_settings(const Tokenizer *tiny, const char *dir) {
         }
         free(copy);
     }
-    CHECK(n_texts == 21 && name, "%d texts", n_texts);
+    CHECK(n_texts == 22 && name, "%d texts", n_texts);
     fflush(stderr), dup2(saved, STDERR_FILENO), close(saved);
     for (int i = 0; i < n_texts; i++) text_free(&texts[i]);
     for (int i = 0; i < n_pool; i++) text_free(&pool[i]);

@@ -628,6 +628,11 @@ static void entry_add(Tokenizer *t, TokenEntry *e, const char *path) {
     if (added->search[1] && !*added->pattern)
         die(EXIT_BAD_INPUT, "%s: nothing is left of added token \"%s\" when it is normalized", path,
             e->token.name);
+    for (int i = 0; i < t->n_added; i++) // the library takes one of them by chance
+        if (&t->added[i] != added && added->search[1] && t->added[i].search[1] &&
+            !strcmp(t->added[i].pattern, added->pattern))
+            die(EXIT_BAD_INPUT, "%s: added tokens \"%s\" and \"%s\" are the same when normalized",
+                path, t->added[i].name, added->name);
 }
 
 // For qsort: by id, then as they came.
