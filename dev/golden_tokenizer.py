@@ -12,12 +12,18 @@ gpt2_tokenizer/{vocab.json,merges.txt}. Without it only the goldens that need no
     test/golden/tokenizer_tiny.txt      results with tiny_vocab
     test/golden/tokenizer_added.txt     results with tiny_vocab_json
     test/golden/tokenizer_gpt2.txt      results with GPT-2's vocabulary (which is not part of the project)
+    test/golden/tokenizer_settings.txt  what AutoTokenizer makes of directories with tiny_vocab and other settings
 
 Results are lines; texts in them are bytes with \\xHH for all but printable ASCII, and \\xHH for the backslash:
 
     encode TEXT<tab>IDS        ids of the text, added tokens such as <|endoftext|> parsed
     plain TEXT<tab>IDS         the same with added tokens taken as ordinary text
     repair TEXT<tab>TEXT       bytes.decode("utf-8", errors="replace")
+    case NAME                  what follows is of a directory with these files: vocab.json and merges.txt, or
+    file NAME<tab>JSON         others, in which @VOCAB@ and @MERGES@ stand for those of tiny_vocab
+    roles SIZE BOS EOS PAD UNK size of the vocabulary and ids, -1 for none
+    around IDS<tab>IDS         what the template puts before and after a text
+    text TEXT, ids IDS         texts, and in each case the ids of all of them in order
     hash NAME COUNT HEX        FNV-1a (64 bits) over COUNT ids (4 bytes each, little-endian) or bytes; see the code
 """
 import hashlib
@@ -25,6 +31,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 
 import tokenizers
 import transformers
@@ -259,6 +266,145 @@ def hub_tokenizer_json(folder):
     return text
 
 
+# Texts in which normalizers, pre-tokenizers and flags of added tokens make a difference.
+ODD = [
+    "", " ", "The Old lighthouse", " the  sea\n", "  two  spaces 1999 x", "\nwas", "Don'T 'S",
+    "ÉCOLE İSTANBUL ΣΊΣΥΦΟΣ ǅ Straße K", "ﬁne ﬂ ½ Ⅷ ㌀ ﷺ ² ﾊﾟ 豈 𝔘𝟘", "caf\u00e9 cafe\u0301 \u1ed9 o\u0323\u0302 o\u0302\u0323",
+    "각 \u1100\u1161\u11a8 \u1100\u1161 x\u11a8", "\u1e9b\u0323 \u0344 A\u0300\u0323\u0301 \u0f77 \u0345\u0300", "\u212b\u00c5A\u030a",
+    "1234 ٣٤ १ x1y22 Ⅷ ½3", "<s>Hi</s> [PAD]", "a<x>b <x> c  <x>  d<x>", "foo Foo FOO xfoo foo1 foo_ Fox fox.",
+    "\u3000wide\u3000<x>\u3000", "<|endoftext|> <|endoftext|>the", "ÉÉx Éx éx e\u0301x", "#version: a", "日本語 مرحبا हिन्दी 👍🏽",
+]
+BYTE = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+PREFIX, WHOLE = {**BYTE, "add_prefix_space": True}, {**BYTE, "use_regex": False}
+EACH, RUNS = [{"type": "Digits", "individual_digits": each} for each in (True, False)]
+SPLIT = {"type": "Split", "pattern": {"Regex": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"},
+         "behavior": "Isolated", "invert": False}
+END = {"id": 0, "content": "<|endoftext|>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+       "special": True}
+BACKEND = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+
+
+def added(*names, **flags):
+    """<|endoftext|> and more tokens for tokenizer.json, with these flags."""
+    return [END] + [{**END, "id": 700 + i, "content": name, "special": False, **flags} for i, name in enumerate(names)]
+
+
+def template(before, after):
+    """A template with these (name, id) around a text."""
+    def part(names):
+        return [{"SpecialToken": {"id": name, "type_id": 0}} for name, _ in names]
+    one = {"Sequence": {"id": "A", "type_id": 0}}
+    return {"type": "TemplateProcessing", "single": part(before) + [one] + part(after),
+            "pair": [one, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in before + after}}
+
+
+def sequence(*parts):
+    return {"type": "Sequence", "pretokenizers": list(parts)}
+
+
+def whole(normalizer=None, pre=BYTE, post=None, tokens=None, padding=None, **model):
+    """A tokenizer.json."""
+    model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+             "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": "@VOCAB@", "merges": "@MERGES@", **model}
+    return {"version": "1.0", "truncation": None, "padding": padding, "added_tokens": tokens or [END], "normalizer": normalizer,
+            "pre_tokenizer": pre, "post_processor": post, "decoder": BYTE, "model": model}
+
+
+def settings_cases():
+    """{name: {file: contents}}; without tokenizer.json there are vocab.json and merges.txt."""
+    def backend(*args, config=BACKEND, **parts):
+        return {"tokenizer.json": whole(*args, **parts), "tokenizer_config.json": config}
+    cases = {kind.lower(): backend({"type": kind}) for kind in ("Lowercase", "NFC", "NFD", "NFKC", "NFKD")}
+    cases |= {
+        "nfkc_lower": backend({"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]}),
+        "strip": backend({"type": "Strip", "strip_left": True, "strip_right": True}),
+        "strip_left": backend({"type": "Strip", "strip_left": True, "strip_right": False}),
+        "replace": backend({"type": "Replace", "pattern": {"String": "e"}, "content": "é "}),
+        "prepend": backend({"type": "Prepend", "prepend": "the "}),
+        "none": backend({"type": "Sequence", "normalizers": []}),
+        "prefix": backend(None, PREFIX), "whole": backend(None, WHOLE), "prefix_whole": backend(None, {**WHOLE, **{"add_prefix_space": True}}),
+        "digits": backend(None, sequence(EACH, BYTE)), "digit_runs": backend(None, sequence(RUNS, BYTE)),
+        "digits_prefix": backend(None, sequence(EACH, PREFIX)), "digits_whole": backend(None, sequence(sequence(RUNS), WHOLE)),
+        "split": backend(None, sequence(SPLIT, WHOLE)), "ignore_merges": backend(ignore_merges=True),
+        "prefix_lower": backend({"type": "Lowercase"}, PREFIX, tokens=added("<x>", "Fox", normalized=True)),
+    }
+    for flag in ("single_word", "lstrip", "rstrip", "normalized", "special"):
+        cases[f"added_{flag}"] = backend({"type": "Lowercase"}, tokens=added("<x>", "foo", "Fox", "Éx", **{flag: True}))
+    cases |= {
+        "added_all": backend({"type": "NFC"}, PREFIX, tokens=added("<x>", "foo", "Éx", "  ", single_word=True, lstrip=True, rstrip=True,
+                                                               normalized=True)),
+        "bos": backend(post=template([("<s>", 700)], []), tokens=added("<s>", special=True)),
+        "bos_eos": backend(post={"type": "Sequence", "processors": [BYTE, template([("<s>", 700), ("<|endoftext|>", 0)],
+                                                                                  [("</s>", 701)])]}, tokens=added("<s>", "</s>")),
+        "roberta": backend(post={"type": "RobertaProcessing", "sep": ["</s>", 701], "cls": ["<s>", 700], "trim_offsets": True,
+                                 "add_prefix_space": True}, tokens=added("<s>", "</s>")),
+        "padding": backend(padding={"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": None, "pad_id": 700,
+                                    "pad_type_id": 0, "pad_token": "[PAD]"}, tokens=added("[PAD]", special=True)),
+        "split_special": backend(tokens=added("<x>"), config={**BACKEND, "split_special_tokens": True}),
+        "roles": backend(tokens=added("<s>", "</s>"), config={
+            "tokenizer_class": "TokenizersBackend", "eos_token": "</s>", "bos_token": "<s>", "pad_token": "[PAD]", "unk_token": "the",
+            "additional_special_tokens": ["<x>"], "image_token": "foo"}),
+        "flags_differ": backend(tokens=added("<x>", rstrip=True), config={**BACKEND, "added_tokens_decoder": {
+            "0": {k: v for k, v in END.items() if k != "id"}, "700": {"content": "<x>", "lstrip": True, "rstrip": False, "normalized": False,
+                                                                    "single_word": False, "special": False}}}),
+        # what is built anew
+        "gpt2_class": {"tokenizer.json": whole({"type": "Lowercase"}, PREFIX, template([("<|endoftext|>", 0)], []), added("<x>", rstrip=True)),
+                       "tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}},
+        "gpt2_prefix": {"tokenizer.json": whole(None, BYTE), "tokenizer_config.json": {"add_prefix_space": True}},
+        "gpt2_decoder": {"tokenizer.json": whole(tokens=added("<x>")), "tokenizer_config.json": {"added_tokens_decoder": {
+            "700": {"content": "foo", "lstrip": False, "rstrip": True, "normalized": True, "single_word": True, "special": False}}}},
+        "class_in_config": {"tokenizer.json": whole({"type": "Lowercase"}), "config.json": {"model_type": "gpt2",
+                                                                                        "tokenizer_class": "PreTrainedTokenizerFast"}},
+        "files": {}, "files_prefix": {"tokenizer_config.json": {"add_prefix_space": True}},
+        "files_bos": {"tokenizer_config.json": {"add_bos_token": True, "add_eos_token": True, "bos_token": "<s>", "eos_token": "</s>"}},
+        "map": {"tokenizer_config.json": {"model_max_length": 1024, "eos_token": "the"}, "added_tokens.json": {"<s>": 700, "</s>": 701, "<x>": 702},
+                "special_tokens_map.json": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<|endoftext|>",
+                                            "pad_token": {"content": "[PAD]", "lstrip": True, "rstrip": False, "normalized": True,
+                                                          "single_word": False}, "additional_special_tokens": ["foo"]}},
+        "map_not_read": {"tokenizer_config.json": {"eos_token": "the", "added_tokens_decoder": {"700": {
+            "content": "<x>", "lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}}},
+            "special_tokens_map.json": {"eos_token": "<x>", "pad_token": "<x>"}},
+        "new_roles": {"tokenizer_config.json": {"pad_token": "[PAD]", "cls_token": "<x>", "bos_token": "<s>",
+                                                "extra_special_tokens": {"image": "foo"}, "own_token": "Foo"}},
+    }
+    return cases
+
+
+def settings_lines(tiny):
+    """What AutoTokenizer makes of all these."""
+    with open(os.path.join(tiny, "vocab.json"), encoding="utf-8") as file:
+        vocab = file.read()
+    with open(os.path.join(tiny, "merges.txt"), encoding="utf-8", newline="") as file:
+        merges = file.read().split("\n")[1:-1]
+    lines = [f"text {escape(text)}" for text in ODD]
+    for name, files in settings_cases().items():
+        lines.append(f"case {name}")
+        with tempfile.TemporaryDirectory() as directory:
+            if "tokenizer.json" not in files:
+                for file in ("vocab.json", "merges.txt"):
+                    shutil.copy(os.path.join(tiny, file), directory)
+            for file, contents in {"config.json": {"model_type": "gpt2"}, **files}.items():
+                text = json.dumps(contents, ensure_ascii=False)
+                if file in files:
+                    lines.append(f"file {file}\t{escape(text)}")
+                text = text.replace('"@VOCAB@"', vocab).replace('"@MERGES@"', json.dumps(merges, ensure_ascii=False))
+                with open(os.path.join(directory, file), "w", encoding="utf-8", newline="") as out:
+                    out.write(text)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+        ids = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
+        lines.append(f"roles {len(tokenizer)} {' '.join(str(-1 if i is None else i) for i in ids)}")
+        bare, full = encode(tokenizer, "x"), tokenizer("x")["input_ids"]
+        begin = next(i for i in range(len(full)) if full[i:i + len(bare)] == bare)
+        lines.append(f"around {' '.join(map(str, full[:begin]))}\t{' '.join(map(str, full[begin + len(bare):]))}")
+        lines += [f"ids {' '.join(map(str, encode(tokenizer, text)))}" for text in ODD]
+        total = Hash()
+        for i in range(200):
+            total.add_ids(encode(tokenizer, random_text(i)))
+        lines.append(total.line("random"))
+    return lines
+
+
 def train(directory):
     """Write the small vocabulary. Its <|endoftext|> is id 0 and its bytes begin at 1: unlike GPT-2's."""
     tokenizer = tokenizers.ByteLevelBPETokenizer(add_prefix_space=False)
@@ -283,6 +429,7 @@ def main():
     shutil.rmtree(added, ignore_errors=True)
     tokenizer.save_pretrained(added)
     write("tokenizer_added.txt", "ids with test/golden/tiny_vocab_json", results(load(added), folder))
+    write("tokenizer_settings.txt", "ids with test/golden/tiny_vocab and other settings", settings_lines(tiny))
     if folder:
         real = load(os.path.join(folder, "gpt2_tokenizer"))
         total = Hash()

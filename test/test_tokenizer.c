@@ -338,6 +338,257 @@ static void test_save(const Tokenizer *t, const char *dir) {
     tokenizer_files_free(files, n);
 }
 
+// ------------------------------------------------------------------------------------------------
+// Settings
+
+// Append text[0..n) with the vocabulary and merges of `tiny` in place of "@VOCAB@" and "@MERGES@".
+static void json_fill(Text *out, const Tokenizer *tiny, const char *text, size_t n) {
+    const Text *merges = tokenizer_file(tiny, "merges.txt"), *vocab;
+    vocab = tokenizer_file(tiny, "vocab.json");
+    for (size_t i = 0; i < n; i++) {
+        if (n - i >= 9 && !memcmp(text + i, "\"@VOCAB@\"", 9)) {
+            text_append(out, vocab->data, vocab->size);
+            i += 8;
+        } else if (n - i >= 10 && !memcmp(text + i, "\"@MERGES@\"", 10)) {
+            const char *line, *comma = "[";
+            size_t at = 0, length;
+            for (long number = 1; line_next(merges, &at, &line, &length); number++) {
+                if (line_is_version(line, length, number)) continue;
+                text_append(out, comma, 1);
+                text_json(out, line, length);
+                comma = ",";
+            }
+            text_append(out, "]", 1);
+            i += 9;
+        } else text_append(out, text + i, 1);
+    }
+}
+
+// What is in `dir` must be loaded with the roles and template of the golden lines and saved as it is.
+static void check_settings(const Tokenizer *t, const char *name, const char *roles,
+                           const char *around, const char *dir) {
+    Text got = {0};
+    text_print(&got, "roles %d %d %d %d %d", t->vocab_size, t->bos_id, t->eos_id, t->pad_id,
+               t->unk_id);
+    // where transformers has no EOS ours is <|endoftext|>, and says so
+    char *without =
+        text_format("roles %d %d -1 %d %d", t->vocab_size, t->bos_id, t->pad_id, t->unk_id);
+    CHECK(!strcmp(got.data, roles) || (!t->eos_named && !strcmp(without, roles)),
+          "%s: %s, expected %s", name, got.data, roles);
+    got.size = 0;
+    text_print(&got, "around ");
+    for (size_t i = 0; i < t->before.n; i++)
+        text_print(&got, "%s%d", i ? " " : "", t->before.data[i]);
+    text_print(&got, "\t");
+    for (size_t i = 0; i < t->after.n; i++)
+        text_print(&got, "%s%d", i ? " " : "", t->after.data[i]);
+    CHECK(!strcmp(got.data, around), "%s: %s, expected %s", name, got.data, around);
+    TokenizerFile *files;
+    int n = tokenizer_files(t, 1024, &files), same = 0;
+    for (int i = 0; i < n; i++) {
+        char *path = path_join(dir, files[i].name);
+        Text file = {0};
+        if (path_is_file(path)) {
+            file.data = file_read(path, &file.size);
+            same += texts_equal(&file, &files[i].text);
+        }
+        text_free(&file);
+        free(path);
+    }
+    CHECK(same == t->n_files, "%s: %d of %d files are saved as they were", name, same, t->n_files);
+    tokenizer_files_free(files, n);
+    text_free(&got);
+    free(without);
+}
+
+// A token added for padding: what is saved then has it, and all else as before.
+static void check_padded(Tokenizer *t, const char *name, const char *dir) {
+    const int size = t->vocab_size, bos = t->bos_id, eos = t->eos_id, unk = t->unk_id;
+    t->pad_id = tokenizer_add_special(t, "[NEW]");
+    CHECK(t->pad_id == size, "%s: [NEW] is %d", name, t->pad_id);
+    TokenizerFile *files;
+    const int n = tokenizer_files(t, 1024, &files);
+    for (int i = 0; i < n; i++)
+        file_write(dir, files[i].name, files[i].text.data, files[i].text.size);
+    tokenizer_files_free(files, n);
+    Tokenizer u;
+    tokenizer_load(&u, dir);
+    CHECK(u.vocab_size == size + 1 && u.pad_id == size && u.bos_id == bos && u.eos_id == eos &&
+              u.unk_id == unk && u.before.n == t->before.n && u.after.n == t->after.n,
+          "%s with [NEW]: %d tokens, bos %d, eos %d, pad %d, unk %d", name, u.vocab_size, u.bos_id,
+          u.eos_id, u.pad_id, u.unk_id);
+    const char *text = "The <x> foo É <s> 12 </s> [NEW] \xEF\xAC\x81";
+    TokenList a = encode(t, text, strlen(text), true), b = encode(&u, text, strlen(text), true);
+    CHECK(tokens_equal(&a, &b), "%s with [NEW]: ids after saving", name);
+    tokens_free(&a), tokens_free(&b);
+    tokenizer_free(&u);
+}
+
+// Directories with all sorts of settings, against AutoTokenizer.
+static void test_settings(const Tokenizer *tiny, const char *dir) {
+    int n_pool, n_texts = 0, text = 0, saved = dup(STDERR_FILENO); // what is not used is said
+    if (!freopen("/dev/null", "w", stderr)) die(EXIT_IO, "cannot open /dev/null");
+    Text *pool = pool_load(&n_pool), file = {0}, texts[64];
+    file.data = file_read("test/golden/tokenizer_settings.txt", &file.size);
+    size_t at = 0, n;
+    const char *line;
+    char *name = NULL, *roles = NULL;
+    Tokenizer t = {0};
+    bool whole = false;
+    for (int number = 1; line_next(&file, &at, &line, &n); number++) {
+        const char *tab = memchr(line, '\t', n);
+        char *copy = text_format("%.*s", (int)n, line);
+        if (number > 2 && !strncmp(line, "text ", 5)) {
+            texts[n_texts++] = text_unescape(line + 5, n - 5);
+        } else if (!strncmp(line, "case ", 5)) {
+            dir_clear(dir);
+            free(name);
+            name = text_copy(copy + 5);
+            whole = false;
+        } else if (!strncmp(line, "file ", 5)) {
+            char *path = text_format("%.*s", (int)(tab - line) - 5, line + 5);
+            Text json = text_unescape(tab + 1, (size_t)(line + n - tab - 1)), full = {0};
+            json_fill(&full, tiny, json.data, json.size);
+            file_write(dir, path, full.data, full.size);
+            whole |= !strcmp(path, "tokenizer.json");
+            text_free(&json), text_free(&full);
+            free(path);
+        } else if (!strncmp(line, "roles ", 6)) {
+            for (int i = 0; i < tiny->n_files && !whole; i++)
+                file_write(dir, tiny->files[i].name, tiny->files[i].text.data,
+                           tiny->files[i].text.size);
+            tokenizer_load(&t, dir);
+            free(roles);
+            roles = text_copy(copy);
+        } else if (!strncmp(line, "around ", 7)) {
+            check_settings(&t, name, roles, copy, dir);
+            text = 0;
+        } else if (!strncmp(line, "ids", 3)) {
+            TokenList want = tokens_parse(copy + 3);
+            TokenList got = encode(&t, texts[text].data, texts[text].size, true);
+            CHECK(tokens_equal(&got, &want), "%s: ids of \"%s\"", name, texts[text].data);
+            tokens_free(&want), tokens_free(&got);
+            text++;
+        } else if (!strncmp(line, "hash random ", 12)) {
+            Hash h = hash_begin();
+            size_t count;
+            uint64_t value;
+            for (unsigned i = 0; i < 200; i++) {
+                Text random = random_text(pool, n_pool, i);
+                TokenList ids = encode(&t, random.data, random.size, true);
+                hash_ids(&h, ids.data, ids.n);
+                text_free(&random), tokens_free(&ids);
+            }
+            CHECK(sscanf(line, "hash random %zu %" SCNx64, &count, &value) == 2 &&
+                      h.value == value && h.count == count,
+                  "%s: random texts", name);
+            check_padded(&t, name, dir);
+            tokenizer_free(&t);
+        }
+        free(copy);
+    }
+    CHECK(n_texts == 22 && name, "%d texts", n_texts);
+    fflush(stderr), dup2(saved, STDERR_FILENO), close(saved);
+    for (int i = 0; i < n_texts; i++) text_free(&texts[i]);
+    for (int i = 0; i < n_pool; i++) text_free(&pool[i]);
+    free(pool), free(name), free(roles);
+    text_free(&file);
+}
+
+// CRLF in merges.txt, and files that are something else.
+static void test_line_ends(const Tokenizer *good, const char *dir) {
+    const Text *merges = tokenizer_file(good, "merges.txt"), *vocab;
+    vocab = tokenizer_file(good, "vocab.json");
+    Text crlf = {0};
+    for (size_t i = 0; i < merges->size; i++)
+        text_append(&crlf, merges->data[i] == '\n' ? "\r\n" : merges->data + i,
+                    merges->data[i] == '\n' ? 2 : 1);
+    for (int last = 0; last < 2; last++) { // with a line end at the end, and without
+        dir_clear(dir);
+        file_write(dir, "vocab.json", vocab->data, vocab->size);
+        file_write(dir, "merges.txt", crlf.data, crlf.size - (last ? 2 : 0));
+        Tokenizer t;
+        tokenizer_load(&t, dir);
+        CHECK(t.merge_slots == good->merge_slots &&
+                  !memcmp(t.merges, good->merges, t.merge_slots * sizeof *t.merges),
+              "merges with CRLF");
+        test_save(&t, dir);
+        tokenizer_free(&t);
+    }
+    text_free(&crlf);
+}
+
+// Parts of tokenizer.json that are refused, each by its name.
+static void test_refused(const Tokenizer *tiny, const char *dir) {
+    const struct {
+        const char *from, *to, *message;
+    } cases[] = {
+        {"\"normalizer\":null", "\"normalizer\":{\"type\":\"Nmt\"}", "normalizer Nmt is not supp"},
+        {"\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\",\"x\":1}",
+         "NFC: key \"x\" is not"},
+        {"\"normalizer\":null",
+         "\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"\"}",
+         "Replace: only a pattern that is a \"String\""},
+        {"\"normalizer\":null",
+         "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"BertNormalizer\"}]}",
+         "normalizer BertNormalizer is not supported"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true}", "null",
+         "pre_tokenizer has no ByteLevel"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true}",
+         "{\"type\":\"Metaspace\"}", "pre_tokenizer Metaspace is not supported"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true}",
+         "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[0-9]\"},\"behavior\":\"Isolated\"}",
+         "pre_tokenizer Split by \"[0-9]\" (Isolated) is not supported"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true}",
+         "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]"
+         "}",
+         "pre_tokenizer Digits after ByteLevel"},
+        {"\"post_processor\":{\"type\":\"ByteLevel\"", "\"post_processor\":{\"type\":\"X\"",
+         "post_processor X is not supported"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":false}",
+         "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}}],"
+         "\"special_tokens\":{}}",
+         "post_processor: \"<s>\" is not among its special_tokens"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":false}",
+         "{\"type\":\"TemplateProcessing\",\"single\":[]}", "has 0 sequences, expected one"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":false}",
+         "{\"type\":\"BertProcessing\",\"cls\":[\"x\",700],\"sep\":[\"x\",1]}",
+         "an id is not one of the vocabulary"},
+        {"\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"WordPiece\"",
+         "decoder WordPiece is not supported"},
+        {"\"dropout\":null", "\"dropout\":0.1", "model: dropout 0.1 is not supported"},
+        {"\"end_of_word_suffix\":\"\"", "\"end_of_word_suffix\":\"</w>\"",
+         "model: end_of_word_suffix \"</w>\" is not supported"},
+        {"\"fuse_unk\":false", "\"fuse_unk\":0", "\"fuse_unk\" is neither true nor false"},
+        {"\"fuse_unk\":false", "\"fuse\":false", "model: key \"fuse\" is not known"},
+        {"\"truncation\":null", "\"trunc\":null", "key \"trunc\" is not known"},
+        {"\"content\":\"<|endoftext|>\"", "\"content\":\"\"", "an added token is empty"},
+        {"\"id\":0", "\"id\":3", "has id 3, expected 0, which transformers gives it"},
+    };
+    Text json = {0};
+    tokenizer_json(&json, tiny);
+    dir_clear(dir);
+    const char *config = "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", \"eos_token\": "
+                         "\"<|endoftext|>\"}";
+    file_write(dir, "tokenizer_config.json", config, strlen(config));
+    Tokenizer t;
+    for (int i = 0; i < COUNT(cases); i++) {
+        const char *found = strstr(json.data, cases[i].from);
+        CHECK(found, "tokenizer.json has no %s", cases[i].from);
+        if (!found) continue;
+        const size_t before = (size_t)(found - json.data), skip = strlen(cases[i].from);
+        Text text = {0};
+        text_append(&text, json.data, before);
+        text_append(&text, cases[i].to, strlen(cases[i].to));
+        text_append(&text, found + skip, json.size - before - skip);
+        file_write(dir, "tokenizer.json", text.data, text.size);
+        CHECK_DIES(EXIT_BAD_INPUT, cases[i].message, tokenizer_load(&t, dir));
+        text_free(&text);
+    }
+    text_free(&json);
+    dir_clear(dir);
+}
+
 // Long runs without a break must not take quadratic time (it would be minutes).
 static void test_long_word(const Tokenizer *t) {
     const char *units[] = {"a", " ", "\n", "=-", "the", "\xE6\x97\xA5", "<|endoftext|"};
@@ -640,6 +891,9 @@ int main(void) {
     tokenizer_check(&t, 700, "test/golden/tiny_vocab");
     test_bad_files(&t, dir);
     test_added_tokens(&t, dir);
+    test_settings(&t, dir);
+    test_line_ends(&t, dir);
+    test_refused(&t, dir);
     test_pad(dir);
     test_scored(dir);
     tokenizer_free(&t);

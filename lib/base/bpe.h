@@ -497,7 +497,6 @@ static void encode_plain(const Tokenizer *t, MergeWork *w, TokenList *out, const
 }
 
 // The longest added token that s[0..n) begins with, of those that are looked for in this pass; NULL.
-// Of two that are equal after normalization it is a special one, then the first one.
 static const AddedToken *added_match(const Tokenizer *t, const char *s, size_t n, int pass,
                                      size_t *length) {
     const AddedToken *best = NULL;
@@ -507,8 +506,7 @@ static const AddedToken *added_match(const Tokenizer *t, const char *s, size_t n
         const AddedToken *a = &t->added[i];
         const char *name = pass ? a->pattern : a->name;
         const size_t bytes = strlen(name);
-        if (a->search[pass] && bytes && bytes <= n && !memcmp(s, name, bytes) &&
-            (bytes > *length || (bytes == *length && a->special > best->special))) {
+        if (a->search[pass] && bytes > *length && bytes <= n && !memcmp(s, name, bytes)) {
             best = a;
             *length = bytes;
         }

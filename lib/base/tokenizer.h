@@ -584,6 +584,7 @@ typedef struct {
     int64_t id;           // that it must get
     int order;            // place in the file
     bool says_normalized; // otherwise it is what `special` is not
+    bool bare;            // a name and nothing else
 } TokenEntry;
 
 // Read name and flags of a token: a string, or an object with the name in "content". False if the
@@ -594,7 +595,7 @@ static bool entry_read(TokenEntry *e, const cJSON *item, const char *path) {
     *e = (TokenEntry){.token.name = content->valuestring, .id = -1};
     if (!*e->token.name) die(EXIT_BAD_INPUT, "%s: an added token is empty", path);
     if (!cJSON_IsObject(item)) {
-        e->token.special = true;
+        e->bare = e->token.special = true;
         return true;
     }
     json_keys_check(item,
@@ -628,6 +629,11 @@ static void token_entry_add(Tokenizer *t, TokenEntry *e, const char *path) {
     if (added->search[1] && !*added->pattern)
         die(EXIT_BAD_INPUT, "%s: nothing is left of added token \"%s\" when it is normalized", path,
             e->token.name);
+    for (int i = 0; i < t->n_added; i++) // the library takes one of them by chance
+        if (&t->added[i] != added && added->search[1] && t->added[i].search[1] &&
+            !strcmp(t->added[i].pattern, added->pattern))
+            die(EXIT_BAD_INPUT, "%s: added tokens \"%s\" and \"%s\" are the same when normalized",
+                path, t->added[i].name, added->name);
 }
 
 // For qsort: by id, then as they came.
@@ -677,11 +683,27 @@ static bool role_read(TokenEntry *e, const cJSON *item, const char *key, const c
     return true;
 }
 
-// Add a special token, unless it is one of the first `known` that have been added.
-static void role_add(Tokenizer *t, TokenEntry e, int known, const char *path) {
-    const AddedToken *added = added_find(t, e.token.name);
-    if (added && added < t->added + known) return;
+// Tokens that roles and lists ask for, each once: a name alone is not the same as one with flags.
+typedef struct {
+    TokenEntry *entries; // (n)
+    int n;
+    int known; // so many tokens had been added before: these stay as they are
+} Asked;
+
+// Add a special token that a role or list asks for.
+static void asked_add(Tokenizer *t, Asked *asked, TokenEntry e, const char *path) {
+    const AddedToken *added = added_find(t, e.token.name), *a = &e.token;
+    if (added && added < t->added + asked->known) return;
     e.token.special = true;
+    for (int i = 0; i < asked->n; i++) {
+        const AddedToken *b = &asked->entries[i].token;
+        if (!strcmp(a->name, b->name) && e.bare == asked->entries[i].bare &&
+            a->normalized == b->normalized && a->single_word == b->single_word &&
+            a->lstrip == b->lstrip && a->rstrip == b->rstrip)
+            return;
+    }
+    asked->entries = mem_resize(asked->entries, (size_t)asked->n + 1, sizeof e);
+    asked->entries[asked->n++] = e;
     token_entry_add(t, &e, path);
 }
 
@@ -701,7 +723,8 @@ static void tokens_load(Tokenizer *t, const cJSON *settings, const cJSON *json, 
         has[r] = role_read(&roles[r], item, role_keys[r], path);
         if (rebuilt && !item && r <= ROLE_UNK) {
             has[r] = true;
-            roles[r] = (TokenEntry){.token = {.name = END_OF_TEXT, .special = true}, .id = -1};
+            roles[r] = (TokenEntry){
+                .token = {.name = END_OF_TEXT, .special = true}, .id = -1, .bare = true};
         }
         if (!rebuilt && !item && r == ROLE_PAD && json_get(padding, "pad_token"))
             has[r] = role_read(&roles[r], json_get(padding, "pad_token"), "padding", json_path);
@@ -740,23 +763,24 @@ static void tokens_load(Tokenizer *t, const cJSON *settings, const cJSON *json, 
         token_entry_add(t, &entries[i], decoder ? path : list ? list_path : json_path);
     }
     free(entries);
-    const int known = t->n_added;
+    Asked asked = {.known = t->n_added};
     for (int r = 0; r < ROLES; r++)
-        if (has[r]) role_add(t, roles[r], known, path);
+        if (has[r]) asked_add(t, &asked, roles[r], path);
     cJSON_ArrayForEach(item, settings) {
         if (is_own_token(item) && role_read(&e, item, item->string, path))
-            role_add(t, e, known, path);
+            asked_add(t, &asked, e, path);
     }
     cJSON_ArrayForEach(item, json_get(settings, OWN_TOKENS)) {
-        if (role_read(&e, item, item->string, path)) role_add(t, e, known, path);
+        if (role_read(&e, item, item->string, path)) asked_add(t, &asked, e, path);
     }
     cJSON_ArrayForEach(item, extra) {
-        if (role_read(&e, item, "extra_special_tokens", path)) role_add(t, e, known, path);
+        if (role_read(&e, item, "extra_special_tokens", path)) asked_add(t, &asked, e, path);
     }
-    t->bos_id = has[ROLE_BOS] ? tokenizer_find(t, roles[ROLE_BOS].token.name) : -1;
-    t->eos_id = has[ROLE_EOS] ? tokenizer_find(t, roles[ROLE_EOS].token.name) : -1;
-    t->pad_id = has[ROLE_PAD] ? tokenizer_find(t, roles[ROLE_PAD].token.name) : -1;
-    t->unk_id = has[ROLE_UNK] ? tokenizer_find(t, roles[ROLE_UNK].token.name) : -1;
+    free(asked.entries);
+    t->bos_id = has[BOS] ? tokenizer_find(t, roles[BOS].token.name) : -1;
+    t->eos_id = has[EOS] ? tokenizer_find(t, roles[EOS].token.name) : -1;
+    t->pad_id = has[PAD] ? tokenizer_find(t, roles[PAD].token.name) : -1;
+    t->unk_id = has[UNK] ? tokenizer_find(t, roles[UNK].token.name) : -1;
     if (t->eos_id >= 0) return;
     t->eos_id = tokenizer_find(t, END_OF_TEXT);
     if (t->eos_id < 0)
