@@ -78,7 +78,7 @@ def ours(program, words, work):
     """Runs the program; returns run.json, the rows of its log, and the steps of its checkpoints."""
     out = os.path.join(work, "out")
     shutil.rmtree(out, ignore_errors=True)
-    command = [program] + words + ["--output_dir", out, "--samples", "0"]
+    command = [program] + words + ["--output_dir", out] + ([] if "train_rm" in program else ["--samples", "0"])
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
         raise SystemExit(f"{' '.join(command)}\n{result.stdout}")
