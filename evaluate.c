@@ -72,6 +72,7 @@
 #include "lib/data/preferences.h"
 #include "lib/data/prompts.h"
 #include "model.h"
+#include "lib/files/guard.h"
 #include "lib/files/pretrained.h"
 #include "lib/run/sample.h"
 #include "lib/run/kl.h"
@@ -570,6 +571,8 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "--output and --samples_file name the same file: %s", args.output);
     if (args.output) file_check("output", args.output, args.overwrite_output);
     if (args.samples_file) file_check("samples_file", args.samples_file, args.overwrite_output);
+    guard_output(args.output, argc, argv, flags, COUNT(flags), "output|samples_file");
+    guard_output(args.samples_file, argc, argv, flags, COUNT(flags), "output|samples_file");
 
     Evaluation e = {.keep = args.samples_file != NULL,
                     .results = {.judge = args.gold ? GOLD

@@ -17,6 +17,7 @@
 #include "lib/base/tokenizer.h"
 #include "lib/data/dataset.h"
 #include "model.h"
+#include "lib/files/guard.h"
 #include "lib/files/pretrained.h"
 #include "lib/run/sample.h"
 
@@ -409,6 +410,7 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !access(args.output, F_OK) && !args.overwrite_output)
         die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
+    guard_output(args.output, argc, argv, flags, COUNT(flags), "output");
 
     Generator g = {
         .options = {.temperature = args.temperature,

@@ -23,6 +23,7 @@
 #include "lib/base/common.h"
 #include "lib/base/disk.h"
 #include "lib/base/flags.h"
+#include "lib/files/guard.h"
 #include "lib/report/plot.h"
 #include "lib/report/findings.h"
 #include "lib/report/figures.h"
@@ -292,6 +293,7 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !args.overwrite_output && !access(args.output, F_OK))
         die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
+    guard_output(args.output, argc, argv, flags, COUNT(flags), "output");
     expect_check(args.expect);
 
     // ---- read ----------------------------------------------------------------------------------

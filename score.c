@@ -17,6 +17,7 @@
 #include "lib/base/flags.h"       // defines: FLAG, flags_parse
 #include "lib/base/tokenizer.h"   // defines: Tokenizer
 #include "lib/data/preferences.h" // defines: draft_preference, pieces_encode
+#include "lib/files/guard.h"      // defines: guard_output
 #include "lib/files/pretrained.h" // defines: model_load_reward
 
 static const char preset[] = "--model data/rm --dataset data/prefs_eval.jsonl";
@@ -174,6 +175,7 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !access(args.output, F_OK) && !args.overwrite_output)
         die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
+    guard_output(args.output, argc, argv, flags, COUNT(flags), "output");
     products_begin_on(args.output ? stdout : stderr, args.bf16);
 
     Tokenizer tokenizer;

@@ -235,6 +235,14 @@ check "it says which one it skips" grep -q 'warning: .*checkpoint-12 skipped: .*
 same "and ends in the same place" "$S/final/model.safetensors" \
     "$T/resumed/final/model.safetensors"
 
+# Another split of an update goes on, and says that it is not bit for bit; another update does not.
+back_to "$T/straight2" 8
+check "4 x 1 goes on as 2 x 2" run "$T/resumed" --save_steps 4 --resume_from_checkpoint latest \
+    --per_device_train_batch_size 2 --gradient_accumulation_steps 2
+check "it names both flags" grep -q 'warning: .*--per_device_train_batch_size was 4, is now 2, --gradient_accumulation_steps was 1, is now 2: .* not continue bit for bit' "$T/log"
+check "the losses are the same" near "$T/resumed/metrics.jsonl" "$T/straight2/metrics.jsonl" \
+    loss 1e-5 0
+
 # stopped SIGNAL CODE SAVE_STEPS: a longer run into $T/stopped is interrupted at a random moment
 LONG="--max_steps 400 --logging_steps 5"
 check "a longer run" run "$T/long" $LONG --save_steps 13
@@ -282,7 +290,16 @@ mistaken_run 3 "cannot resume: --seed was 42, is now 7" --seed 7 \
 mistaken_run 3 "--max_steps was 20, is now 30" --max_steps 30 --resume_from_checkpoint latest
 mistaken_run 3 "--per_device_train_batch_size was 4, is now 5" --per_device_train_batch_size 5 \
     --resume_from_checkpoint latest
+mistaken_run 3 "an update had 4 examples, is now to have 8" --resume_from_checkpoint latest \
+    --gradient_accumulation_steps 2
+mistaken_run 3 "an update had 4 examples, is now to have 6" --resume_from_checkpoint latest \
+    --per_device_train_batch_size 3 --gradient_accumulation_steps 2
 mistaken_run 3 "see --dataset" --dataset "$T/eval.jsonl" --resume_from_checkpoint latest
+check "a data set that is another one: it is named, and what it was" grep -q -- \
+    "--dataset was \"$T/train.jsonl\", is now \"$T/eval.jsonl\"" "$T/stderr"
+mistaken_run 3 "--max_length was 1024, is now 20" --max_length 20 --resume_from_checkpoint latest
+mistaken_run 3 "--completion_only_loss was true, is now false" --completion_only_loss false \
+    --resume_from_checkpoint latest
 mistaken_run 3 "--learning_rate was 0.003, is now 0.001" --learning_rate 0.001 \
     --resume_from_checkpoint latest
 mistaken_run 3 "--bf16 was false, is now true" --bf16 --resume_from_checkpoint latest

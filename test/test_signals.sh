@@ -112,6 +112,15 @@ stop TERM
 check "SIGTERM ends generate (it was $code)" test $code -eq 143
 refuse "and leaves no file" sh -c "ls -a '$T' | grep 'gen'"
 
+ln -s prompts.jsonl "$T/link.jsonl"
+cp "$T/prompts.jsonl" "$T/copy.jsonl"
+for to in prompts link; do
+    complains 2 "--overwrite_output would replace" timeout 60 "$BIN/generate" \
+        --dataset "$T/link.jsonl" --output "$T/$to.jsonl" --overwrite_output
+    judge "generate --output $to.jsonl"
+done
+same "a data set is not replaced by what is made of it" "$T/copy.jsonl" "$T/prompts.jsonl"
+
 # ---- a library that is stuck ---------------------------------------------------------------------
 
 cat >"$T/stuck.c" <<'END'

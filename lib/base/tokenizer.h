@@ -777,10 +777,10 @@ static void tokens_load(Tokenizer *t, const cJSON *settings, const cJSON *json, 
         if (role_read(&e, item, "extra_special_tokens", path)) asked_add(t, &asked, e, path);
     }
     free(asked.entries);
-    t->bos_id = has[BOS] ? tokenizer_find(t, roles[BOS].token.name) : -1;
-    t->eos_id = has[EOS] ? tokenizer_find(t, roles[EOS].token.name) : -1;
-    t->pad_id = has[PAD] ? tokenizer_find(t, roles[PAD].token.name) : -1;
-    t->unk_id = has[UNK] ? tokenizer_find(t, roles[UNK].token.name) : -1;
+    t->bos_id = has[ROLE_BOS] ? tokenizer_find(t, roles[ROLE_BOS].token.name) : -1;
+    t->eos_id = has[ROLE_EOS] ? tokenizer_find(t, roles[ROLE_EOS].token.name) : -1;
+    t->pad_id = has[ROLE_PAD] ? tokenizer_find(t, roles[ROLE_PAD].token.name) : -1;
+    t->unk_id = has[ROLE_UNK] ? tokenizer_find(t, roles[ROLE_UNK].token.name) : -1;
     if (t->eos_id >= 0) return;
     t->eos_id = tokenizer_find(t, END_OF_TEXT);
     if (t->eos_id < 0)

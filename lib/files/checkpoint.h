@@ -799,6 +799,15 @@ static bool critic_arrays(CriticArrays *a, const Output *out, const GPT2 *model)
     return true;
 }
 
+// True if flag i says what goes in, but may differ in a run that goes on: one before the heading "output"
+// that flag_kept does not name. A checkpoint keeps these to explain why data or a reference differ.
+static bool flag_of_input(const Output *out, int i) {
+    const Flag *flag = &out->flags[i];
+    for (int k = 0; k < i; k++)
+        if (!out->flags[k].name && !strcmp(out->flags[k].help, "output")) return false;
+    return flag->name && flag->type != FLAG_REMOVED && !flag_kept(out->flags, i);
+}
+
 // Save checkpoint-<step>: the model, the moments, the state; then, if the program set a limit,
 // delete the oldest others. Dies if the disk fails; what was saved before is then still there.
 static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tokenizer,
@@ -847,9 +856,15 @@ static void checkpoint_save(Output *out, const GPT2 *model, const Tokenizer *tok
                    state_print(letters, &fields[i]));
     text_print(&state, "\n  },\n  \"flags\": ");
     flags_json(&state, out->flags, out->n_flags, true);
-    text_print(&state, ",\n  \"other_flags\": "); // for messages
-    flags_json(&state, out->flags, out->n_flags, false);
-    text_print(&state, "}\n");
+    text_print(&state, ",\n  \"input_flags\": {");
+    const char *comma = "";
+    for (int i = 0; i < out->n_flags; i++) {
+        if (!flag_of_input(out, i)) continue;
+        text_print(&state, "%s\n  \"%s\": ", comma, out->flags[i].name);
+        comma = ",";
+        flag_print(&state, &out->flags[i], true);
+    }
+    text_print(&state, "\n}\n}\n");
     stage_text(&s, "trainer/state.json", &state);
     text_print(&manifest, "{\n  \"format\": 1,\n  \"step\": %" PRId64 ",\n  \"files\": {", step);
     for (int i = 0; i < s.n_files; i++)
@@ -956,20 +971,15 @@ static void flags_compare(const cJSON *saved, const Output *out) {
     text_free(&now), text_free(&passes);
 }
 
-// Append which flags differ that need not be the same, but for those of the output: ", --dataset was
-// "a", is now "b"".
+// Append which of these flags differ: "--dataset was "a", is now "b"".
 static void flags_differ(Text *to, const cJSON *saved, const Output *out) {
     Text now = {0};
-    bool output = false; // under the heading "output", and those after it
     for (int i = 0; i < out->n_flags; i++) {
-        const Flag *flag = &out->flags[i];
-        if (!flag->name && flag->help && !strcmp(flag->help, "output")) output = true;
-        if (!flag->name || flag->type == FLAG_REMOVED || output || flag_kept(out->flags, i))
-            continue;
-        char *was = flag_before(saved, flag, &now);
+        if (!flag_of_input(out, i)) continue;
+        char *was = flag_before(saved, &out->flags[i], &now);
         if (was)
-            text_print(to, "%s--%s was %s, is now %s", to->size ? ", " : "", flag->name, was,
-                       now.data);
+            text_print(to, "%s--%s was %s, is now %s", to->size ? ", " : "", out->flags[i].name,
+                       was, now.data);
         free(was);
     }
     text_free(&now);
@@ -999,7 +1009,7 @@ static void checkpoint_resume(Output *out, GPT2 *model, const StateField *fields
         const char *saved = item->valuestring;
         if (fields[i].flag && strcmp(saved, state_print(letters, &fields[i]))) {
             Text differ = {0};
-            flags_differ(&differ, json_get(json, "other_flags"), out);
+            flags_differ(&differ, json_get(json, "input_flags"), out);
             die(EXIT_BAD_INPUT, "%s: cannot resume: %s was %s, is now %s; see %s%s%s",
                 out->resume_dir, fields[i].name, saved, letters, fields[i].flag,
                 differ.size ? ": " : "", differ.size ? differ.data : "");
