@@ -355,7 +355,7 @@ static void normalizer_load(Normalizer *normalizer, const cJSON *item, const cha
 
 // Append s[0..n) after one step.
 static void normal_step(const NormalStep *step, Text *out, const char *s, size_t n) {
-    size_t begin = 0, found;
+    size_t begin = 0;
     switch (step->kind) {
     case NORMAL_LOWERCASE:
         text_lower(out, s, n);
@@ -378,13 +378,13 @@ static void normal_step(const NormalStep *step, Text *out, const char *s, size_t
         text_append(out, s + begin, n - begin);
         break;
     case NORMAL_REPLACE:
-        for (const char *at; (at = memmem(s + begin, n - begin, step->from, strlen(step->from)));
-             begin = found + strlen(step->from)) {
-            found = (size_t)(at - s);
-            text_append(out, s + begin, found - begin);
-            text_append(out, step->to, strlen(step->to));
+        while (begin < n) {
+            const size_t from = strlen(step->from);
+            if (from <= n - begin && !memcmp(s + begin, step->from, from)) {
+                text_append(out, step->to, strlen(step->to));
+                begin += from;
+            } else text_append(out, s + begin++, 1);
         }
-        text_append(out, s + begin, n - begin);
         break;
     case NORMAL_PREPEND:
         if (n) text_append(out, step->to, strlen(step->to));
