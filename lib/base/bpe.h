@@ -265,8 +265,8 @@ static void merge_add(Tokenizer *t, int rank, const char *left, size_t left_n, c
 }
 
 // Add a token as the library's add_tokens does: one that is in the vocabulary keeps its id, a new
-// one gets the next. Of a token that was added before the flags change; it stays special if it was
-// and is looked for in the texts where it was looked for. Returns its id.
+// one gets the next. Of a token that was added before the flags change; it stays special if it was.
+// Returns its id.
 static int tokenizer_add(Tokenizer *t, const AddedToken *token) {
     AddedToken *a = added_find(t, token->name);
     if (!a) {
@@ -283,7 +283,8 @@ static int tokenizer_add(Tokenizer *t, const AddedToken *token) {
         a = &t->added[t->n_added++];
         *a = (AddedToken){.name = text_copy(token->name), .pattern = pattern.data, .id = id};
     }
-    if (!a->special) a->search[token->normalized] = true;
+    a->search[token->normalized] = true;
+    a->search[!token->normalized] = false;
     a->special |= token->special;
     a->normalized = token->normalized;
     a->single_word = token->single_word;

@@ -353,17 +353,9 @@ static void normalizer_load(Normalizer *normalizer, const cJSON *item, const cha
     normalizer->steps[normalizer->n++] = step;
 }
 
-// Where `part` (not empty) first is in s[0..n), or NULL.
-static const char *text_find(const char *s, size_t n, const char *part) {
-    const size_t length = strlen(part);
-    for (size_t i = 0; i + length <= n; i++)
-        if (!memcmp(s + i, part, length)) return s + i;
-    return NULL;
-}
-
 // Append s[0..n) after one step.
 static void normal_step(const NormalStep *step, Text *out, const char *s, size_t n) {
-    size_t begin = 0, found;
+    size_t begin = 0;
     switch (step->kind) {
     case NORMAL_LOWERCASE:
         text_lower(out, s, n);
@@ -386,13 +378,13 @@ static void normal_step(const NormalStep *step, Text *out, const char *s, size_t
         text_append(out, s + begin, n - begin);
         break;
     case NORMAL_REPLACE:
-        for (const char *at; (at = text_find(s + begin, n - begin, step->from));
-             begin = found + strlen(step->from)) {
-            found = (size_t)(at - s);
-            text_append(out, s + begin, found - begin);
-            text_append(out, step->to, strlen(step->to));
+        while (begin < n) {
+            const size_t from = strlen(step->from);
+            if (from <= n - begin && !memcmp(s + begin, step->from, from)) {
+                text_append(out, step->to, strlen(step->to));
+                begin += from;
+            } else text_append(out, s + begin++, 1);
         }
-        text_append(out, s + begin, n - begin);
         break;
     case NORMAL_PREPEND:
         if (n) text_append(out, step->to, strlen(step->to));
