@@ -1045,7 +1045,7 @@ static void replace_run(const char *dir, int seed) {
 static int final_seed(const char *dir) {
     GPT2 m;
     char *path = path_join(dir, "final");
-    if (!path_is_dir(path)) return -1;
+    if (!path_is_dir(path)) return free(path), -1;
     model_load(&m, path);
     int seed = is_model(&m, 1) ? 1 : is_model(&m, 2) ? 2 : -1;
     gpt2_free(&m);
