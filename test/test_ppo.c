@@ -61,7 +61,7 @@ static void test_prompts(void) {
         {"", "contains no records"},
         {"{\"text\": \"a\"}\n", ":1: missing \"prompt\" or \"prompt_ids\" (keys: text)"},
         {"{\"prompt\": 1}\n", ":1: \"prompt\" is a number, expected a string"},
-        {"{\"prompt\": null}\n", ":1: \"prompt\" is null, expected a string"},
+        {"{\"prompt\": null}\n", ":1: \"prompt\" is null: skipped"},
         {"{\"prompt\": []}\n", ":1: \"prompt\" has no messages"},
         {"{\"prompt\": [{\"role\": \"cook\", \"content\": \"a\"}]}\n", "prompt[0].role \"cook\""},
         {"{\"prompt_ids\": 3}\n", ":1: \"prompt_ids\" is a number, expected a list of token ids"},

@@ -512,7 +512,7 @@ mistaken_run 3 "n_layer 0 is out of range" --model_config "$T/bad.json"
 
 mistaken_run 3 "no such" --tokenizer "$T/missing"
 bad_model
-rm "$T/bad/merges.txt"
+rm "$T/bad/merges.txt" "$T/bad/tokenizer.json" # which would do without it
 mistaken_model 3 "merges.txt: no such file"
 bad_model
 rm "$T/bad/vocab.json" "$T/bad/tokenizer.json"
@@ -522,9 +522,11 @@ mistaken_model 3 "vocab.json"
 echo '{"a": 0' >"$T/bad/vocab.json"
 mistaken_model 3 "vocab.json:"
 bad_model
+rm "$T/bad/tokenizer.json"
 edit "$T/bad/vocab.json" "s/}\$/, \"zzzz\": $vocab}/"
 mistaken_model 3 "the tokenizer has $((vocab + 1)) tokens, the model's vocab_size is $vocab"
 bad_model
+rm "$T/bad/tokenizer.json"
 edit "$T/bad/merges.txt" '5s/$/ x/'
 mistaken_model 3 "merges.txt:5: expected two tokens"
 

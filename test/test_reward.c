@@ -329,7 +329,9 @@ static void test_model_faults(const Tokenizer *t) {
     memcpy(good, "\"\xC4\xA0zood\"", 8);
     FILE *file = fopen(path, "wb");
     fputs(text, file), fclose(file), free(text);
-    char *merges = path_join(dir, "merges.txt");
+    char *merges = path_join(dir, "merges.txt"), *json = path_join(dir, "tokenizer.json");
+    remove(json); // or it would count, not these two
+    free(json);
     file = fopen(merges, "wb");
     fputs("#version: 0.2\n", file), fclose(file);
     CHECK_DIES(EXIT_BAD_INPUT, "\" zood\" for the reward model and \" good\" for the policy",

@@ -136,7 +136,7 @@ check "shares of all updates" logged dpo --config "$T/dpo.yaml" --output_dir "$T
     --no_logging_first_step --logging_steps 0.4 --eval_strategy steps --eval_steps 0.5 --save_strategy no
 check "logged every ceil(0.4 * 6)" [ "$(steps grad_norm)" = "3 6 " ]
 check "evaluated every 3" [ "$(steps eval_loss)" = "0 3 6 " ]
-refuse "no checkpoint" ls -d "$T/out/"checkpoint-*
+check "no checkpoint" [ -z "$(find "$T/out" -name 'checkpoint-*')" ]
 rm -rf "$T/out"
 check "an evaluation with every line" logged dpo --config "$T/dpo.yaml" --output_dir "$T/out" \
     --no_logging_first_step --eval_strategy steps --max_steps 4
