@@ -295,13 +295,15 @@ mistake 3 "data.jsonl:1: prompt_ids[0]: token id 9999 is outside" $r --dataset "
 
 # ---- resuming with other flags ------------------------------------------------------------------
 
-for flag in "kl_coef 0.7" "seed 7" "per_device_train_batch_size 5" "learning_rate 0.1" \
-    "total_episodes 100" "temperature 0.5" "bf16 true" "shared_critic true" "ref_model $T/shared/final"; do
+for flag in "kl_coef 0.7" "seed 7" "learning_rate 0.1" "total_episodes 100" "temperature 0.5" "bf16 true" \
+    "shared_critic true" "ref_model $T/shared/final"; do
     set -- $flag
     "$BIN/train_ppo" --config "$A/run.json" --output_dir "$T/other" --$1 "$2" \
         --resume_from_checkpoint "$A/checkpoint-6" >"$T/log" 2>&1
     check "--$1 $2 cannot be resumed" test $? -eq 3
     check "--$1: it says so" grep -q "^error: .*cannot resume: .*--$1" "$T/log"
 done
+check "passes of another size go on" sh -c "\"$BIN/train_ppo\" --config '$A/run.json' --output_dir '$T/other' \
+    --per_device_train_batch_size 5 --resume_from_checkpoint '$A/checkpoint-6' >'$T/log' 2>&1"
 
 finish ppo
