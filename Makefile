@@ -2,8 +2,8 @@
 # saves typing, runs the tests and remakes what is made.
 #
 #   make            the programs, in this folder
-#   make test       all tests plain and under ASan+UBSan; where there is clang, all built and the unit tests run
-#   make test-long  what takes longer: clang's other tests, kernels, AVX2, threads (TEST_MINUTES=N: stop then)
+#   make test       all tests plain and under ASan+UBSan; where there is clang, its warnings
+#   make test-long  what takes longer: all with clang, kernels, AVX2, threads (TEST_MINUTES=N: stop then)
 #   make aarch64    programs and unit tests for 64-bit Arm, run by qemu (test/test_aarch64.sh)
 #   make demo       the whole pipeline and a report: out/demo (four minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
@@ -24,7 +24,7 @@ SEED = 1
 PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spin generate evaluate score report
 TOOLS = reviews gold prefs ppo_frontier bench
 TESTS = losses exact common flags machine bf16 amx tokenizer dataset chat directory model checkpoint sample sample_amx reviews stats kl reward distance ppo
-SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_signals.sh test/test_trl_flags.sh test/test_generate.sh test/test_data.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_accelerate.sh test/test_report.sh test/test_bench.sh test/test_campaign.sh
+SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_signals.sh test/test_trl_flags.sh test/test_generate.sh test/test_data.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_report.sh test/test_bench.sh test/test_campaign.sh
 HEADERS = $(wildcard *.h lib/*/*.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
@@ -34,7 +34,7 @@ $(PROGRAMS): %: %.c $(HEADERS)
 
 # What takes longer than `make test` may, on the plain build. (`make aarch64` is apart: it needs packages
 # and a quarter of an hour of a processor.)
-LONG_SCRIPTS = test/test_vectors.sh test/test_threads.sh test/test_all_kernels.sh
+LONG_SCRIPTS = test/test_accelerate.sh test/test_vectors.sh test/test_threads.sh test/test_all_kernels.sh
 
 # Builds of everything for the tests: build/plain, build/asan, build/clang; and one without AVX-512.
 BUILT = $(PROGRAMS) $(TOOLS) $(TESTS:%=test_%)
@@ -53,12 +53,22 @@ build/$(1)/test_sample_amx: test/test_sample.c
 $(1): $$(BUILT:%=build/$(1)/%)
 endef
 $(foreach b,plain asan clang avx2,$(eval $(call builds,$(b))))
+# The programs are made as a user makes them; of those with warnings only the warnings are of interest.
+$(PROGRAMS:%=build/plain/%): build/plain/%: %
+	@mkdir -p $(@D)
+	$(plain) -fsyntax-only $<.c && cp $< $@
 
-test: plain asan $(if $(shell command -v clang),clang)
-	@sh test/run.sh $(foreach b,plain asan,$(addprefix $(b):,$(TESTS) $(SCRIPTS))) $(addprefix clang:,$(TESTS))
+test: plain asan $(if $(shell command -v clang),clang-warnings)
+	@sh test/run.sh $(foreach b,plain asan,$(addprefix $(b):,$(TESTS) $(SCRIPTS)))
+
+clang-warnings: $(PROGRAMS:%=build/warnings/%.c) $(TESTS:%=build/warnings/test/test_%.c)
+build/warnings/%.c: %.c $(HEADERS)
+	@mkdir -p $(@D)
+	@$(clang) -fsyntax-only $< && touch $@
+build/warnings/test/test_amx.c build/warnings/test/test_sample_amx.c: $(HEADERS)
 
 test-long: plain $(if $(shell command -v clang),clang) $(if $(filter x86_64,$(shell uname -m)),build/avx2/gold $(TESTS:%=build/avx2/test_%))
-	@sh test/run.sh $(addprefix avx2:,$(TESTS)) $(addprefix plain:,$(LONG_SCRIPTS)) $(addprefix clang:,$(SCRIPTS))
+	@sh test/run.sh $(addprefix avx2:,$(TESTS)) $(addprefix plain:,$(LONG_SCRIPTS)) $(addprefix clang:,$(TESTS) $(SCRIPTS))
 
 aarch64: build/plain/train_sft build/plain/generate
 	@BIN=build/plain sh test/test_aarch64.sh
@@ -84,4 +94,4 @@ prefs: build/plain/prefs
 clean:
 	rm -rf build $(PROGRAMS)
 
-.PHONY: all plain asan clang test test-long aarch64 demo bench sft_model rm_model data prefs clean
+.PHONY: all plain asan clang clang-warnings test test-long aarch64 demo bench sft_model rm_model data prefs clean
