@@ -240,9 +240,8 @@ int main(int argc, char **argv) {
     if (type == DPO_IPO) ipo_goal_check(&train);
 
     // The updates, their order (a function of seed and epoch) and learning rates. run_start goes on from
-    // --resume_from_checkpoint: weights, AdamW's moments, numbers of the update and of tokens, the
-    // meter's sums. Flags under a KEPT heading, the data and what run_match names must be the same.
-    // From here on the disk is written.
+    // a checkpoint, if one is named, with all that it holds; flags under a KEPT heading, the data and
+    // what run_match names must be the same. From here on the disk is written.
     Meter meter = {.n = METRICS, .names = metric_names};
     run_schedule(&run, train.n);
     run_match(&run, "reference", &reference_hash, "--ref_model, or --model without it");

@@ -47,7 +47,7 @@ rm "$T/bin/train_sft"
 cat >"$T/bin/train_sft" <<SCRIPT
 #!/bin/sh
 case "\$*" in
-*/work/sft/out*) "$programs/train_sft" "\$@" && sed -i 's/"step": 2,/"step": 3,/' "$T/lying/work/sft/out/metrics.jsonl" ;;
+*/bench/sft/out*) "$programs/train_sft" "\$@" && sed -i 's/"step": 2,/"step": 3,/' "$T/lying/bench/sft/out/metrics.jsonl" ;;
 *) exec "$programs/train_sft" "\$@" ;;
 esac
 SCRIPT

@@ -11,13 +11,7 @@
 # program's libraries begin: theirs count, too. Linux with glibc; programs without ASan.
 NAME=allocations
 . dev/campaign/campaign.sh
-every=1
-campaign_option() {
-    case $1 in
-    --every) every=$2 ;;
-    *) return 1 ;;
-    esac
-}
+AMOUNT=--every wanted=1
 campaign_begin "$@"
 if sanitized; then echo "skipped: allocations: these programs have ASan's allocator" && exit 0; fi
 workbench 20
@@ -27,19 +21,10 @@ R=$OUT/run
 # command_of PROGRAM: $command is its start-up: one update, or one text
 command_of() {
     case $1 in
-    generate) command="$BIN/generate --model $W/model --dataset $W/reviews.jsonl --max_new_tokens 2" ;;
-    score) command="$BIN/score --model $W/reward --dataset $W/pairs.jsonl" ;;
-    report) command="$BIN/report --runs $OUT/sft/out" ;;
-    evaluate)
-        command="$BIN/evaluate --models $W/model --reward_model $W/reward --dataset $W/pairs.jsonl"
-        command="$command --max_new_tokens 2 --samples 0"
-        ;;
-    *)
-        trains "$1" 2 "$R/out" --resume_from_checkpoint "$OUT/$1/out/checkpoint-1" --save_steps 0
-        return
-        ;;
+    generate) writes "$1" "$W/reviews.jsonl" 2 '' "$R/output" ;;
+    score | evaluate | report) writes "$1" "$W/pairs.jsonl" 2 "$OUT/sft/out" "$R/output" ;;
+    *) trains "$1" 2 "$R/out" --resume_from_checkpoint "$OUT/$1/out/checkpoint-1" --save_steps 0 ;;
     esac
-    command="$command --output $R/output --overwrite_output"
 }
 
 # What was there before: a checkpoint after one update, from which the run goes on into another directory.
@@ -52,7 +37,8 @@ earlier() {
     $command >"$OUT/log" 2>&1 || { cat "$OUT/log"; exit 1; }
 }
 
-# without PROGRAM N: sets $wrong to what is not as promised, and $calls to how many calls there were
+# without PROGRAM N: sets $wrong to what is not as promised, and $failed_at to what faults.c has noted: how many
+# calls there were, and which one failed
 without() {
     wrong=
     rm -rf "$R" "$OUT/count"
@@ -64,11 +50,9 @@ without() {
     code=$?
     failed_at=$(cat "$OUT/count" 2>/dev/null)
     [ -n "$failed_at" ] || return # there are not so many
-    errors=$(grep -c '^error: ' "$OUT/said")
-    others=$(grep -v -c '^\(error\|warning\|OpenBLAS\)' "$OUT/said")
     if [ $code -eq 137 ]; then wrong="hangs"
     elif [ $code -ne 4 ] && [ $code -ne 0 ]; then wrong="exit code $code"
-    elif [ $code -eq 4 ] && { [ "$errors" -ne 1 ] || [ "$others" -ne 0 ]; }; then wrong="not one sentence"
+    elif [ $code -eq 4 ] && ! one_sentence "$OUT/said"; then wrong="not one sentence"
     elif [ $code -eq 4 ] && ! grep -q 'emory' "$OUT/said"; then wrong="does not speak of memory"
     elif [ $code -eq 4 ] && [ "$(cat "$R/output")" != "an earlier result" ]; then wrong="the output is harmed"
     elif [ $code -eq 0 ] && ! ends_well "$1"; then wrong="other results"; fi
@@ -103,7 +87,7 @@ for program in $TRAINERS generate evaluate score report; do
             else result "$program-$n" FAILED "$wrong (call $failed_at): $(tail -n 1 "$OUT/said")"; fi
         fi
         if $quick; then n=$((n + calls * 2 / 3))
-        elif [ "$n" -lt 2000 ]; then n=$((n + every))
+        elif [ "$n" -lt 2000 ]; then n=$((n + wanted))
         else n=$((n + 100)); fi
     done
 done

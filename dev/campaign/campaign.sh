@@ -6,11 +6,12 @@
 #             --programs 'sft dpo ..': of the seven training programs these alone
 #   results   OUT/results has a line for each case that is done: its name, then `ok ..` or `FAILED ..`. A
 #             campaign that was stopped goes on with the cases that are not there; `rm -r OUT` begins anew.
+#   amount    where a script sets AMOUNT=--kills and wanted=1000, --kills N is an option that sets $wanted
 #   workbench the tiny models and files that all runs begin with, and a command line for each program
 set -u
 export LC_ALL=C OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
 TRAINERS="sft rm dpo kto orpo ppo spin"
-quick=false OUT= BIN=${BIN:-build/plain}
+quick=false OUT= BIN=${BIN:-build/plain} AMOUNT=
 
 # campaign_option NAME VALUE: take an option of the campaign's own; a script may define this anew
 campaign_option() { return 1; }
@@ -26,6 +27,7 @@ campaign_begin() {
             --bin) BIN=$2 ;;
             --out) OUT=$2 ;;
             --programs) TRAINERS=$2 ;;
+            "$AMOUNT") wanted=$2 ;;
             *) campaign_option "$1" "$2" || usage "unknown option $1" ;;
             esac
             shift
@@ -85,11 +87,67 @@ compiled() {
 # sanitized: the programs are built with ASan, which wants to be the first library that is loaded
 sanitized() { grep -q __asan_init "$BIN/train_sft"; }
 
+# writes PROGRAM FILE TOKENS RUN OUTPUT: $command is what generate, score, evaluate or report makes of a file of
+# pairs (report: of a run), with so many tokens a text
+writes() {
+    case $1 in
+    generate) command="$BIN/generate --model $W/model --dataset $2 --max_new_tokens $3" ;;
+    score) command="$BIN/score --model $W/reward --dataset $2" ;;
+    report) command="$BIN/report --runs $4" ;;
+    evaluate)
+        command="$BIN/evaluate --models $W/model --reward_model $W/reward --dataset $2"
+        command="$command --max_new_tokens $3 --samples 0"
+        ;;
+    esac
+    command="$command --output $5 --overwrite_output"
+}
+
+# many_runs WHAT RUN: `RUN PROGRAM NUMBER` for each training program, with numbers from 1 on, until there were
+# $wanted of WHAT (kills, crashes); --quick: one of each program. RUN works in $R and sets $n to how many there were,
+# and $wrong to what is not as promised.
+many_runs() {
+    R=$OUT/run number=0
+    while :; do
+        number=$((number + 1))
+        sum=$(awk '{ n += $3 } END { print n + 0 }' "$OUT/results")
+        if $quick; then [ $number -le 1 ] || break; else [ "$sum" -lt "$wanted" ] || break; fi
+        for program in $TRAINERS; do
+            is_done "$program-$number" && continue
+            straight "$program" "$steps"
+            $2 "$program" $number
+            if [ -z "$wrong" ]; then result "$program-$number" ok "$n" "$1"
+            else
+                result "$program-$number" FAILED "$n" "$1:" "$wrong"
+                rm -rf "$OUT/failed-$program-$number"
+                mv "$R" "$OUT/failed-$program-$number"
+            fi
+        done
+    done
+    rm -rf "$R"
+}
+
+# ends_as_straight PROGRAM DIR: set $wrong if the run in DIR/out is not as the straight one, or left something
+ends_as_straight() {
+    if ! same_results "$W/$1/out" "$2/out" >"$OUT/said"; then wrong=$(head -n 1 "$OUT/said")
+    else left_nothing "$2"; fi
+}
+
+# left_nothing DIR: set $wrong if something temporary is below it
+left_nothing() {
+    left=$(find "$1" -name '.*' | head -n 1)
+    [ -z "$left" ] || wrong="left $left"
+}
+
+# one_sentence FILE: what a program said on stderr is one error, and else warnings and OpenBLAS's line
+one_sentence() {
+    [ "$(grep -c '^error: ' "$1")" -eq 1 ] && ! grep -q -v '^\(error\|warning\|OpenBLAS\)' "$1"
+}
+
 # ---- workbench -----------------------------------------------------------------------------------
 
 # workbench ROWS: in $W a language model, a reward model, and files of so many rows
 workbench() {
-    W=$OUT/work
+    W=$OUT/bench
     [ -e "$W/made" ] && return
     rm -rf "$W"
     mkdir "$W"

@@ -156,11 +156,7 @@ int mkdir(const char *path, mode_t mode) {
 }
 
 long syscall(long number, ...) {
-    long a[6];
-    va_list args;
-    va_start(args, number);
-    for (int i = 0; i < 6; i++) a[i] = va_arg(args, long);
-    va_end(args);
+    SHIM_ARGUMENTS(a, number);
     shim_ready();
     if (number == SYS_mmap && memory_fails("mmap"))
         return -1; // a program may have an mmap of its own

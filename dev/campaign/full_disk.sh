@@ -24,21 +24,16 @@ writers="generate evaluate score report"
 # command_of PROGRAM DIR [FLAG...]: $command is what that program does in this campaign
 command_of() {
     case $1 in
-    generate) command="$BIN/generate --model $W/model --dataset $W/eval.jsonl --max_new_tokens 4" ;;
-    score) command="$BIN/score --model $W/reward --dataset $W/eval.jsonl" ;;
-    report) command="$BIN/report --runs $S/sft/out" ;;
-    evaluate)
-        command="$BIN/evaluate --models $W/model --reward_model $W/reward --dataset $W/eval.jsonl"
-        command="$command --max_new_tokens 4 --samples 0 --samples_file $2/samples"
+    generate | score | evaluate | report)
+        writes "$1" "$W/eval.jsonl" 4 "$S/sft/out" "$2/output"
+        [ "$1" != evaluate ] || command="$command --samples_file $2/samples"
         ;;
     *)
         program=$1 to=$2
         shift 2
         trains "$program" 8 "$to/out" "$@"
-        return
         ;;
     esac
-    command="$command --output $2/output --overwrite_output"
 }
 
 # prepare PROGRAM START: what is in $R before the run: nothing, or what an earlier one left
@@ -79,11 +74,10 @@ full() {
         LD_PRELOAD="$built" $command >"$OUT/log" 2>"$OUT/said"
     code=$?
     failed_at=$(cat "$OUT/count" 2>/dev/null)
-    errors=$(grep -c '^error: ' "$OUT/said") others=$(grep -v -c '^\(error\|warning\|OpenBLAS\)' "$OUT/said")
     if [ $code -eq 0 ]; then
         grep -q '^warning: ' "$OUT/said" || wrong="exit code 0 without a word"
     elif [ $code -ne 4 ]; then wrong="exit code $code"
-    elif [ "$errors" -ne 1 ] || [ "$others" -ne 0 ]; then wrong="not one sentence"; fi
+    elif ! one_sentence "$OUT/said"; then wrong="not one sentence"; fi
     [ -z "$wrong" ] || return
     case $2 in
     resumed) diff -r "$S/$1/out/checkpoint-3" "$R/out/checkpoint-3" || wrong="checkpoint-3 has changed" ;;
@@ -105,7 +99,7 @@ full() {
             [ ! -e "$S/$1/$file" ] || cmp -s "$S/$1/$file" "$R/$file" || wrong="another $file"
         done
     elif ! same_results "$S/$1" "$R" >"$OUT/log"; then wrong="other results: $(head -n 1 "$OUT/log")"
-    elif find "$R" -name '.*' | grep -q .; then wrong="left $(find "$R" -name '.*' | head -n 1)"; fi
+    else left_nothing "$R"; fi
 }
 
 # series PROGRAM START: every N of every kind; with --quick some

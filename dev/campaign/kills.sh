@@ -11,21 +11,15 @@
 # checkpoints, so that some kills come while an old one is deleted. Linux, with GNU's `timeout`.
 NAME=kills
 . dev/campaign/campaign.sh
-wanted=1000
-campaign_option() {
-    case $1 in
-    --kills) wanted=$2 ;;
-    *) return 1 ;;
-    esac
-}
+AMOUNT=--kills wanted=1000
 campaign_begin "$@"
 workbench 60
 steps=24
 $quick && steps=9
 
-# killed PROGRAM NUMBER: one run, killed until it ends; sets $kills, and $wrong to what is not as promised
+# killed PROGRAM NUMBER: one run, killed until it ends
 killed() {
-    R=$OUT/run seed=$2 kills=0 wrong=
+    seed=$2 n=0 wrong=
     rm -rf "$R"
     mkdir "$R"
     limit=
@@ -37,7 +31,7 @@ killed() {
         trains "$1" $steps "$R/out" $how $limit
         # after 40 kills it is left alone: a machine that has become slow would never get to the end
         patience=600
-        if [ $kills -lt 40 ]; then
+        if [ $n -lt 40 ]; then
             random "$most"
             patience=$(printf '%d.%03d' $((drawn / 1000)) $((drawn % 1000)))
         fi
@@ -51,30 +45,12 @@ killed() {
         elif [ $code -ne 137 ] && [ $code -ne 124 ] && [ $code -ne 0 ]; then wrong="exit code $code"; fi
         [ -z "$wrong" ] || { wrong="$wrong: $(tail -n 1 "$R/said")"; return; }
         [ $code -ne 0 ] || break
-        [ $code -ne 137 ] || kills=$((kills + 1)) # 124: it had just ended by itself
+        [ $code -ne 137 ] || n=$((n + 1)) # 124: it had just ended by itself
     done
-    if ! same_results "$W/$1/out" "$R/out" >"$R/said"; then wrong=$(head -n 1 "$R/said")
-    elif find "$R" -name '.*' | grep -q .; then wrong="left $(find "$R" -name '.*' | head -n 1)"; fi
+    ends_as_straight "$1" "$R"
 }
 
-number=0
-while :; do
-    number=$((number + 1))
-    sum=$(awk '{ n += $3 } END { print n + 0 }' "$OUT/results")
-    if $quick; then [ $number -le 1 ] || break; else [ "$sum" -lt "$wanted" ] || break; fi
-    for program in $TRAINERS; do
-        is_done "$program-$number" && continue
-        straight "$program" $steps
-        killed "$program" $number
-        if [ -z "$wrong" ]; then result "$program-$number" ok $kills kills
-        else
-            result "$program-$number" FAILED $kills kills: "$wrong"
-            rm -rf "$OUT/failed-$program-$number"
-            mv "$R" "$OUT/failed-$program-$number"
-        fi
-    done
-done
-rm -rf "$OUT/run"
+many_runs kills killed
 awk '{ sub(/-.*/, "", $1); runs[$1]++; kills[$1] += $3 }
     END { for (p in runs) printf "  %-5s %4d runs %5d kills\n", p, runs[p], kills[p] }' "$OUT/results" | sort
 campaign_end "$(awk '{ runs++; n += $3 } END { print n + 0 " kills of " runs + 0 " runs" }' "$OUT/results")"

@@ -396,11 +396,7 @@ int rmdir(const char *path) {
 }
 
 long syscall(long number, ...) {
-    long a[6];
-    va_list args;
-    va_start(args, number);
-    for (int i = 0; i < 6; i++) a[i] = va_arg(args, long);
-    va_end(args);
+    SHIM_ARGUMENTS(a, number);
     shim_ready();
     const char *from = (const char *)(intptr_t)a[1], *to = (const char *)(intptr_t)a[3];
     const bool follow = number == SYS_renameat2 && followed(to);

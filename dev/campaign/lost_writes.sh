@@ -12,13 +12,7 @@
 # ones are deleted. Linux with glibc; programs without ASan.
 NAME=lost_writes
 . dev/campaign/campaign.sh
-wanted=200
-campaign_option() {
-    case $1 in
-    --crashes) wanted=$2 ;;
-    *) return 1 ;;
-    esac
-}
+AMOUNT=--crashes wanted=200
 campaign_begin "$@"
 if sanitized; then echo "skipped: lost_writes: these programs have ASan's allocator" && exit 0; fi
 workbench 40
@@ -38,9 +32,15 @@ powered() {
     rm -rf "$OUT/graves"
 }
 
-# lost PROGRAM NUMBER: one run, through three crashes at most; sets $crashes, and $wrong to what is not as promised
+# lost PROGRAM NUMBER: one run, through three crashes at most
 lost() {
-    R=$OUT/run seed=$2 crashes=0 wrong=
+    if [ ! -e "$W/$1/calls" ]; then # how many calls a run makes that meets no crash
+        rm -rf "$R"
+        mkdir "$R"
+        powered "$1" 0 0 "$R"
+        sed 's/ .*//' "$OUT/count" >"$W/$1/calls"
+    fi
+    seed=$2 n=0 wrong=
     rm -rf "$R" "$OUT/safe"
     mkdir "$R"
     touch "$OUT/safe"
@@ -50,10 +50,10 @@ lost() {
     while :; do
         random "$calls"
         at=$((drawn + 1))
-        if [ $crashes -ge 3 ] || { $quick && [ $crashes -ge 1 ]; }; then at=0; fi
+        if [ $n -ge 3 ] || { $quick && [ $n -ge 1 ]; }; then at=0; fi
         safe=$(sed 's/.*-//' "$OUT/safe" | sort -n | tail -n 1)
         goes_on "$R/out"
-        powered "$1" $at "$2$crashes" "$R" $how $limit
+        powered "$1" $at "$2$n" "$R" $how $limit
         case $how in
         --resume*)
             if [ $code -eq 3 ] && [ -z "$safe" ] && grep -q 'no usable checkpoint' "$OUT/said"; then
@@ -69,34 +69,10 @@ lost() {
         if [ $code -ne 99 ] && [ $code -ne 0 ]; then wrong="exit code $code: $(tail -n 1 "$OUT/said")"; fi
         [ -z "$wrong" ] || return
         [ $code -eq 99 ] || break
-        crashes=$((crashes + 1))
+        n=$((n + 1))
     done
-    if ! same_results "$W/$1/out" "$R/out" >"$OUT/said"; then wrong=$(head -n 1 "$OUT/said")
-    elif find "$R" -name '.*' | grep -q .; then wrong="left $(find "$R" -name '.*' | head -n 1)"; fi
+    ends_as_straight "$1" "$R"
 }
 
-number=0
-while :; do
-    number=$((number + 1))
-    sum=$(awk '{ n += $3 } END { print n + 0 }' "$OUT/results")
-    if $quick; then [ $number -le 1 ] || break; else [ "$sum" -lt "$wanted" ] || break; fi
-    for program in $TRAINERS; do
-        is_done "$program-$number" && continue
-        straight "$program" $steps
-        if [ ! -e "$W/$program/calls" ]; then
-            rm -rf "$OUT/run"
-            mkdir "$OUT/run"
-            powered "$program" 0 0 "$OUT/run"
-            sed 's/ .*//' "$OUT/count" >"$W/$program/calls"
-        fi
-        lost "$program" $number
-        if [ -z "$wrong" ]; then result "$program-$number" ok $crashes crashes
-        else
-            result "$program-$number" FAILED $crashes crashes: "$wrong"
-            rm -rf "$OUT/failed-$program-$number"
-            mv "$R" "$OUT/failed-$program-$number"
-        fi
-    done
-done
-rm -rf "$OUT/run"
+many_runs crashes lost
 campaign_end "$(awk '{ runs++; n += $3 } END { print n + 0 " crashes of " runs + 0 " runs" }' "$OUT/results")"

@@ -41,6 +41,14 @@ static void shim_ready(void) {
     shim_next(&real_fopen, "fopen");
 }
 
+// The arguments that follow `number` in a call of syscall().
+#define SHIM_ARGUMENTS(a, number)                                                                  \
+    long a[6];                                                                                     \
+    va_list rest;                                                                                  \
+    va_start(rest, number);                                                                        \
+    for (int i = 0; i < 6; i++) a[i] = va_arg(rest, long);                                         \
+    va_end(rest)
+
 // True if this file, of which the path is absolute, is watched.
 static bool shim_watches(const char *path) {
     return shim_dir && getpid() == shim_owner && !strncmp(path, shim_dir, strlen(shim_dir));

@@ -84,21 +84,13 @@ static bool chat_ends_with(const Text *text, const char *s) {
 }
 
 // Bytes of the white space character that s[0..n) begins with, or ends with if `last`; 0 if none.
-// White space is what Python's str.strip removes.
+// White space is what Python's str.strip removes: Unicode's and ASCII's four separators.
 static size_t chat_blank(const char *s, size_t n, bool last) {
-    static const char *const wide[] = {
-        "\xC2\x85",     "\xC2\xA0",     "\xE1\x9A\x80", "\xE2\x80\x80", "\xE2\x80\x81",
-        "\xE2\x80\x82", "\xE2\x80\x83", "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86",
-        "\xE2\x80\x87", "\xE2\x80\x88", "\xE2\x80\x89", "\xE2\x80\x8A", "\xE2\x80\xA8",
-        "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE3\x80\x80"};
     if (!n) return 0;
-    const unsigned char c = (unsigned char)s[last ? n - 1 : 0];
-    if ((c >= 9 && c <= 13) || (c >= 28 && c <= 32)) return 1;
-    for (int i = 0; i < COUNT(wide); i++) {
-        const size_t k = strlen(wide[i]);
-        if (n >= k && !memcmp(last ? s + n - k : s, wide[i], k)) return k;
-    }
-    return 0;
+    const size_t at = last ? char_before(s, n) : 0;
+    size_t bytes;
+    const bool space = char_kind(s + at, n - at, &bytes) == 'S';
+    return space || (s[at] >= 28 && s[at] <= 31) ? bytes : 0;
 }
 
 // Append a text without the white space around it.
@@ -194,14 +186,6 @@ static const char *chat_turn(Text *out, ChatFormat f, const char *role, const ch
 // ------------------------------------------------------------------------------------------------
 // Tokens
 
-// The id of the added token with exactly this name (n bytes), or -1.
-static int chat_token_id(const Tokenizer *t, const char *name, size_t n) {
-    for (int i = 0; i < t->n_added; i++)
-        if (strlen(t->added[i].name) == n && !memcmp(t->added[i].name, name, n))
-            return t->added[i].id;
-    return -1;
-}
-
 // Append the ids of a text that may be a conversation. The form's own tokens become their ids, or are
 // letters if the tokenizer has no such token. In a text that has some, everything else is plain: what
 // a user wrote never becomes a special token. A text without any is tokenised as transformers does it.
@@ -218,16 +202,17 @@ static void chat_encode(const Tokenizer *t, TokenList *out, const char *text, si
         text_append(&plain, text + i, stretch);
         i += stretch;
         if (!mark) break;
-        const char *name = mark + 1, *stop = memchr(name, end, n - i - 1);
-        const size_t length = (size_t)(stop - name);
-        const int id = chat_token_id(t, name, length);
-        i += length + 2;
-        if (id < 0) text_append(&plain, name, length);
+        const char *stop = memchr(mark, end, n - i);
+        char *name = text_format("%.*s", (int)(stop - mark - 1), mark + 1);
+        const AddedToken *token = added_find(t, name);
+        i += strlen(name) + 2;
+        if (!token) text_append(&plain, name, strlen(name));
         else {
             if (plain.size) tokenizer_encode(t, out, plain.data, plain.size, false);
             plain.size = 0;
-            tokens_append(out, id);
+            tokens_append(out, token->id);
         }
+        free(name);
     }
     if (plain.size) tokenizer_encode(t, out, plain.data, plain.size, false);
     text_free(&plain);
@@ -655,7 +640,7 @@ static ChatFormat chat_open(const char *choice, const Tokenizer *t, const char *
         const char *bos = tokenizer_piece(t, t->bos_id, &n);
         f.bos = chat_keep(text_format("%.*s", (int)n, bos));
     }
-    if (f.form == FORM_CHATML && chat_token_id(t, f.end, strlen(f.end)) < 0)
+    if (f.form == FORM_CHATML && !added_find(t, f.end))
         warn("%s: \"%s\" is no token of this tokenizer: it is written as letters", dir, f.end);
     free(jinja);
     if (f.form == FORM_UNKNOWN) chat_keep(path);
