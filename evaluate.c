@@ -556,8 +556,8 @@ int main(int argc, char **argv) {
         FLAG_SWITCH(args, overwrite_output, "replace those files if they are there"),
         FLAG(args, samples, 0, 100, "prompts whose samples are shown"),
     };
-    flags_parse(argc, argv, flags, COUNT(flags), "policies side by side on the same prompts",
-                preset);
+    const char *config_file = flags_parse(argc, argv, flags, COUNT(flags),
+                                          "policies side by side on the same prompts", preset);
     const bool scored = args.reward_model || args.reward_command || args.gold;
     const int B = args.batch_size;
     if (!args.models) die(EXIT_USAGE, "--models is needed; see --help");
@@ -571,8 +571,8 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "--output and --samples_file name the same file: %s", args.output);
     if (args.output) file_check("output", args.output, args.overwrite_output);
     if (args.samples_file) file_check("samples_file", args.samples_file, args.overwrite_output);
-    guard_output(args.output, argc, argv, flags, COUNT(flags), "output|samples_file");
-    guard_output(args.samples_file, argc, argv, flags, COUNT(flags), "output|samples_file");
+    guard_output(args.output, config_file, flags, COUNT(flags), "output|samples_file");
+    guard_output(args.samples_file, config_file, flags, COUNT(flags), "output|samples_file");
 
     Evaluation e = {.keep = args.samples_file != NULL,
                     .results = {.judge = args.gold ? GOLD

@@ -399,7 +399,8 @@ int main(int argc, char **argv) {
                   "JSONL: the records of --dataset with completion and finish_reason"),
         FLAG_SWITCH(args, overwrite_output, "replace that file if it is there"),
     };
-    flags_parse(argc, argv, flags, COUNT(flags), "sample text from a GPT-2", preset);
+    const char *config_file =
+        flags_parse(argc, argv, flags, COUNT(flags), "sample text from a GPT-2", preset);
     const bool prompt = flag_given(flags, COUNT(flags), "prompt");
     if (prompt && args.dataset) die(EXIT_USAGE, "give either --prompt or --dataset");
     if (args.output && !args.dataset) die(EXIT_USAGE, "--output needs --dataset");
@@ -410,7 +411,7 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !access(args.output, F_OK) && !args.overwrite_output)
         die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
-    guard_output(args.output, argc, argv, flags, COUNT(flags), "output");
+    guard_output(args.output, config_file, flags, COUNT(flags), "output");
 
     Generator g = {
         .options = {.temperature = args.temperature,

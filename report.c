@@ -286,14 +286,15 @@ int main(int argc, char **argv) {
         FLAG_TEXT(args, title, "of the page"),
         FLAG(args, samples, 0, 1000, "prompts whose texts are shown"),
     };
-    flags_parse(argc, argv, flags, COUNT(flags), "one page about some training runs", preset);
+    const char *config_file =
+        flags_parse(argc, argv, flags, COUNT(flags), "one page about some training runs", preset);
     if (!args.runs && !args.evaluation && !args.samples_file)
         die(EXIT_USAGE, "--runs, --evaluation or --samples_file is needed; see --help");
     if (args.output && path_is_dir(args.output))
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !args.overwrite_output && !access(args.output, F_OK))
         die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
-    guard_output(args.output, argc, argv, flags, COUNT(flags), "output");
+    guard_output(args.output, config_file, flags, COUNT(flags), "output");
     expect_check(args.expect);
 
     // ---- read ----------------------------------------------------------------------------------

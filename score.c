@@ -168,14 +168,15 @@ static void file_score(GPT2 *model, const Tokenizer *t, const DataOptions *o) {
 }
 
 int main(int argc, char **argv) {
-    flags_parse(argc, argv, flags, COUNT(flags), "scores of completions by a reward model", preset);
+    const char *config_file = flags_parse(argc, argv, flags, COUNT(flags),
+                                          "scores of completions by a reward model", preset);
     if (!args.model) die(EXIT_USAGE, "--model is needed; see --help");
     if (!args.dataset) die(EXIT_USAGE, "--dataset is needed; see --help");
     if (args.output && path_is_dir(args.output))
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !access(args.output, F_OK) && !args.overwrite_output)
         die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
-    guard_output(args.output, argc, argv, flags, COUNT(flags), "output");
+    guard_output(args.output, config_file, flags, COUNT(flags), "output");
     products_begin_on(args.output ? stdout : stderr, args.bf16);
 
     Tokenizer tokenizer;

@@ -466,22 +466,12 @@ static void flags_read(const char *path, Flag *flags, int n) {
 // ------------------------------------------------------------------------------------------------
 // The command line
 
-// The file of --config on the command line, or NULL.
-static const char *flags_config(int argc, char **argv) {
-    const char *config = NULL;
-    for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--config") && i + 1 < argc) config = argv[++i];
-        else if (!strncmp(argv[i], "--config=", 9)) config = argv[i] + 9;
-    }
-    return config;
-}
-
 // Fill the table's variables from the command line, which goes before what --config reads. Without
 // arguments the flags of `preset` (a string with blanks between words, or NULL) are taken and
 // printed as a complete command line. --help prints the table and exits with 0; a mistake dies with
-// EXIT_USAGE.
-static void flags_parse(int argc, char **argv, Flag *flags, int n, const char *about,
-                        const char *preset) {
+// EXIT_USAGE. Returns the file of --config, a part of argv, or NULL.
+static const char *flags_parse(int argc, char **argv, Flag *flags, int n, const char *about,
+                               const char *preset) {
     const char *program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
     const char **words = mem_alloc((size_t)argc + (preset ? strlen(preset) : 0), sizeof *words);
     const char *config = NULL;
@@ -537,6 +527,7 @@ static void flags_parse(int argc, char **argv, Flag *flags, int n, const char *a
     if (config) flags_read(config, flags, n);
     flags_remark(flags, n);
     free(copy), free(words);
+    return config;
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -141,12 +141,11 @@ static void guard_check(const Guard *g, const Flag *flags, int n_flags, const ch
 
 // The same for one file, `path` (or NULL), that a program without an output directory will write in place
 // of what is there. `except`: the flags that name such files.
-static void guard_output(const char *path, int argc, char **argv, const Flag *flags, int n_flags,
+static void guard_output(const char *path, const char *config, const Flag *flags, int n_flags,
                          const char *except) {
     Guard guard = {0};
     if (path) guard_add(&guard, path);
-    guard_check(&guard, flags, n_flags, flags_config(argc, argv), except,
-                "--overwrite_output would replace");
+    guard_check(&guard, flags, n_flags, config, except, "--overwrite_output would replace");
     guard_free(&guard);
 }
 

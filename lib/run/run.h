@@ -321,11 +321,10 @@ static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags,
     *r = (Run){.args = args,
                .flags = flags,
                .n_flags = n_flags,
-               .config = flags_config(argc, argv),
                .iteration = -1,
                .least = 1,
                .measured_to = "reference"};
-    flags_parse(argc, argv, flags, n_flags, about, preset);
+    r->config = flags_parse(argc, argv, flags, n_flags, about, preset);
     r->preset = argc == 1;
     r->resume = args->resume_from_checkpoint && *args->resume_from_checkpoint;
     if (!args->dataset) die(EXIT_USAGE, "--dataset is needed; see --help");
