@@ -210,8 +210,7 @@ static void labels_check(const LabelSet *data, const char *path) {
     const double w_D = args.desirable_weight, w_U = args.undesirable_weight;
     if (D == 0 || U == 0) {
         warn("%s: all %d labels of the examples for training are %s: nothing tells good from bad, "
-             "and "
-             "%s alone are made %s likely",
+             "and %s alone are made %s likely",
              path, data->n, D ? "true" : "false", D ? "good completions" : "bad completions",
              D ? "more" : "less");
         return;

@@ -172,7 +172,7 @@ typedef struct {
 
 // With texts of any program: those and the next.
 #define RUN_FLAGS_TEXTS(r)                                                                         \
-    FLAG(r, samples, 0, 100, "texts to show before and after"),                                    \
+    RUN_FLAG_SAMPLES(r),                                                                           \
     FLAG(r, eval_prompts, 0, 1e6, "texts to measure the KL to the reference on")
 
 #define RUN_FLAG_LENGTH(r) FLAG(r, max_new_tokens, 1, 1 << 20, "length of these texts")
