@@ -279,9 +279,8 @@ static void record_lines(Text *out, Generator *g, const Pending *record, int row
 // Complete the records of a JSONL file, batch_size at a time. With `output` each record is written
 // there with the columns `completion` and `finish_reason` (once for every sequence that is asked
 // for), else prompt and completion are printed. A record with a fault of content keeps its place:
-// its completion is null, and the column `error` says why; the others are completed as without it. The
-// output gets its name when it is
-// complete.
+// its completion is null, and the column `error` says why; the others are completed as without it.
+// The output gets its name when it is complete.
 static void generate_file(Generator *g, const char *path, const char *output, int64_t max_samples) {
     const int64_t total = records_check(g, path, max_samples);
     DiskFile file = {0};

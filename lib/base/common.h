@@ -248,6 +248,12 @@ __attribute__((format(printf, 1, 2))) static char *text_format(const char *forma
 
 static char *text_copy(const char *s) { return text_format("%s", s); }
 
+// True if s ends in `suffix`.
+static bool text_has_suffix(const char *s, const char *suffix) {
+    size_t n = strlen(s), k = strlen(suffix);
+    return n >= k && !strcmp(s + n - k, suffix);
+}
+
 // ------------------------------------------------------------------------------------------------
 // Files and UTF-8
 

@@ -42,8 +42,7 @@ static Text *files_add(TokenizerFile **files, int *n, char *name) {
 
 // For scandir: chat templates beside the main one.
 static int is_template(const struct dirent *entry) {
-    const size_t n = strlen(entry->d_name);
-    return n > 6 && !strcmp(entry->d_name + n - 6, ".jinja");
+    return text_has_suffix(entry->d_name, ".jinja");
 }
 
 // Read all files of the tokenizer's that are in `dir`.
@@ -117,8 +116,7 @@ static bool key_is_role(const char *key) {
 
 // True if a setting is a token of this model's own ("image_token"), which is added as the roles are.
 static bool is_own_token(const cJSON *item) {
-    const size_t n = strlen(item->string);
-    return n > 6 && !strcmp(item->string + n - 6, "_token") && !key_is_role(item->string) &&
+    return text_has_suffix(item->string, "_token") && !key_is_role(item->string) &&
            (cJSON_IsString(item) || cJSON_IsObject(item));
 }
 

@@ -410,10 +410,8 @@ static void file_done(LineReader *r, Draft *draft, RowWork *w, const DataCounts 
 // True if a file of this name is plain text; it may be compressed.
 static bool name_is_plain(const char *path) {
     static const char *const ends[] = {".txt", ".txt.gz", ".txt.zst"};
-    for (int i = 0; i < COUNT(ends); i++) {
-        const size_t n = strlen(path), length = strlen(ends[i]);
-        if (n >= length && !strcmp(path + n - length, ends[i])) return true;
-    }
+    for (int i = 0; i < COUNT(ends); i++)
+        if (text_has_suffix(path, ends[i])) return true;
     return false;
 }
 

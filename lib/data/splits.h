@@ -34,21 +34,20 @@ static bool split_has_word(const char *name, const char *words) {
 // True if a file of this name can be data: .jsonl, .json or .txt, maybe compressed, and none of those that
 // describe a folder, or belong to a model or a run.
 static bool split_is_data(const char *name) {
-    static const char *const ends[] = {".jsonl",   ".json",      ".txt",      ".jsonl.gz",
-                                       ".json.gz", ".jsonl.zst", ".json.zst", NULL};
+    static const char *const ends[] = {".jsonl",    ".json",    ".txt",
+                                       ".jsonl.gz", ".json.gz", ".jsonl.zst",
+                                       ".json.zst", ".txt.gz",  ".txt.zst"};
     // clang-format off
     static const char *const others[] = {
         "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json",
         "config.json", "generation_config.json", "vocab.json", "merges.txt", "tokenizer.json",
         "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-        "run.json", "metrics.jsonl", NULL};
+        "run.json", "metrics.jsonl"};
     // clang-format on
-    for (int i = 0; others[i]; i++)
+    for (int i = 0; i < COUNT(others); i++)
         if (!strcmp(name, others[i])) return false;
-    for (int i = 0; ends[i]; i++) {
-        const size_t n = strlen(name), k = strlen(ends[i]);
-        if (n > k && !strcmp(name + n - k, ends[i])) return true;
-    }
+    for (int i = 0; i < COUNT(ends); i++)
+        if (text_has_suffix(name, ends[i])) return true;
     return false;
 }
 

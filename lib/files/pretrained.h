@@ -450,12 +450,6 @@ static void eos_settle(GPT2Config *c, Tokenizer *t, const char *dir, const char 
 // Loading. Names come with "transformer." in front (GPT2LMHeadModel) or without (GPT2Model, and the
 // original gpt2).
 
-// True if s ends in `suffix`.
-static bool text_has_suffix(const char *s, const char *suffix) {
-    size_t n = strlen(s), k = strlen(suffix);
-    return n >= k && !strcmp(s + n - k, suffix);
-}
-
 // Causal masks, which old versions stored with the weights. The leading dot matters: the name
 // h.0.attn.c_attn.bias ends in "attn.bias", too.
 static bool weight_is_mask(const char *name) {
