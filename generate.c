@@ -123,6 +123,30 @@ static void generate_prompt(Generator *g, const char *prompt) {
 // ------------------------------------------------------------------------------------------------
 // As a talk
 
+// What the user said in a turn of a talk, and where in the talk's tokens the answer to it begins.
+typedef struct {
+    char *said;
+    size_t answer;
+} Turn;
+
+// Forget the first of n turns. The next one then begins the talk, with all that the chat's form puts
+// there (a token, the template's own system message). Returns n - 1.
+static int turn_forget(const Generator *g, TokenList *ids, Turn *turns, int n) {
+    free(turns[0].said);
+    memmove(turns, turns + 1, (size_t)--n * sizeof *turns);
+    Text text = {0};
+    TokenList kept = {0};
+    chat_turn(&text, g->format, "user", turns[0].said);
+    chat_turn(&text, g->format, "assistant", NULL);
+    chat_encode(&g->tokenizer, &kept, text.data, text.size);
+    const size_t from = turns[0].answer, to = kept.n;
+    for (size_t i = from; i < ids->n; i++) tokens_append(&kept, ids->data[i]);
+    for (int i = 0; i < n; i++) turns[i].answer = turns[i].answer - from + to;
+    text_free(&text), tokens_free(ids);
+    *ids = kept;
+    return n;
+}
+
 // Answer every line of standard input until it ends. Without a chat format each line is a text of
 // its own; with one, the talk so far goes before it, as many of its turns as the context has room
 // for.
@@ -130,7 +154,9 @@ static void generate_talk(Generator *g) {
     LineReader lines;
     lines_open_fd(&lines, STDIN_FILENO, "standard input");
     Text text = {0};
-    TokenList ids = {0}, turns = {0}; // turns: where each turn of the user begins in ids
+    TokenList ids = {0};
+    Turn *turns = NULL;
+    int n_turns = 0;
     Batch batch = {0};
     const bool terminal = isatty(STDIN_FILENO);
     const int P = g->model.config.n_positions, new = g->options.max_new_tokens;
@@ -153,24 +179,19 @@ static void generate_talk(Generator *g) {
             if (ids.n && chat_has_tokens(g->format)) chat_token(&text, g->format.end);
             else if (ids.n) text_append(&text, " ", before = 1);
             // What is now in `text` tells chat_turn that other turns were before.
-            tokens_append(&turns, (int)ids.n);
             chat_turn(&text, g->format, "user", line);
             chat_turn(&text, g->format, "assistant", NULL);
         } else {
-            ids.n = turns.n = 0;
+            ids.n = 0;
             text_append(&text, line, n);
             tokenizer_begin(&g->tokenizer, &ids);
         }
         chat_encode(&g->tokenizer, &ids, text.data + before, text.size - before);
-        size_t drop = 0; // turns that do not fit any more
-        while (drop + 1 < turns.n && ids.n - (size_t)turns.data[drop] > room) drop++;
-        if (drop) {
-            size_t cut = (size_t)turns.data[drop];
-            memmove(ids.data, ids.data + cut, (ids.n - cut) * sizeof(int));
-            memmove(turns.data, turns.data + drop, (turns.n - drop) * sizeof(int));
-            ids.n -= cut, turns.n -= drop;
-            for (size_t i = 0; i < turns.n; i++) turns.data[i] -= (int)cut;
+        if (g->chat) {
+            turns = mem_resize(turns, (size_t)n_turns + 1, sizeof *turns);
+            turns[n_turns++] = (Turn){text_copy(line), ids.n};
         }
+        while (n_turns > 1 && ids.n > room) n_turns = turn_forget(g, &ids, turns, n_turns);
         batch_clear(&batch);
         prompt_add(g, &batch, ids.data, ids.n);
         if (!g->chat) printf("%s", line);
@@ -182,8 +203,10 @@ static void generate_talk(Generator *g) {
             tokens_append(&ids, row->tokens[i]);
     }
     if (terminal) printf("\n");
+    for (int i = 0; i < n_turns; i++) free(turns[i].said);
+    free(turns);
     text_free(&text), lines_close(&lines);
-    tokens_free(&ids), tokens_free(&turns), batch_free(&batch);
+    tokens_free(&ids), batch_free(&batch);
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -780,10 +780,77 @@ static void test_signals(void) {
     CHECK_DIES(7, "", stop_on_signals(); stop_wait(); raise(SIGTERM); usleep(100000); _exit(7));
 }
 
+// A tree as the kernel shows it: a container of 100 MB in one of 80, version 2, and one of version 1.
+static void test_cgroup(void) {
+    static const struct {
+        const char *path, *text;
+    } files[] = {
+        {"v1", "12:cpu,cpuacct:/a\n4:memory:/a/b\n0::/\n"},
+        {"v2", "0::/a/b\n"},
+        {"away", "4:memory:/docker/0123\n"}, // the path as it is outside of the container
+        {"memory/memory.limit_in_bytes", "9223372036854771712\n"}, // no limit
+        {"memory/memory.usage_in_bytes", "123456\n"},
+        {"memory/a/memory.limit_in_bytes", "80000000\n"},
+        {"memory/a/memory.usage_in_bytes", "50000000\n"},
+        {"memory/a/memory.stat",
+         "cache 9\nactive_file 7\ntotal_inactive_file 4000000\ntotal_active_file 1000000\n"},
+        {"memory/a/b/memory.limit_in_bytes", "100000000\n"},
+        {"memory/a/b/memory.usage_in_bytes", "40000000\n"},
+        {"a/memory.max", "max\n"},
+        {"a/memory.current", "50000000\n"},
+        {"a/b/memory.max", "100000000\n"},
+        {"a/b/memory.current", "40000000\n"},
+        {"a/b/memory.stat",
+         "anon 3\nfile 8\ninactive_file_not 5\ninactive_file 2000000\nactive_file 500000\n"},
+        {"a/b/memory.swap.max", "3000000\n"},
+        {"a/b/memory.swap.current", "1000000\n"},
+    };
+    static const char *dirs[] = {"memory", "memory/a", "memory/a/b", "a", "a/b"};
+    for (int i = 0; i < COUNT(dirs); i++) {
+        char *dir = in_root(dirs[i]);
+        if (mkdir(dir, 0700)) die(EXIT_IO, "cannot make %s", dir);
+        free(dir);
+    }
+    for (int i = 0; i < COUNT(files); i++) {
+        char *path = in_root(files[i].path);
+        write_file(path, files[i].text, strlen(files[i].text));
+        free(path);
+    }
+    static const struct {
+        const char *membership;
+        double swap, limit, room;
+    } expected[] = {
+        {"v1", 0, 80e6, 35e6},      // the outer group is the narrower: 80 - 50 + 5
+        {"v1", 7e6, 80e6, 42e6},    // and may use the machine's swap space
+        {"v2", 0, 100e6, 62.5e6},   // no swap space on the machine, whatever is allowed
+        {"v2", 9e6, 100e6, 64.5e6}, // 2 of 3 allowed are left
+        {"away", 0, INFINITY,
+         INFINITY}, // such a group is not to be seen, and its root has no limit
+        {"missing", 0, INFINITY, INFINITY} // another system
+    };
+    for (int i = 0; i < COUNT(expected); i++) {
+        char *membership = in_root(expected[i].membership);
+        double limit;
+        const double room = cgroup_room(&limit, membership, root, expected[i].swap);
+        CHECK(room == expected[i].room && limit == expected[i].limit, "%s: room for %g of %g bytes",
+              expected[i].membership, room, limit);
+        free(membership);
+    }
+    // Inside a container the root is its group.
+    char *path = in_root("memory/memory.limit_in_bytes"), *away = in_root("away");
+    write_file(path, "200000\n", 7);
+    double limit;
+    CHECK(cgroup_room(&limit, away, root, 0) == 200000 - 123456 && limit == 200000,
+          "the root's limit");
+    free(path);
+    free(away);
+}
+
 int main(void) {
     if (!mkdtemp(root)) die(EXIT_IO, "cannot make %s", root);
     test_errors();
     test_memory();
+    test_cgroup();
     test_text();
     test_files();
     test_utf8();

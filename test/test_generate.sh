@@ -102,6 +102,13 @@ for format in auto hh simple chatml llama2 zephyr; do
     yes 'Tell me about the film' | head -n 12 | gen --chat_format $format --max_new_tokens 6 >"$T/a"
     check "twelve answers, longer than the context ($format)" test "$(wc -l <"$T/a")" -ge 12
 done
+long="I enjoyed the film and its story more than I can tell, and so did all of us"
+for format in hh simple; do
+    { yes 'Tell me about the film' | head -n 5 && echo "$long"; } |
+        gen --chat_format $format --max_new_tokens 6 --temperature 0 | tail -n 1 >"$T/a"
+    gen --prompt "$long" --chat_format $format --max_new_tokens 6 --temperature 0 | tail -n 1 >"$T/b"
+    same "a turn before which all are forgotten begins the talk ($format)" "$T/b" "$T/a"
+done
 check "nothing said" sh -c "'$BIN/generate' --model '$M' </dev/null"
 printf 'Hello\n' | gen --chat_format simple --max_new_tokens 9 >"$T/a"
 gen --prompt Hello --chat_format simple --max_new_tokens 9 >"$T/b"

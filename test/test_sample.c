@@ -675,14 +675,20 @@ int main(void) {
 #ifndef AMX_EMULATED // what has nothing to do with bfloat16 need not run twice
     test_mistakes();
     const int sizes[][2] = {{7, 5}, {48, 48}, {50, 97}, {131, 60}, {600, 100}, {64, 64}, {1, 1}};
-    for (int i = 0; i < COUNT(sizes); i++) test_linear(sizes[i][0], sizes[i][1]);
-    test_head(60, 97), test_head(7, 5), test_head(128, 300);
+    for (int order = 0; order < 2; order++) {
+        front_to_back = order; // whichever this CPU wants
+        for (int i = 0; i < COUNT(sizes); i++) test_linear(sizes[i][0], sizes[i][1]);
+        test_head(60, 97), test_head(7, 5), test_head(128, 300);
+    }
     test_choices();
     test_decoding();
     test_reproducible();
     test_endings();
 #endif
-    test_packed_roads();
+    for (int order = 0; order < 2; order++) {
+        front_to_back = order;
+        test_packed_roads();
+    }
     for (int i = 0; i < n; i++) {
         test_bf16_decoding(roads[i]);
         test_bf16_greedy(roads[i]);

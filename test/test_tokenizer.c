@@ -663,6 +663,8 @@ static void test_bad_files(const Tokenizer *good, const char *dir) {
         file_write(dir, "merges.txt", bad_merges[i].text, strlen(bad_merges[i].text));
         CHECK_DIES(EXIT_BAD_INPUT, bad_merges[i].message, tokenizer_load(&t, dir));
     }
+    file_write(dir, "merges.txt", "", 0);
+    CHECK_DIES(0, "tokens and no merges: every text becomes single bytes", tokenizer_load(&t, dir));
     file_write(dir, "merges.txt", merges, merges_n);
     const struct {
         const char *from, *to, *message; // vocab.json with `from` replaced by `to`

@@ -124,7 +124,7 @@ check "a command line of TRL's" logged dpo --model_name_or_path "$T/model" --dat
     --save_strategy epoch --logging_first_step --logging_steps 2 --report_to none --optim adamw_torch \
     --learning_rate 5e-4 --lr_scheduler_type cosine --warmup_ratio 0.25 --num_train_epochs 2 \
     --per_gpu_train_batch_size 4 --gradient_accumulation_steps 2 --gradient_checkpointing True \
-    --use_cpu --no_bf16 --dtype float32 --loss_type sigmoid --max_length 1048576 \
+    --warmup_steps 0 --use_cpu --no_bf16 --dtype float32 --loss_type sigmoid --max_length 1048576 \
     --attn_implementation sdpa --push_to_hub false --no_remove_unused_columns --seed 8 --output_dir "$T/out"
 same "it ends with the same bits" "$T/first/final/model.safetensors" "$T/out/final/model.safetensors"
 same "and the same log" "$T/first/metrics.jsonl" "$T/out/metrics.jsonl"
@@ -194,6 +194,10 @@ mistake 2 "--loss_weights 0.2: there is one --loss_type" $P --loss_weights 1.0 0
 mistake 2 "unexpected argument sft; --loss_type takes one value" $P --loss_type sigmoid sft
 mistake 2 "--logging_steps 1.5: not a whole number, nor a share below 1" $P --logging_steps 1.5
 mistake 2 "--warmup_ratio 1.5: expected a share" $P --warmup_ratio 1.5
+mistake 2 "--warmup_ratio 0.1: --warmup_steps has said 3" $P --warmup_steps 3 --warmup_ratio 0.1
+if [ -w /dev/full ]; then # the commands judged here write to a file of their own
+    mistake 4 "standard output: cannot write" sh -c "'$BIN/train_dpo' --help >/dev/full"
+else skip "--help without room (there is no /dev/full)"; fi
 mistake 3 "org/model: no such file or directory; nothing is downloaded, --model_name_or_path takes a path" \
     dpo --model_name_or_path org/model --dataset "$T/pairs.jsonl" --output_dir "$T/none"
 mistake 3 "org/data: no such file or directory; nothing is downloaded, --dataset_name takes a path" \

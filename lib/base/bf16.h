@@ -68,7 +68,7 @@ typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 // A block is BLOCK_ROWS rows (of the left factor) or BLOCK_COLS columns (of the right one) wide and
 // runs along K. The sums of a tile of BLOCK_ROWS x BLOCK_COLS are 24 registers of AVX-512.
-enum { BLOCK_ROWS = 8, BLOCK_COLS = 48, BLOCK_K = 768, BLOCK_M = 1024 };
+enum { BLOCK_ROWS = 8, BLOCK_COLS = 48, BLOCK_K = 3072, BLOCK_M = 1024 };
 
 // Pair p of a line of x along K: element k of line i is x[i ld + k] or, if `across`, x[k ld + i].
 // 0 stands in for what is beyond K.
@@ -138,11 +138,12 @@ ALWAYS_INLINE void bf16_multiply(Vec16 *sum, const uint32_t *one, const Pair16 *
         (Vec16)_mm512_dpbf16_ps((__m512)*sum, (__m512bh)*b, (__m512bh)_mm512_set1_epi32((int)*one));
 }
 
-// out (rows, cols; ld) = alpha a b, or += it; b (pairs, BLOCK_COLS), a (BLOCK_ROWS, pairs) or, if
-// a_across, (pairs, BLOCK_ROWS). What of the tile is beyond rows and cols, which may be larger than
-// it, is not written.
+// out (rows, cols; ld) = start (rows, cols; start_ld; NULL: 0) + alpha a b; b (pairs, BLOCK_COLS), a
+// (BLOCK_ROWS, pairs) or, if a_across, (pairs, BLOCK_ROWS). What of the tile is beyond rows and cols,
+// which may be larger than it, is not written.
 NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, bool a_across, const uint32_t *b,
-                            int pairs, float alpha, bool add, int rows, int cols) {
+                            int pairs, float alpha, const float *start, int start_ld, int rows,
+                            int cols) {
     const size_t line = a_across ? 1 : (size_t)pairs, step = a_across ? BLOCK_ROWS : 1;
     const uint32_t *a3 = a + 3 * line, *a6 = a3 + 3 * line; // an x86 address can add line or 2 line
     Vec16 sum[BLOCK_ROWS][3] = {0};
@@ -166,8 +167,9 @@ NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, bool a_across
         for (int i = 0; i < BLOCK_ROWS; i++)
 #pragma GCC unroll 3
             for (int j = 0; j < 3; j++) {
+                const Vec16 *from = (const Vec16 *)(start + (size_t)i * start_ld + 16 * j);
                 Vec16 *to = (Vec16 *)(out + (size_t)i * ld + 16 * j);
-                *to = add ? *to + alpha * sum[i][j] : alpha * sum[i][j];
+                *to = start ? *from + alpha * sum[i][j] : alpha * sum[i][j];
             }
         return;
     }
@@ -176,15 +178,15 @@ NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, bool a_across
     for (int i = 0; i < BLOCK_ROWS; i++) memcpy(edge[i], sum[i], sizeof edge[i]);
     for (int i = 0; i < BLOCK_ROWS && i < rows; i++)
         for (int j = 0; j < BLOCK_COLS && j < cols; j++) {
-            float *to = out + (size_t)i * ld + j;
-            *to = (add ? *to : 0.0f) + alpha * edge[i][j];
+            const float from = start ? start[(size_t)i * start_ld + j] : 0.0f;
+            out[(size_t)i * ld + j] = from + alpha * edge[i][j];
         }
 }
 
-// As bf16_product, but it adds to out or writes it.
+// As bf16_product.
 static void avx512_product(float *out, int ld, const float *a, int lda, bool a_transposed,
                            const float *b, int ldb, bool b_transposed, int M, int N, int K,
-                           float alpha, bool add) {
+                           float alpha, const float *start, int start_ld) {
     const int most_k = K < BLOCK_K ? K : BLOCK_K;
     const int fit = BLOCK_M * BLOCK_K / most_k; // a short K leaves room for more rows
     const int most_m = M < fit ? M : fit / BLOCK_ROWS * BLOCK_ROWS;
@@ -211,10 +213,13 @@ static void avx512_product(float *out, int ld, const float *a, int lda, bool a_t
                     bf16_pack_cols(b_block,
                                    b + (b_transposed ? (size_t)n * ldb + k0 : (size_t)k0 * ldb + n),
                                    ldb, !b_transposed, N - n, k_n);
-                    for (int m = m0; m < m_end; m += BLOCK_ROWS)
-                        bf16_tile(out + (size_t)m * ld + n, ld,
-                                  a_block + (size_t)(m - m0) * (size_t)pairs, a_transposed, b_block,
-                                  pairs, alpha, add || k0 > 0, m_end - m, N - n);
+                    for (int m = m0; m < m_end; m += BLOCK_ROWS) {
+                        float *to = out + (size_t)m * ld + n;
+                        const float *begin = start ? start + (size_t)m * start_ld + n : NULL;
+                        bf16_tile(to, ld, a_block + (size_t)(m - m0) * (size_t)pairs, a_transposed,
+                                  b_block, pairs, alpha, k0 ? to : begin, k0 ? ld : start_ld,
+                                  m_end - m, N - n);
+                    }
                 }
             }
         }
@@ -293,11 +298,13 @@ static void bf16_product(float *out, int ld, const float *a, int lda, bool a_tra
                     start_ld);
         return;
     }
+    if (bf16_road == BF16_AVX512) {
+        avx512_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha, start,
+                       start_ld);
+        return;
+    }
     lay_down(out, ld, start, start_ld, M, N);
-    if (bf16_road == BF16_AVX512)
-        avx512_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
-                       start != NULL);
-    else if (bf16_road == BF16_FLOAT)
+    if (bf16_road == BF16_FLOAT)
         float_product(out, ld, a, lda, a_transposed, b, ldb, b_transposed, M, N, K, alpha,
                       start != NULL);
     else

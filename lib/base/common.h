@@ -35,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cgroup.h"
+
 // ------------------------------------------------------------------------------------------------
 // Errors. A mistake of the user's gets one sentence: what, where, what was expected.
 
@@ -162,12 +164,25 @@ static void *mem_resize(void *p, size_t count, size_t size) {
     return p;
 }
 
+// Die if so many bytes are more than the container that the program runs in allows: asked for, they would be
+// granted, and the kernel would kill the program when they are used.
+static void memory_fits(size_t bytes) {
+    double limit;
+    const double room = cgroup_room_here(&limit);
+    if ((double)bytes > room)
+        die(EXIT_IO,
+            "out of memory: %zu bytes; the container (control group) allows %.1f MB, of which %.1f "
+            "MB are left",
+            bytes, limit * 1e-6, fmax(room, 0) * 1e-6);
+}
+
 // `count` zeroed floats, aligned to 64 bytes (one cache line, one AVX-512 register). Arrays of
 // 4 MB and more ask the kernel for huge pages: fewer TLB misses in every pass over the weights.
 static float *mem_floats(size_t count) {
     size_t bytes = size_product(count ? count : 1, sizeof(float));
     size_t align = bytes >= ((size_t)4 << 20) ? (size_t)2 << 20 : 64;
     size_t rounded = (bytes + align - 1) / align * align;
+    if (align > 64) memory_fits(bytes);
     void *p = rounded < bytes ? NULL : aligned_alloc(align, rounded);
     if (!p) memory_die_bytes(bytes);
 #ifdef MADV_HUGEPAGE

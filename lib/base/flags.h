@@ -290,6 +290,11 @@ __attribute__((noreturn)) static void flag_unknown(const Flag *flags, int n, con
     die(EXIT_USAGE, "%sunknown flag %s%s%s; see --help", from, quote, name, after);
 }
 
+// True for a name whose value is a share (FLAG_SHARE).
+static bool flag_is_share(const Flag *flag) {
+    return flag->type == FLAG_OTHER_NAME && flag->high > flag->low;
+}
+
 // True if `text` is one of "a|b|c", as a word, a number or a bool, or says that there is nothing.
 static bool value_among(const char *text, const char *choices) {
     if (!*text || !strcasecmp(text, "none") || !strcasecmp(text, "null")) return true;
@@ -328,7 +333,7 @@ static void flag_take(Flag *flags, int n, Flag *flag, const char *text, const ch
         value = text_format("%.*s", (int)strcspn(found, "|"), found);
         free(all), free(one);
     }
-    if (flag->type == FLAG_OTHER_NAME && flag->high > flag->low) {
+    if (flag_is_share(flag)) {
         char *end;
         const double x = strtod(text, &end);
         if (end == text || *end || !(x >= flag->low && x < flag->high))
@@ -340,10 +345,15 @@ static void flag_take(Flag *flags, int n, Flag *flag, const char *text, const ch
     const char *by = meant->by;
     flag_set(meant, value, from);
     flag_print(&after, meant, false);
-    if (by && strcmp(by, flag->name) && strcmp(before.data, after.data))
+    const bool again = by && strcmp(by, flag->name) && strcmp(before.data, after.data);
+    // Of a count and a share of all, the one that is 0 says nothing, as in transformers.
+    const bool share = again && (flag_is_share(flag) || flag_is_share(flag_find(flags, n, by)));
+    const bool nothing = share && !strcmp(after.data, "0");
+    if (again && !nothing && !(share && !strcmp(before.data, "0")))
         die(EXIT_USAGE, "%s--%s %s: --%s has said %s; they are two names of one flag", from,
             flag->name, text, by, before.data);
-    meant->by = flag->name;
+    if (nothing) flag_set(meant, before.data, from);
+    else meant->by = flag->name;
     text_free(&before), text_free(&after);
     free(value);
 }
@@ -489,7 +499,7 @@ static const char *flags_parse(int argc, char **argv, Flag *flags, int n, const 
         if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
             flags_help(program, about, flags, n);
             free(copy), free(words);
-            exit(0);
+            exit(stdout_end());
         }
         if (strncmp(word, "--", 2) && last)
             die(EXIT_USAGE, "unexpected argument %s; --%s takes one value", word, last->name);

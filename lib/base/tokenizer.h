@@ -540,6 +540,15 @@ static void merges_load_json(Tokenizer *t, const cJSON *merges, const char *path
     }
 }
 
+// Say so where the vocabulary has pieces of several bytes, but no merge makes any.
+static void merges_warn(const Tokenizer *t, const char *dir) {
+    for (size_t i = 0; i < t->merge_slots; i++)
+        if (t->merges[i].result >= 0) return;
+    if (!t->ignore_merges && t->n_pieces > 256 + t->n_added)
+        warn("%s: the tokenizer has %d tokens and no merges: every text becomes single bytes", dir,
+             t->n_pieces);
+}
+
 // Where vocab.json and merges.txt are beside a tokenizer.json, the latter counts, as in transformers:
 // say so if they are not the same.
 static void contradiction_warn(const Tokenizer *t, const char *dir, int n_merges,
@@ -901,6 +910,7 @@ static void tokenizer_load(Tokenizer *t, const char *dir) {
         if (bos && t->bos_id >= 0) tokens_append(&t->before, t->bos_id);
         if (eos) tokens_append(&t->after, t->eos_id);
     }
+    merges_warn(t, dir);
     t->files_pad = t->pad_id;
     t->files_added = t->n_added;
     cJSON_Delete(json), cJSON_Delete(config), cJSON_Delete(map), cJSON_Delete(list);
