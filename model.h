@@ -1395,6 +1395,7 @@ static void adamw_step(GPT2 *model, const AdamW *opt, double lr, float clip) {
 // about what makes everything slow: bfloat16 on a CPU that cannot multiply it, a kernel older than
 // the CPU, and an OpenBLAS with threads of its own.
 static void products_begin_on(FILE *out, bool bf16) {
+    library_exit_begin();
     if (bf16) bf16_begin(); // before there are threads
     omp_set_dynamic(0);
     threads_check();

@@ -38,7 +38,7 @@ static const char preset[] =
     "--model data/sft --dataset data/prefs_train.jsonl --max_train_samples 2000 "
     "--eval_dataset data/prefs_eval.jsonl --output_dir out/spin --num_iterations 3 "
     "--num_train_epochs 1 --per_device_train_batch_size 32 --per_device_eval_batch_size 64 "
-    "--learning_rate 0.0005 --warmup_steps 10 --adam_beta2 0.98 --beta 1 --logging_steps 25 "
+    "--learning_rate 0.0002 --warmup_steps 10 --adam_beta2 0.98 --beta 1 --logging_steps 25 "
     "--save_steps 0 --eval_prompts 500 --gold";
 
 // Names are those of the authors' scripts and transformers' TrainingArguments, defaults the paper's

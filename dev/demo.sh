@@ -89,7 +89,7 @@ stages() {
         --learning_rate 0.003 $schedule $common
     stage spin 40 ./train_spin $start "$D/spin" $prefs --max_train_samples 2000 \
         --num_iterations 3 --num_train_epochs 1 --per_device_train_batch_size 32 \
-        --learning_rate 0.0005 --warmup_steps 10 --beta 1 --eval_prompts 500 --gold \
+        --learning_rate 0.0002 --warmup_steps 10 --beta 1 --eval_prompts 500 --gold \
         --logging_steps 10 --samples 0 --save_steps 50 $common
     stage ppo 40 ./train_ppo $start "$D/ppo" --reward_model "$D/rm/final" $prefs --gold \
         --total_episodes 6400 --batch_size 128 --num_ppo_epochs 2 --num_mini_batches 2 \

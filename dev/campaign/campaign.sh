@@ -138,9 +138,10 @@ left_nothing() {
     [ -z "$left" ] || wrong="left $left"
 }
 
-# one_sentence FILE: what a program said on stderr is one error, and else warnings and OpenBLAS's line
+# one_sentence FILE: what a program said on stderr is one error, and else warnings, OpenBLAS's line, and what
+# OpenMP says before it ends a program
 one_sentence() {
-    [ "$(grep -c '^error: ' "$1")" -eq 1 ] && ! grep -q -v '^\(error\|warning\|OpenBLAS\)' "$1"
+    [ "$(grep -c '^error: ' "$1")" -eq 1 ] && ! grep -q -v '^\(error\|warning\|OpenBLAS\|libgomp\|$\)' "$1"
 }
 
 # ---- workbench -----------------------------------------------------------------------------------

@@ -56,9 +56,9 @@
 #         1.54), KL 1.66 (1.46 to 1.87); on the selection set the gain is 1.48 (1.41 to 1.55).
 #   ppo   KEEP: 0.001 and 0.15 are the best. Judged: score 2.18 (2.02 to 2.34), gain 2.51 (2.30 to 2.72), KL
 #         4.08 (3.48 to 4.68); on the selection set the gain is 2.45 (2.25 to 2.66).
-#   spin  CHANGE: 0.0002 leads 0.0005 by +0.0107 (+0.0080 to +0.0135). Judged: -1.235 (-1.238 to -1.233).
-#         Not carried out yet: it is the lowest rate tried, and data/sft, which every run begins with,
-#         is at -1.2325, so by this score the run that moves least is the best.
+#   spin  CHANGE: 0.0002 leads 0.0005, which was the preset, by +0.0107 (+0.0080 to +0.0135). Judged: -1.235
+#         (-1.238 to -1.233). Carried out, though this score cannot tell what learns best from what moves least:
+#         0.0002 is the lowest rate tried, and data/sft, which every run begins with, is at -1.2325.
 #
 # Exit code 0: KEEP for all; 1: not so; other: a run failed.
 set -eu

@@ -52,6 +52,22 @@ static void *thread_wait(void *gate) {
     return NULL;
 }
 
+#ifdef __GLIBC__
+// A library that gets no memory may end the program by itself: a sentence of its own, and exit code 1, which
+// no program here has. Libgomp does so for a few hundred bytes.
+static void library_exit(int code, void *unused) {
+    (void)unused;
+    if (code != EXIT_FAILURE) return;
+    fputs("error: a library has ended the program, for want of memory most likely; see its own words above\n",
+          stderr);
+    _exit(EXIT_IO);
+}
+
+static void library_exit_begin(void) { on_exit(library_exit, NULL); }
+#else
+static void library_exit_begin(void) {} // its exit code stays
+#endif
+
 // Before the first parallel region: die if OpenMP's threads cannot be had (`ulimit -u`, `ulimit -v`, or
 // what a container allows). OpenMP itself would end the program with a sentence that names none of
 // these, and in GCC's with an exit code of 1.
