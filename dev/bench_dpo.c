@@ -194,5 +194,5 @@ int main(int argc, char **argv) {
            same ? "the same" : "NOT the same");
     gpt2_free(&model), gpt2_free(&reference), work_free(&w), free(pairs);
     pieces_free(&data), tokenizer_free(&tokenizer), flags_free(flags, COUNT(flags));
-    return same ? 0 : 1;
+    return same ? 0 : 2;
 }

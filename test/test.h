@@ -78,7 +78,7 @@ static char *test_data(const char *name) {
 static int test_end(const char *name) {
     printf("%s: %d passed, %d failed, %d skipped\n", name, test_counts.passed, test_counts.failed,
            test_counts.skipped);
-    return test_counts.failed ? 1 : 0;
+    return test_counts.failed ? 2 : 0; // 1 is a library that gave up (machine.h)
 }
 
 #endif

@@ -99,6 +99,10 @@ int main(int argc, char **argv) {
         printf("%s\n", names[cpu_class()]);
         return 0;
     }
+#ifdef __GLIBC__
+    CHECK_DIES(EXIT_IO, "error: a library has ended the program", library_exit_begin(); exit(1));
+    CHECK_DIES(EXIT_USAGE, "", library_exit_begin(); exit(EXIT_USAGE));
+#endif
     test_gelu();
     test_classes();
     test_norm();

@@ -58,7 +58,8 @@ static void *thread_wait(void *gate) {
 static void library_exit(int code, void *unused) {
     (void)unused;
     if (code != EXIT_FAILURE) return;
-    fputs("error: a library has ended the program, for want of memory most likely; see its own words above\n",
+    fputs("error: a library has ended the program, for want of memory most likely; see its own "
+          "words above\n",
           stderr);
     _exit(EXIT_IO);
 }
