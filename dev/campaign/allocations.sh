@@ -6,7 +6,7 @@
 #
 #   sh dev/campaign/allocations.sh [--every N] [--quick]
 #
-# About 24,000 cases, an hour and a half of one core; --quick: two for each program, ten seconds. --every N:
+# About 22,000 cases, an hour and a half of one core; --quick: two for each program, ten seconds. --every N:
 # not every n up to 2,000, but every N-th. A case is PROGRAM-N. Calls are counted from the moment when the
 # program's libraries begin: theirs count, too. Before main there is nobody of ours to answer: there libgfortran,
 # which OpenBLAS needs, and libgomp end the program in their own words, with exit code 1 (up to call BEFORE_MAIN).

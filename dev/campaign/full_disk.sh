@@ -5,7 +5,7 @@
 # 4 and never hangs, that the checkpoint or the file that was there before is as it was, and that the next
 # start, with room on the disk, leaves what a run leaves that met no fault, and nothing temporary.
 #
-#   sh dev/campaign/full_disk.sh [--quick]      about 6,500 cases, two hours of one core; --quick: one of each
+#   sh dev/campaign/full_disk.sh [--quick]      8,757 cases, two hours of one core; --quick: one of each
 #                                               program, ten seconds
 #
 # A case is PROGRAM-START-KIND-N. A fault that costs no result may be a warning instead: the file of reference

@@ -57,6 +57,7 @@
 #         4.08 (3.48 to 4.68); on the selection set the gain is 2.45 (2.25 to 2.66).
 #   rm    KEEP: 0.002 is the best (0.001 and 0.004: 0.712 and 0.708 against 0.729 of seed 1). Judged: 0.695 (0.688 to
 #         0.702); on the selection set 0.706 (0.697 to 0.716).
+#   sft   KEEP: 0.014 leads 0.007 by 0.0004 of seed 1 (asked: 0.01). Judged: -1.188.
 #   spin  CHANGE: 0.0002 leads 0.0005, which was the preset, by +0.0107 (+0.0080 to +0.0135). Judged: -1.235
 #         (-1.238 to -1.233). Carried out, though this score cannot tell what learns best from what moves least:
 #         0.0002 is the lowest rate tried, and data/sft, which every run begins with, is at -1.2325.
