@@ -122,7 +122,7 @@ rm -rf "$T/out"
 check "a command line of TRL's" logged dpo --model_name_or_path "$T/model" --dataset_name "$T/folder" \
     --dataset_train_split train --dataset_test_split test --evaluation_strategy epoch \
     --save_strategy epoch --logging_first_step --logging_steps 2 --report_to none --optim adamw_torch \
-    --learning_rate 5e-4 --lr_scheduler_type cosine --warmup_ratio 0.25 --num_train_epochs 2 \
+    --learning_rate 5e-4 --lr_scheduler_type cosine --warmup_steps 0 --warmup_ratio 0.25 --num_train_epochs 2 \
     --per_gpu_train_batch_size 4 --gradient_accumulation_steps 2 --gradient_checkpointing True \
     --warmup_steps 0 --use_cpu --no_bf16 --dtype float32 --loss_type sigmoid --max_length 1048576 \
     --attn_implementation sdpa --push_to_hub false --no_remove_unused_columns --seed 8 --output_dir "$T/out"

@@ -2,8 +2,8 @@
 # after it has set NAME, and then calls `campaign_begin "$@"`.
 #
 #   options   --quick: a short form, for `make test`. --bin DIR: the programs (default: BIN, or build/plain).
-#             --out DIR: where it works and keeps its results (default: out/campaign/NAME). On a file system in
-#             memory (/dev/shm/NAME) campaigns take a half to a fifth of the time, but a restart loses their results.
+#             --out DIR: where it works and keeps its results (default: out/campaign/NAME). A file system in
+#             memory (/dev/shm/NAME) spares them the disk, but a restart loses their results.
 #             --programs 'sft dpo ..': of the seven training programs these alone
 #   results   OUT/results has a line for each case that is done: its name, then `ok ..` or `FAILED ..`. A
 #             campaign that was stopped goes on with the cases that are not there; `rm -r OUT` begins anew.

@@ -67,7 +67,9 @@ static const char *bf16_road_name(void) {
 typedef float Vec16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 // A block is BLOCK_ROWS rows (of the left factor) or BLOCK_COLS columns (of the right one) wide and
-// runs along K. The sums of a tile of BLOCK_ROWS x BLOCK_COLS are 24 registers of AVX-512.
+// runs along K. The sums of a tile of BLOCK_ROWS x BLOCK_COLS are 24 registers of AVX-512. BLOCK_K is
+// long, so that GPT-2 small's sums are written once (on a Zen 4 a step takes up to 4 % less than with
+// 768): a block of columns is then 288 KB, for the second-level cache, all rows 6 MB, for the third.
 enum { BLOCK_ROWS = 8, BLOCK_COLS = 48, BLOCK_K = 3072, BLOCK_M = 1024 };
 
 // Pair p of a line of x along K: element k of line i is x[i ld + k] or, if `across`, x[k ld + i].
@@ -167,9 +169,10 @@ NEVER_INLINE void bf16_tile(float *out, int ld, const uint32_t *a, bool a_across
         for (int i = 0; i < BLOCK_ROWS; i++)
 #pragma GCC unroll 3
             for (int j = 0; j < 3; j++) {
-                const Vec16 *from = (const Vec16 *)(start + (size_t)i * start_ld + 16 * j);
                 Vec16 *to = (Vec16 *)(out + (size_t)i * ld + 16 * j);
-                *to = start ? *from + alpha * sum[i][j] : alpha * sum[i][j];
+                Vec16 all = alpha * sum[i][j];
+                if (start) all += *(const Vec16 *)(start + (size_t)i * start_ld + 16 * j);
+                *to = all;
             }
         return;
     }

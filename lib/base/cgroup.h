@@ -18,8 +18,7 @@
 // The names that the two versions of control groups have for the same.
 typedef struct {
     const char *limit, *used, *swap_limit, *swap_used;
-    const char *inactive,
-        *active; // in memory.stat: what is cached of files, which the kernel takes back
+    const char *inactive, *active; // in memory.stat: cached files, which the kernel takes back
 } CgroupNames;
 
 static const CgroupNames cgroup_names[] = {

@@ -312,7 +312,7 @@ static bool value_among(const char *text, const char *choices) {
 }
 
 // Take a value for a name of the table, whatever the name is. Dies with EXIT_USAGE if it does not fit,
-// or if the flag was given under another name with another value.
+// or if the flag was given under another name with another value, unless one is a share and one of them 0.
 static void flag_take(Flag *flags, int n, Flag *flag, const char *text, const char *from) {
     Flag *meant = flag_meant(flags, n, flag);
     if (flag->type == FLAG_REFUSED && !value_among(text, flag->choices))
