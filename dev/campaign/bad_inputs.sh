@@ -156,7 +156,7 @@ resume() {
 reward() {
     chosen "$3" || return 0
     base evaluate
-    try "$1" "$2" "$3" $command --dataset "$W/eval.jsonl" --reward_timeout 0.3 --reward_command "$4"
+    try "$1" "$2" "$3" $command --dataset "$W/eval.jsonl" --reward_timeout "${5:-10}" --reward_command "$4"
     judged
 }
 
@@ -517,7 +517,7 @@ reward 3 "command not found" "a program that is not there" "no_such_program_here
 reward 3 "cannot be executed" "a file that cannot be executed" "$W/eval.jsonl"
 reward 3 "exited with code 1" "one that fails" "exit 1"
 reward 3 "signal" "one that is killed" 'kill -9 $$'
-reward 3 "no answer" "one that is silent" "sleep 5"
+reward 3 "no answer" "one that is silent" "sleep 5" 0.3
 reward 3 "expected a number" "one that answers with words" "while read -r row; do echo good; done"
 reward 3 "expected a number" "one that answers with two numbers" "while read -r row; do echo 1 2; done"
 reward 3 "expected a number" "one that answers with JSON" "while read -r row; do echo '{\"score\": 1}'; done"
@@ -528,8 +528,9 @@ reward 3 "not finite" "one beyond all floats" "while read -r row; do echo 1e300;
 reward 3 "expected a number" "a decimal comma" "while read -r row; do echo 0,5; done"
 reward 3 "expected a number" "a hexadecimal number" "while read -r row; do echo 0x1p3; done"
 reward 3 "before it answered" "one that stops halfway" "read -r row; echo 1"
-reward 3 "expected no more lines" "one that says more than it is asked" "while read -r row; do echo 1; echo 2; done"
-reward 3 "before it was asked" "one that greets" "echo ready; while read -r row; do echo 1; done"
+reward 3 "expected no more lines" "one that says more than it is asked" "read -r row; printf '1\\n2\\n3\\n4\\n5\\n'; cat >/dev/null"
+# A greeting is heard before the first row is written or after it, as the machine pleases.
+reward 3 'read "ready"' "one that greets" "echo ready; while read -r row; do echo 1; done"
 reward 3 "expected a number" "a line that never ends" "read -r row; while :; do printf aaaaaaaa; done"
 reward 3 "expected a number" "bytes that are no text" "while read -r row; do printf '\\377\\000\\n'; done"
 
