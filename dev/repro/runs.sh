@@ -1,0 +1,86 @@
+# What the scripts of real experiments share. Sourced from the repository's root by a script that has set
+#
+#     NAME=pretrain            its results go to out/NAME, or out/NAME_quick
+#     PROGRAMS="train_sft .."  what it runs
+#
+# and then calls `runs_begin "$@"`, which reads [--quick] [--jobs N] [DIR] and sets OUT (DIR), QUICK (empty
+# or --quick), JOBS (2 runs at a time, one thread each) and BIN (the programs; made if BIN is not set).
+# A run that is done is not done again, and one that was cut off goes on from its last checkpoint: the same
+# command, given again, ends what an earlier one began. Delete DIR to begin anew.
+export LC_ALL=C OMP_WAIT_POLICY=passive
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+
+# fail WORDS: end the script with one sentence
+fail() { echo "error: $*" >&2; exit 1; }
+
+runs_begin() {
+    OUT= QUICK= JOBS=2 ONE=
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --quick) QUICK=--quick ;;
+        --jobs)
+            [ $# -ge 2 ] || { echo "error: --jobs needs a value" >&2; exit 2; }
+            JOBS=$2
+            shift
+            ;;
+        --one) # what `at_once` calls: one run in a script of its own
+            OUT=$2
+            shift 2
+            trained "$@"
+            exit
+            ;;
+        -*) echo "error: unknown argument $1; see the head of $0" >&2; exit 2 ;;
+        *) OUT=$1 ;;
+        esac
+        shift
+    done
+    [ "$OUT" ] || OUT=out/$NAME${QUICK:+_quick}
+    case $OUT in
+    *[!A-Za-z0-9_./-]*) echo "error: DIR $OUT: letters, digits and _ . / - only, please" >&2; exit 2 ;;
+    esac
+    [ -f model.h ] || { echo "error: run this from the repository's root" >&2; exit 2; }
+    if [ -z "${BIN:-}" ]; then
+        BIN=build/plain
+        make -s $(for program in $PROGRAMS; do echo "$BIN/$program"; done)
+    fi
+    export BIN
+    mkdir -p "$OUT"
+}
+
+# trained RUN PROGRAM FLAG..: OUT/RUN/final is there, or PROGRAM makes it; OUT/RUN.log has what it says,
+# OUT/RUN.seconds how long it took, with all that was cut off
+trained() {
+    run=$OUT/$1 program=$2
+    shift 2
+    [ ! -f "$run.done" ] || return 0
+    mkdir -p "${run%/*}"
+    began=$(date +%s)
+    case $(echo "$run"/checkpoint-*) in
+    *'*') set -- "$@" --overwrite_output_dir ;;
+    *) set -- "$@" --resume_from_checkpoint latest ;;
+    esac
+    "$BIN/$program" "$@" --output_dir "$run" >>"$run.log" 2>&1 || fail "$run failed, see $run.log"
+    echo $(($(date +%s) - began)) >>"$run.seconds"
+    rm -rf "$run"/checkpoint-*
+    : >"$run.done"
+}
+
+# at_once: the runs of standard input, a line `RUN PROGRAM FLAG..` each, JOBS at a time, one thread each
+at_once() {
+    OMP_NUM_THREADS=1 xargs -L 1 -P "$JOBS" sh "$0" --one "$OUT"
+}
+
+# made FILE COMMAND..: FILE is there, or the command's output becomes it
+made() {
+    file=$1
+    shift
+    [ -f "$file" ] || { "$@" >"$file.new" && mv "$file.new" "$file"; }
+}
+
+# last RUN METRIC: the last value of a metric in a run's log
+last() { sed -n 's|.*"'"$2"'": \([^,}]*\).*|\1|p' "$OUT/$1/metrics.jsonl" | tail -n 1; }
+
+# minutes: what the runs of OUT have taken, in minutes of the machine as it was used
+minutes() {
+    find "$OUT" -name '*.seconds' -exec cat {} + | awk '{ s += $1 } END { printf "%.0f\n", s / 60 }'
+}
