@@ -31,8 +31,8 @@ int main(int argc, char **argv) {
         char more;
         const int found = sscanf(line, "%lf %lf %c", &x, &y, &more);
         if (found < 1 || found > 2 || (columns && found != columns))
-            die(EXIT_BAD_INPUT, "line %d: expected %s", n + 1,
-                columns == 2 ? "two numbers" : columns ? "one number" : "one or two numbers");
+            die(EXIT_BAD_INPUT, "line %d: expected one number, or two, as on the lines before",
+                n + 1);
         columns = found;
         a = mem_resize(a, (size_t)n + 1, sizeof *a);
         b = mem_resize(b, (size_t)n + 1, sizeof *b);
