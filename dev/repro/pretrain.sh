@@ -4,7 +4,7 @@
 #
 #     sh dev/repro/pretrain.sh [--quick] [DIR]
 #
-# DIR (out/pretrain) gets everything. A run that is done is not done again and one that was cut off goes on
+# DIR (out/pretrain) gets everything, the model is DIR/model. A run that is done is not done again and one that was cut off goes on
 # from its last checkpoint: the same command, given again. --quick: a few updates each, to try the script.
 #
 #   sweep   settings that can be tried on 3M tokens, each with its own cosine down to 0. 1 % of the training
@@ -19,7 +19,7 @@
 #
 # What came out: not run yet.
 set -eu
-NAME=pretrain PROGRAMS="train_sft generate"
+NAME=pretrain PROGRAMS="train_sft generate bf16_model"
 . dev/repro/real_data.sh
 . dev/repro/runs.sh
 runs_begin "$@"
@@ -107,7 +107,14 @@ for program in gzip xz; do
             awk -v bytes="$(wc -c <"$held_out")" -v name=$program '{ printf "  %.4f  %s -9\n", 8 * $1 / bytes, name }'
     fi
 done
+
+# ---- in bfloat16 -----------------------------------------------------------------------------------
+
+mkdir -p "$OUT/model"
+cp "$OUT"/stories/final/* "$OUT/model"
+sed 's/"float32"/"bfloat16"/' "$OUT/stories/final/config.json" >"$OUT/model/config.json"
+"$BIN/bf16_model" --input "$OUT/stories/final/model.safetensors" --output "$OUT/model/model.safetensors"
 echo
-"$BIN/generate" --model "$OUT/stories/final" --prompt "Once upon a time" --max_new_tokens 100 --seed 1
+"$BIN/generate" --model "$OUT/model" --prompt "Once upon a time" --max_new_tokens 100 --seed 1
 echo
-echo "$(minutes) minutes; model: $OUT/stories/final"
+echo "$(minutes) minutes; model: $OUT/model"
