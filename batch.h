@@ -50,6 +50,13 @@ static void batch_add_row(Batch *b, const int *tokens, const unsigned char *mask
     if (n > 0) b->mask[b->N - n] = 0;
 }
 
+// Lengthen the last row by one token, whose mask is 1.
+static void batch_lengthen(Batch *b, int token) {
+    batch_add_child(b, -1, &token, NULL, 1);
+    b->R--;
+    b->row_start[b->R] = b->N;
+}
+
 // Append row r of another batch, one that continues none, with its mask.
 static void batch_copy_row(Batch *to, const Batch *from, int r) {
     const int at = from->row_start[r];

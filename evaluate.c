@@ -501,7 +501,7 @@ int main(int argc, char **argv) {
         int best_of, num_return_sequences, top_k, max_new_tokens, max_length, batch_size;
         int eval_prompts, samples;
         int64_t seed;
-        bool strict_data, gold, bf16, overwrite_output;
+        bool strict_data, gold, bf16, overwrite_output, reward_eos;
     } args = {
         .chat_format = "auto",
         .reward_timeout = 60,
@@ -527,6 +527,7 @@ int main(int argc, char **argv) {
         FLAG(args, best_of, 1, 1 << 16, "show each policy's best of so many samples too"),
         FLAG_HEADING("scores"),
         FLAG_TEXT(args, reward_model, "directory of a reward model"),
+        FLAG_SWITCH(args, reward_eos, "it scores a cut completion as if EOS came after it"),
         FLAG_TEXT(args, reward_command,
                   "program that reads JSONL rows and answers a number a line"),
         FLAG(args, reward_timeout, 1e-3, 1e6, "seconds that it may be silent"),
@@ -635,7 +636,10 @@ int main(int argc, char **argv) {
         e.ref = &ref;
     }
     Reward reward;
-    if (args.reward_model) reward_open_model(e.reward = &reward, args.reward_model, e.tokenizer, B);
+    if (args.reward_model) {
+        reward_open_model(e.reward = &reward, args.reward_model, e.tokenizer, B);
+        reward.append_eos = args.reward_eos;
+    }
     if (args.gold) gold_create(e.gold = mem_alloc(1, sizeof *e.gold));
 
     // ---- data ----------------------------------------------------------------------------------

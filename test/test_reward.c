@@ -372,6 +372,28 @@ static void test_model(const Tokenizer *t) {
             CHECK(i == 0 || fabsf(scores[i] - scores[i - 1]) > 1e-3f, "rows differ");
         }
     }
+    // A cut row is scored as the same row with EOS, one that has it is not touched.
+    r.append_eos = true;
+    char *eos_fault = reward_score(&r, scores, &rows, t);
+    CHECK(!eos_fault, "%s", eos_fault);
+    int cut = 0;
+    for (int i = 0; i < rows.R; i++) {
+        const int *row = rows.tokens + rows.row_start[i];
+        const int all = rows.row_start[i + 1] - rows.row_start[i];
+        const bool ended = row[all - 1] == t->eos_id;
+        const int room = ended ? shape.n_positions : shape.n_positions - 1;
+        const int kept = all < room ? all : room;
+        batch_clear(&one);
+        batch_add_row(&one, row + all - kept, NULL, kept);
+        if (!ended) batch_lengthen(&one, t->eos_id);
+        gpt2_forward(&r.model, &one);
+        value_head_forward(&r.model, value);
+        CHECK(one.R == 1 && one.N == kept + !ended, "row %d has %d tokens", i, one.N);
+        CHECK_NEAR(scores[i], value[one.N - 1], 1e-5, 1e-5, "row %d with EOS", i);
+        cut += !ended;
+    }
+    CHECK(cut > 0 && cut < rows.R, "%d of %d rows are cut", cut, rows.R);
+    r.append_eos = false;
     r.model.w.score[0] = NAN;
     char *fault = reward_score(&r, scores, &rows, t);
     CHECK(fault && strstr(fault, "row 1 of 5: the score is nan"), "%s", fault);

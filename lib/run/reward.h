@@ -44,6 +44,8 @@ typedef struct {
     bool program;
     // A reward model.
     GPT2 model;
+    bool append_eos; // score a row that was cut as if it ended there; set after reward_open_model
+    int eos_id;
     int max_rows; // so many rows at a time
     Batch batch;  // the rows of one pass
     float *value; // (most tokens of a pass so far)
@@ -93,10 +95,12 @@ static void reward_open_model(Reward *r, const char *dir, const Tokenizer *polic
     *r = (Reward){.name = text_copy(dir), .max_rows = max_rows};
     model_load_reward(&r->model, dir);
     if (policy) reward_check_tokens(dir, r->model.config.vocab_size, policy);
+    r->eos_id = policy ? policy->eos_id : r->model.config.eos_token_id;
 }
 
-// scores (R) <- the scalar of each row's last token. Rows longer than the model's context lose
-// their beginning, as prompts do elsewhere; the first time there is a warning.
+// scores (R) <- the scalar of each row's last token; with append_eos of EOS, which comes after rows that
+// do not have it. Rows longer than the model's context lose their beginning, as prompts do elsewhere;
+// the first time there is a warning.
 static char *reward_score_model(Reward *r, float *scores, const Batch *rows) {
     const int P = r->model.config.n_positions;
     for (int begin = 0; begin < rows->R; begin += r->max_rows) {
@@ -105,13 +109,16 @@ static char *reward_score_model(Reward *r, float *scores, const Batch *rows) {
         batch_clear(b);
         for (int i = begin; i < end; i++) {
             const int at = rows->row_start[i], all = rows->row_start[i + 1] - at;
-            const int n = all < P ? all : P;
+            const int *tokens = rows->tokens + at;
+            const bool cut = r->append_eos && (!all || tokens[all - 1] != r->eos_id);
+            const int room = cut ? P - 1 : P, n = all < room ? all : room;
             if (n < all && !r->warned)
                 warn("%s: a row has %d tokens, the reward model %d positions: it and its like are "
                      "scored by their last %d tokens",
-                     r->name, all, P, P);
+                     r->name, all, P, n);
             r->warned = r->warned || n < all;
-            batch_add_row(b, rows->tokens + at + all - n, NULL, n);
+            batch_add_row(b, tokens + all - n, NULL, n);
+            if (cut) batch_lengthen(b, r->eos_id);
         }
         if (b->N > r->max_N) {
             free(r->value);

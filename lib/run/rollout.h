@@ -25,6 +25,7 @@
 typedef struct {
     const char *reward_model, *reward_command;
     double reward_timeout;
+    bool reward_eos;
     int max_prompt_length;
     double temperature, missing_eos_penalty;
     int sample_steps;
@@ -38,6 +39,7 @@ typedef struct {
 #define ROLLOUT_FLAGS_REWARD(r)                                                                    \
     FLAG_HEADING("reward"),                                                                        \
     FLAG_TEXT(r, reward_model, "directory of a reward model, as train_rm saves it"),               \
+    FLAG_SWITCH(r, reward_eos, "it scores a cut completion as if EOS came after it"),              \
     FLAG_TEXT(r, reward_command,                                                                   \
               "or a program: gets JSONL of prompt and completion on standard input, answers one "  \
               "number a line (see reward.h)"),                                                     \
@@ -115,6 +117,7 @@ static void rollout_open(Rollout *r, const Run *run, const RolloutArgs *a, const
     if (a->reward_model) {
         const int vocab_size = t ? t->vocab_size : policy->config.vocab_size;
         reward_open_model(&r->reward, a->reward_model, t, run->args->per_device_train_batch_size);
+        r->reward.append_eos = a->reward_eos;
         if (r->reward.model.config.vocab_size < vocab_size)
             die(EXIT_BAD_INPUT, "%s: the reward model's vocabulary has %d tokens, the policy's %d",
                 a->reward_model, r->reward.model.config.vocab_size, vocab_size);
