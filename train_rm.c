@@ -48,6 +48,7 @@ static const char preset[] =
 static struct {
     RunArgs run; // flags that other programs have, too
     const char *score_init, *normalize_model;
+    bool reward_eos;
     double center_rewards_coefficient, temperature;
     int normalize_rewards;
 } args = {
@@ -73,6 +74,7 @@ static Flag flags[] = {
     FLAG(args, normalize_rewards, 0, 1e6,
          "samples on which scores get mean 0 and variance 1 (0: leave them)"),
     FLAG_TEXT(args, normalize_model, "whose samples (none: --model's)"),
+    FLAG_SWITCH(args, reward_eos, "those that were cut are scored as if EOS came after them"),
     RUN_FLAG_LENGTH(args.run),
     FLAG(args, temperature, 0.01, 100, "their temperature"),
     FLAG_HEADING_KEPT("training"),
@@ -215,18 +217,22 @@ static void samples_make(Batch *samples, const Run *run, const PairSet *data, in
     if (o.max_new_tokens > max_length / 2) o.max_new_tokens = max_length / 2;
     const size_t room = (size_t)(max_length - o.max_new_tokens); // for a prompt
     int *order = mem_alloc((size_t)data->n, sizeof *order), ended = 0;
-    Batch prompts = {0};
+    Batch prompts = {0}, sampled = {0};
     rng_permutation(order, data->n, o.seed, 0);
     for (int i = 0; i < args.normalize_rewards; i++) {
         const size_t *start = data->start + 3 * (size_t)order[i % data->n];
         const size_t length = start[1] - start[0], cut = length > room ? length - room : 0;
         batch_add_row(&prompts, data->tokens + start[0] + cut, NULL, (int)(length - cut));
     }
-    prompts_complete(samples, &policy, &prompts, args.run.per_device_eval_batch_size, &o);
-    for (int r = 0; r < samples->R; r++)
-        ended += samples->tokens[score_token(samples, r)] == o.eos_id;
+    prompts_complete(&sampled, &policy, &prompts, args.run.per_device_eval_batch_size, &o);
+    for (int r = 0; r < sampled.R; r++) {
+        const bool has_end = sampled.tokens[score_token(&sampled, r)] == o.eos_id;
+        batch_copy_row(samples, &sampled, r);
+        if (args.reward_eos && !has_end) batch_lengthen(samples, o.eos_id);
+        ended += has_end;
+    }
     printf("%s: %d samples, %d of them end with EOS\n", dir, samples->R, ended);
-    batch_free(&prompts);
+    batch_free(&prompts), batch_free(&sampled);
     gpt2_free(&policy);
     free(order);
 }
