@@ -26,7 +26,7 @@ runs_begin() {
         --one) # what `at_once` calls: one run in a script of its own
             OUT=$2
             shift 2
-            trained "$@"
+            if [ "$2" = evaluate ]; then measured "$@"; else trained "$@"; fi
             exit
             ;;
         -*) echo "error: unknown argument $1; see the head of $0" >&2; exit 2 ;;
@@ -65,7 +65,22 @@ trained() {
     : >"$run.done"
 }
 
-# at_once: the runs of standard input, a line `RUN PROGRAM FLAG..` each, JOBS at a time, one thread each
+# measured NAME evaluate FLAG..: OUT/NAME.json and OUT/NAME_samples.jsonl are there, or evaluate makes them;
+# OUT/NAME.log has what it says, OUT/NAME.seconds how long it took
+measured() {
+    to=$OUT/$1 program=$2
+    shift 2
+    [ ! -f "$to.json" ] || return 0
+    mkdir -p "${to%/*}"
+    began=$(date +%s)
+    "$BIN/$program" "$@" --output "$to.json.new" --samples_file "$to"_samples.jsonl --overwrite_output \
+        >"$to.log" 2>&1 || fail "$to failed, see $to.log"
+    echo $(($(date +%s) - began)) >>"$to.seconds"
+    mv "$to.json.new" "$to.json"
+}
+
+# at_once: the runs of standard input, a line `RUN PROGRAM FLAG..` each, JOBS at a time, one thread each; of
+# evaluate NAME is what `measured` makes
 at_once() {
     OMP_NUM_THREADS=1 xargs -L 1 -P "$JOBS" sh "$0" --one "$OUT"
 }

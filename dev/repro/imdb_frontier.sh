@@ -1,0 +1,287 @@
+#!/bin/sh
+# Reward against KL on IMDb: section 6.1 of the DPO paper (Rafailov et al. 2023), which its authors never
+# released. Who gets the most positive reviews for a given distance from the model all began with?
+#
+#     sh dev/repro/imdb_frontier.sh [--quick] [--jobs N] [DIR]
+#
+# DIR (out/imdb_frontier) gets everything; a run that is done is not done again, and one that was cut off goes
+# on: the same command. Needs the model of imdb_sft.sh (IMDB=DIR: another; out/imdb_sft/sft/final).
+# --quick: everything with a few updates, to try the script.
+#
+#   start     the model of imdb_sft.sh: reviews of the training half and those without a rating
+#   prompts   the first 2 to 8 words of reviews; for training from the training half. Completions have 48
+#             tokens and mostly no end, so reward models read them as if EOS came after (--reward_eos)
+#   judge     a reward model of the sentiment that people gave to the *test* half: 11,458 pairs of a positive
+#             and a negative review, the first 60 words. Every twelfth review of that half is kept from it: on
+#             their 1,041 pairs its accuracy is printed (a bag of words has .86). No policy, no pair and no
+#             other reward model has seen the test half. Scores have mean 0 and variance 1 on samples of the start
+#   pairs     4 samples of the start for each of 4,000 prompts, two pairs of each prompt; the one that the judge
+#             scores higher is chosen, as in the paper (no noise)
+#   learned   a reward model of these pairs, for PPO; its accuracy on 500 pairs of other prompts is printed
+#   methods   `runs` below: a method is a line, with what it trains on, its rates to try and what it is spread
+#             over. Rates: each method with the middle of its spread and seed 11, on 300 prompts of their own
+#             (from every twelfth review of the test half); the rate with the highest mean of judge's score -
+#             0.1 KL is taken. DPO and PPO have seeds 1, 2, 3, the others 1
+#   judged    on 800 prompts, of the other reviews that the judge has not seen: one sample each, of 48 tokens;
+#             the sequence KL is summed over the vocabulary at each token (evaluate). Even prompts choose the
+#             points of a frontier, odd ones judge it (frontier.c)
+#
+# Criteria (frontier.c): a dominates b if at 3 or more of KL 1, 2, 4, 8 its judge's score is higher, the 90 %
+# interval of the difference, paired by prompt, above 0, and so in the mean of each seed. Claims of the paper:
+#
+#     1. DPO dominates PPO with the learned reward
+#     2. DPO dominates PPO with the judge itself ("even when PPO can access ground truth rewards")
+#     3. DPO dominates SFT on positive reviews and SFT on the chosen samples ("Preferred-FT")
+#
+# The others (IPO, KTO, ORPO, best of n) are shown without a claim. Fixed before the first full run. Pilots
+# before that, with a model after 3M tokens of pre-training, tried the commands and how long they take.
+#
+# What came out: not run yet.
+set -eu
+NAME=imdb_frontier
+PROGRAMS="train_sft train_rm train_dpo train_kto train_orpo train_ppo generate score evaluate interval frontier"
+. dev/repro/real_data.sh
+. dev/repro/runs.sh
+
+runs_begin "$@"
+start=${IMDB:-out/imdb_sft/sft/final}
+[ -f "$start/model.safetensors" ] || fail "$start: no model; make it with: sh dev/repro/imdb_sft.sh"
+train=$(real imdb/train.jsonl)
+test=$(real imdb/test.jsonl)
+few=$(real imdb/prompts_train.jsonl)
+prompts=4000 tuning=300 judging=800 episodes=8192 drawn=64 updates= judge=
+if [ "$QUICK" ]; then
+    prompts=40 tuning=8 judging=16 episodes=128 drawn=8 updates="--max_steps 2"
+fi
+
+# ---- data ------------------------------------------------------------------------------------------
+
+# review_pairs PART: a positive against a negative review of the test half, 60 words of each; PART 1: of
+# every twelfth row, 0: of all others
+review_pairs() {
+    awk -v part="$1" '
+        (NR % 12 == 0) != part { next }
+        {
+            positive = /, "label": true/
+            sub(/^{"text": "/, ""); sub(/", "label": .*/, "")
+            n = split($0, word, " "); text = word[1]
+            for (i = 2; i <= n && i <= 60; i++) text = text " " word[i]
+            if (positive) good[++g] = text; else bad[++b] = text
+        }
+        END {
+            for (i = 1; i <= g && i <= b; i++)
+                printf "{\"prompt\": \"\", \"chosen\": \"%s\", \"rejected\": \"%s\"}\n", good[i], bad[i]
+        }' "$test"
+}
+
+# beginnings FROM COUNT: prompts of the first 2 to 8 words of every twelfth review of the test half
+beginnings() {
+    awk -v from="$1" -v count="$2" '
+        NR % 12 { next }
+        {
+            sub(/^{"text": "/, ""); sub(/", "label": .*/, "")
+            n = split($0, word, " "); text = word[1]
+            for (i = 2; i <= n && i <= 2 + NR / 12 % 7; i++) text = text " " word[i]
+            if (text in seen) next
+            seen[text]
+            if (++k > from && k <= from + count) printf "{\"prompt\": \"%s\"}\n", text
+        }' "$test"
+}
+
+# positive_reviews: 60 words of the positive reviews of the training half, as texts
+positive_reviews() {
+    awk '
+        !/, "label": true/ { next }
+        {
+            sub(/^{"text": "/, ""); sub(/", "label": .*/, "")
+            n = split($0, word, " "); text = word[1]
+            for (i = 2; i <= n && i <= 60; i++) text = text " " word[i]
+            printf "{\"text\": \"%s\"}\n", text
+        }' "$train"
+}
+
+# sampled NAME PROMPTS: OUT/NAME.jsonl has 4 samples of the start for each prompt, OUT/NAME.scores the judge's
+sampled() {
+    made "$OUT/$1.jsonl" samples_of "$2"
+    made "$OUT/$1.scores" "$BIN/score" --model "$OUT/judge/final" --dataset "$OUT/$1.jsonl" --batch_size 64
+}
+samples_of() {
+    "$BIN/generate" --model "$start" --dataset "$1" --num_return_sequences 4 --max_new_tokens 48 --top_k 0 \
+        --batch_size 128 --seed 5 --bf16 --output "$OUT/samples.new" --overwrite_output >&2
+    cat "$OUT/samples.new"
+    rm "$OUT/samples.new"
+}
+
+# ranked NAME: pairs of neighbours among the samples, the higher score is chosen
+ranked() {
+    paste "$OUT/$1.scores" "$OUT/$1.jsonl" | awk -F'\t' '
+        {
+            prompt = text = $2
+            sub(/, "completion": .*/, "", prompt)
+            sub(/.*, "completion": /, "", text); sub(/, "finish_reason": .*/, "", text)
+        }
+        NR % 2 { first = text; score = $1; next }
+        $1 != score {
+            if (score > $1) print prompt ", \"chosen\": " first ", \"rejected\": " text "}"
+            else print prompt ", \"chosen\": " text ", \"rejected\": " first "}"
+        }'
+}
+
+# labelled, chosen: the same as KTO and SFT read them
+labelled() {
+    awk -F', "(chosen|rejected)": ' '{
+        print $1 ", \"completion\": " $2 ", \"label\": true}"
+        print $1 ", \"completion\": " substr($3, 1, length($3) - 1) ", \"label\": false}" }' "$OUT/pairs.jsonl"
+}
+chosen() {
+    awk -F', "(chosen|rejected)": ' '{ print $1 ", \"completion\": " $2 "}" }' "$OUT/pairs.jsonl"
+}
+
+made "$OUT/judge_train.jsonl" review_pairs 0
+made "$OUT/judge_eval.jsonl" review_pairs 1
+made "$OUT/tuned.jsonl" beginnings 0 $tuning
+made "$OUT/judged.jsonl" beginnings $tuning $judging
+made "$OUT/prompts.jsonl" head -n $prompts "$few"
+made "$OUT/other_prompts.jsonl" sed -n "$((prompts + 1)),$((prompts + prompts / 16))p" "$few"
+made "$OUT/positive.jsonl" positive_reviews
+
+reward="--per_device_train_batch_size 32 --per_device_eval_batch_size 64 --lr_scheduler_type cosine"
+reward="$reward --warmup_steps 0.05 --weight_decay 0.1 --adam_beta2 0.98 --bf16 --logging_steps 20"
+reward="$reward --save_steps 100 --save_total_limit 1 --normalize_rewards 1000 --max_new_tokens 48 --reward_eos"
+[ -z "$QUICK" ] || reward="$reward --normalize_rewards 16 $updates"
+trained judge train_rm --model "$start" --dataset "$OUT/judge_train.jsonl" \
+    --eval_dataset "$OUT/judge_eval.jsonl" --num_train_epochs 2 --learning_rate 0.0005 $reward
+sampled samples "$OUT/prompts.jsonl"
+sampled other "$OUT/other_prompts.jsonl"
+made "$OUT/pairs.jsonl" ranked samples
+made "$OUT/other_pairs.jsonl" ranked other
+made "$OUT/labels.jsonl" labelled
+made "$OUT/chosen.jsonl" chosen
+trained learned train_rm --model "$start" --dataset "$OUT/pairs.jsonl" \
+    --eval_dataset "$OUT/other_pairs.jsonl" --num_train_epochs 1 --learning_rate 0.0003 $reward
+
+# ---- methods ---------------------------------------------------------------------------------------
+# name | seeds | flag that is spread | its values, the middle one second | rates | program and flags
+
+common="--model $start --lr_scheduler_type cosine --warmup_steps 0.05 --adam_beta2 0.98 --bf16 --save_steps 100"
+common="$common --save_total_limit 1 --samples 0 --logging_steps 10"
+pairs="$common --num_train_epochs 1 --per_device_train_batch_size 32 --dataset $OUT/pairs.jsonl $updates"
+labels="$common --num_train_epochs 1 --per_device_train_batch_size 64 --dataset $OUT/labels.jsonl $updates"
+texts="$common --num_train_epochs 1 --per_device_train_batch_size 32 --max_length 128 $updates"
+ppo="$common --dataset $OUT/prompts.jsonl --total_episodes $episodes --batch_size 128 --num_ppo_epochs 2"
+ppo="$ppo --num_mini_batches 2 --per_device_train_batch_size 64 --response_length 48 --temperature 1 --reward_eos"
+cat >"$OUT/methods" <<END
+dpo|1 2 3|--beta|1 0.2 0.05 0.01|0.0001 0.0003 0.001|train_dpo $pairs
+ppo|1 2 3|--kl_coef|0.2 0.05 0.01|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/learned/final
+ppo judge|1 2 3|--kl_coef|0.2 0.05 0.01|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/judge/final
+ipo|1|--beta|5 1 0.2|0.0001 0.0003 0.001|train_dpo $pairs --loss_type ipo
+kto|1|--beta|1 0.2 0.05|0.0001 0.0003 0.001|train_kto $labels
+orpo|1|--beta|0.2 1 5|0.0001 0.0003 0.001|train_orpo $pairs
+sft|1|--learning_rate|0.0001 0.0003 0.001 0.003||train_sft $texts --dataset $OUT/positive.jsonl
+sft chosen|1|--learning_rate|0.0001 0.0003 0.001 0.003||train_sft $texts --dataset $OUT/chosen.jsonl
+END
+
+# each ACTION: call it as ACTION NAME SEEDS FLAG VALUES RATES "PROGRAM FLAGS" for each line
+each() {
+    while IFS='|' read -r method seeds flag values rates command; do
+        "$1" "$(echo "$method" | tr ' ' _)" "$seeds" "$flag" "$values" "$rates" "$command"
+    done <"$OUT/methods"
+}
+tune() { # the middle value with each rate
+    middle=${4#* }
+    for rate in $5; do
+        echo "tune/$1/$rate $6 $3 ${middle%% *} --learning_rate $rate --seed 11"
+    done
+}
+tuned() { # the score of each rate; the best goes to OUT/NAME.rate
+    for rate in $5; do
+        awk -v rate="$rate" '/^ *"(reward|kl)": [{]/ { gsub(/[":]/, "", $1); value[$1] = $3 + 0 }
+            END { print value["reward"] - 0.1 * value["kl"], rate, value["reward"], value["kl"] }' \
+            "$OUT/tune/$1/$rate.json"
+    done | sort -g -r >"$OUT/$1.rates"
+    awk 'NR == 1 { print $2 }' "$OUT/$1.rates" >"$OUT/$1.rate"
+    [ -z "$5" ] || awk -v name="$1" '{ printf "  %-12s rate %-7s score %+.3f  (judge %+.3f, KL %.2f)\n", name, $2, $1, $3, $4 }' \
+        "$OUT/$1.rates"
+}
+spread() { # all values, all seeds
+    rate=$(cat "$OUT/$1.rate")
+    for seed in $2; do
+        for value in $4; do
+            echo "runs/$1/$value-$seed $6 ${rate:+--learning_rate $rate} $3 $value --seed $seed"
+        done
+    done
+}
+points() { # a line for frontier.c for each run
+    for seed in $2; do
+        for value in $4; do
+            run=$OUT/runs/$1/$value-$seed
+            printf '{"method": "%s", "seed": %s, "setting": "%s %s", "name": "policy", ' \
+                "$(echo "$1" | tr _ ' ')" "$seed" "${3#--}" "$value"
+            printf '"evaluation": "%s.json", "samples": "%s_samples.jsonl"}\n' "$run" "$run"
+        done
+    done
+}
+
+# evaluation RUN MODEL PROMPTS SAMPLES: a line for at_once: the policy's samples, their scores and the KL
+evaluation() {
+    echo "$1 evaluate --models policy=$2 --ref_model $start --reward_model $OUT/judge/final --reward_eos" \
+        "--dataset $3 --num_return_sequences $4 --max_new_tokens 48 --batch_size 64 --samples 0 --bf16 --seed 7"
+}
+tried() { # evaluations of `tune` and `spread`
+    for rate in $5; do
+        evaluation "tune/$1/$rate" "$OUT/tune/$1/$rate/final" "$OUT/tuned.jsonl" 1
+    done
+}
+judged() {
+    for seed in $2; do
+        for value in $4; do
+            evaluation "runs/$1/$value-$seed" "$OUT/runs/$1/$value-$seed/final" "$OUT/judged.jsonl" 1
+        done
+    done
+}
+
+each tune | at_once
+each tried | at_once
+echo "rates: judge's score less 0.1 KL, on prompts of their own"
+each tuned
+each spread | at_once
+{
+    evaluation best "$start" "$OUT/judged.jsonl" $drawn
+    evaluation start "$start" "$OUT/judged.jsonl" 1
+    each judged
+} | at_once
+made "$OUT/best.learned" "$BIN/score" --model "$OUT/learned/final" --dataset "$OUT/best_samples.jsonl" \
+    --batch_size 64
+
+# ---- verdict ---------------------------------------------------------------------------------------
+{
+    printf '{"method": "start", "seed": 0, "name": "policy", "samples": "%s"}\n' "$OUT/start_samples.jsonl"
+    each points
+    for proxy in learned judge; do
+        name="best of n"
+        file=$OUT/best.learned
+        [ $proxy = learned ] || { name="best of n judge"; file=; }
+        printf '{"method": "%s", "seed": 1, "name": "policy", "samples": "%s", "proxy": "%s"}\n' \
+            "$name" "$OUT/best_samples.jsonl" "$file"
+    done
+} >"$OUT/points.jsonl"
+
+{
+    echo "judge: accuracy on pairs of reviews that it has not seen: $(last judge eval_accuracy)" \
+        "($(last judge eval_accuracy_low) to $(last judge eval_accuracy_high)); a bag of words: .86"
+    echo "learned reward: agrees with the judge on $(last learned eval_accuracy) of pairs of other prompts"
+    echo
+    code=0
+    "$BIN/frontier" --points "$OUT/points.jsonl" --figure "$OUT/frontier.svg" --reward "judge's score" \
+        --claims "dpo>ppo,dpo>ppo judge,dpo>sft,dpo>sft chosen" || code=$?
+    echo "$code" >"$OUT/code"
+    echo
+    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
+    echo "$(minutes) minutes of a core in runs"
+} >"$OUT/result.txt"
+cat "$OUT/result.txt"
+if command -v rsvg-convert >/dev/null; then
+    rsvg-convert -w 1600 "$OUT/frontier.svg" -o "$OUT/frontier.png"
+fi
+echo "figure: $OUT/frontier.svg"
+exit "$(cat "$OUT/code")"
