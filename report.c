@@ -12,6 +12,7 @@
 //     --samples_file   evaluate --samples_file: the texts
 //     --frontier       the best score that any policy can have at each KL: CSV with columns kl,
 //                      gold (or reward) and error, as dev/repro/reward_frontier.c writes it
+//     --experiments    directories of dev/repro's scripts: result.txt, what came out, and figures (SVG)
 //     --stages         what it took, JSONL: {"name": "dpo", "command": "./train_dpo ..",
 //                      "seconds": 9.1, "peak_memory_mb": 64}, as dev/demo.sh writes it
 //
@@ -27,6 +28,7 @@
 #include "lib/report/plot.h"
 #include "lib/report/findings.h"
 #include "lib/report/figures.h"
+#include <glob.h>
 
 static const char preset[] = "--runs out --output out/report.html --overwrite_output";
 
@@ -162,7 +164,8 @@ static const char style[] =
     "3}.bar{stroke-width:1.4;"
     "fill:none}.whisker{stroke:var(--ink);stroke-width:1.5;fill:none}.fill{opacity:.75}.band{"
     "stroke:none;fill:var(--soft);"
-    "opacity:.18}.line.frontier{stroke:var(--soft)}\n";
+    "opacity:.18}.line.frontier{stroke:var(--soft)}\n"
+    "img{max-width:100%;background:#fff;border-radius:6px}\n";
 
 // Everything before the first section.
 static void page_begin(Text *out, const char *title) {
@@ -234,6 +237,43 @@ static void results_html(Text *out, const Report *r, const Text *expected) {
     text_put(out, "</section>\n");
 }
 
+// Append an SVG file as a picture of its own, whose styles and names cannot meet those of the page.
+static void picture_html(Text *out, const char *path) {
+    size_t n;
+    char *svg = file_read(path, &n);
+    text_put(out, "<figure><img alt=\"\" src=\"data:image/svg+xml,");
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)svg[i];
+        if (isalnum(c)) text_append(out, &svg[i], 1);
+        else text_print(out, "%%%02X", c);
+    }
+    text_put(out, "\"/></figure>\n");
+    free(svg);
+}
+
+// What experiments came to: the figures of each directory and the words of its result.txt.
+static void experiments_html(Text *out, const char *dirs) {
+    char *copy = text_copy(dirs);
+    text_put(out, "<section><h2>Experiments</h2>\n");
+    for (char *dir = strtok(copy, ","); dir; dir = strtok(NULL, ",")) {
+        char *result = path_join(dir, "result.txt"), *pattern = path_join(dir, "*.svg");
+        if (!path_is_file(result))
+            die(EXIT_BAD_INPUT, "--experiments %s: no result.txt; has its script come to its end?",
+                dir);
+        size_t n;
+        char *words = file_read(result, &n);
+        text_put(out, "<h3>"), text_html(out, dir), text_put(out, "</h3>\n");
+        glob_t found = {0};
+        glob(pattern, 0, NULL, &found);
+        for (size_t i = 0; i < found.gl_pathc; i++) picture_html(out, found.gl_pathv[i]);
+        globfree(&found);
+        text_put(out, "<pre>"), text_html(out, words), text_put(out, "</pre>\n");
+        free(words), free(result), free(pattern);
+    }
+    text_put(out, "</section>\n");
+    free(copy);
+}
+
 // The commands that made all this, for who wants to do it again.
 static void stages_html(Text *out, const Report *r) {
     text_put(out, "<section><h2>Commands</h2>\n<p>What made this, in order.</p>\n");
@@ -267,6 +307,7 @@ int main(int argc, char **argv) {
     // ---- flags ---------------------------------------------------------------------------------
     struct {
         const char *runs, *evaluation, *samples_file, *frontier, *stages, *expect, *title, *output;
+        const char *experiments;
         int samples;
         bool overwrite_output;
     } args = {.title = "Training report", .samples = 6};
@@ -276,6 +317,7 @@ int main(int argc, char **argv) {
         FLAG_TEXT(args, evaluation, "what evaluate --output wrote"),
         FLAG_TEXT(args, samples_file, "what evaluate --samples_file wrote"),
         FLAG_TEXT(args, frontier, "CSV: the best score that is possible at each KL"),
+        FLAG_TEXT(args, experiments, "DIR,DIR,..: what scripts of dev/repro left there"),
         FLAG_TEXT(args, stages, "JSONL: name, command, seconds, peak_memory_mb"),
         FLAG_TEXT(args, expect,
                   "NAME=score,NAME=data: who should beat the baseline, by its score or by "
@@ -288,8 +330,9 @@ int main(int argc, char **argv) {
     };
     const char *config_file =
         flags_parse(argc, argv, flags, COUNT(flags), "one page about some training runs", preset);
-    if (!args.runs && !args.evaluation && !args.samples_file)
-        die(EXIT_USAGE, "--runs, --evaluation or --samples_file is needed; see --help");
+    if (!args.runs && !args.evaluation && !args.samples_file && !args.experiments)
+        die(EXIT_USAGE,
+            "--runs, --evaluation, --samples_file or --experiments is needed; see --help");
     if (args.output && path_is_dir(args.output))
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !args.overwrite_output && !access(args.output, F_OK))
@@ -313,6 +356,7 @@ int main(int argc, char **argv) {
     if (args.expect) expectations(&terminal, &expected, r, args.expect);
     page_begin(&page, args.title);
     if (r->evaluation) results_html(&page, r, &expected);
+    if (args.experiments) experiments_html(&page, args.experiments);
     if (r->n_samples && args.samples) samples_html(&page, r, args.samples);
     if (r->n_runs) curves_html(&page, r);
     if (r->n_stages) stages_html(&page, r);

@@ -121,6 +121,16 @@ shows "spin: nearer to the data than sft: did not hold, held-out NLL 1.2600, was
 shows "; not counted: total variation of bigrams 0.2500, was 0.3000" "$T/terminal"
 shows "1 of 3 expectations held" "$T/terminal"
 
+# Experiments: their words as text, their figures as pictures of their own.
+mkdir "$T/frontier" "$T/unfinished"
+printf 'a <b>dominates</b> c: REPRODUCED\n' >"$T/frontier/result.txt"
+printf '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>' >"$T/frontier/figure.svg"
+check "a page of experiments" "$BIN/report" --experiments "$T/frontier" --output "$T/experiments.html"
+check "it is well-formed" well_formed "$T/experiments.html"
+shows "a &lt;b&gt;dominates&lt;/b&gt; c: REPRODUCED" "$T/experiments.html"
+shows 'src="data:image/svg+xml,%3Csvg%20xmlns%3D%22http' "$T/experiments.html"
+mistake 3 "unfinished: no result.txt; has its script come to its end?" --experiments "$T/unfinished"
+
 # The held-out NLL alone decides whether a policy came nearer to the data. nll VERDICT WORDS NLL..: a
 # run with these rows of player/nll and player/bigram_tv.
 nll() {
