@@ -179,7 +179,7 @@ check "no page" "$BIN/report" --evaluation "$T/eval.json"
 
 # ---- mistakes ----------------------------------------------------------------------------------------
 
-mistake 2 "--runs, --evaluation or --samples_file is needed" --title x
+mistake 2 "--runs, --evaluation, --samples_file or --experiments is needed" --title x
 mistake 3 "$T/gone: no such directory" --runs "x=$T/gone"
 mistake 3 "$T/runs/none: no metrics.jsonl there, expected a directory" --runs "x=$T/runs/none"
 mistake 3 "$T/odd: no metrics.jsonl there or in its folders" --runs "$T/odd"

@@ -398,8 +398,11 @@ static void figure_save(const Frontier *f, const char *path, const char *y_name)
         }
     }
     svg_end(&out);
-    disk_file_save(path, out.data, out.size);
-    text_free(&out);
+    Text file = {0}; // a picture of its own needs what one inside a page does not
+    text_put(&file, "<svg xmlns=\"http://www.w3.org/2000/svg\"");
+    text_put(&file, out.data + strlen("<svg"));
+    disk_file_save(path, file.data, file.size);
+    text_free(&out), text_free(&file);
 }
 
 int main(int argc, char **argv) {

@@ -112,10 +112,7 @@ static void svg_text(Text *out, double x, double y, const char *anchor, const ch
 
 // Begin a picture of width x height units; `what` is for those who cannot see it.
 static void svg_begin(Text *out, int width, int height, const char *what) {
-    text_print(out,
-               "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" role=\"img\" "
-               "aria-label=\"",
-               width, height);
+    text_print(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", width, height);
     text_html(out, what);
     text_put(out, "\">\n");
 }
