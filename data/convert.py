@@ -309,6 +309,22 @@ def bbh(source, out):
             )
     write_split(out, "bbh", rows)
 
+    rows = []  # Codex's chains of thought; the question is the last of the few-shot prompt
+    for path in sorted((source / "codex").glob("*.json")):
+        for row in json.loads(read(path))["outputs"]:
+            solution = row["prediction"].strip()
+            answer = re.search(r"answer is (.*?)\.?\s*$", solution, re.S)
+            rows.append(
+                {
+                    "prompt": "Q: " + row["input"].rpartition("\n\nQ: ")[2],
+                    "completion": " " + solution,
+                    "label": bool(answer) and answer[1].strip() == row["target"],
+                    "answer": row["target"],
+                    "task": path.stem,
+                }
+            )
+    write_split(out, "codex_cot_kto", rows)
+
 
 def gsm8k(source, out):
     def prompt(row):
@@ -357,8 +373,95 @@ def arithmetic(source, out):
             )
     write_split(out, "gpt3_tasks", rows)
 
+    # Countdown, a task of our own making: reach the target with all of the numbers.
+    rng = random.Random(7)
+    rows = {}  # by prompt, so that each is there once
+    while len(rows) < 12000:
+        numbers = [rng.randint(1, 50) for _ in range(rng.choice([3, 3, 4]))]
+        first, *others = rng.sample(numbers, len(numbers))
+        target, expression = first, str(first)
+        for i, number in enumerate(others):
+            operator = rng.choice("+-*")
+            target = {"+": target + number, "-": target - number, "*": target * number}[operator]
+            expression = f"{f'({expression})' if i else expression} {operator} {number}"
+        if 1 <= target <= 100:
+            prompt = f"Numbers: {', '.join(map(str, numbers))}. Target: {target}. Answer:"
+            row = {"prompt": prompt, "completion": " " + expression, "numbers": numbers, "target": target}
+            rows.setdefault(prompt, row)
+    rows = list(rows.values())
+    write_jsonl(out / "countdown_train.jsonl", rows[:11000])
+    write_jsonl(out / "countdown_eval.jsonl", rows[11000:])
 
-SETS = {f.__name__: f for f in (imdb, convarg, paradetox, truthfulqa, hh, oasst_en100, blimp, mcq, lambada, bbh, gsm8k, arithmetic)}
+
+# Of a book as Project Gutenberg's volunteers typed it, paragraphs are kept that read like text.
+BRACKETED = re.compile(r"\[(Illustration|Footnote|Transcriber)[^\]]*\]")
+BOILERPLATE = re.compile(r"produced by|transcribed|copyright|gutenberg|proofread", re.I)
+HEADING = re.compile(r"THE END\.?$|(CONTENTS|(LIST OF )?ILLUSTRATIONS)\.?\s*(\n|$)", re.I)
+TABLE_LINE = re.compile(r"\.\s*\.\s*\.|\d+\s*$")  # dots, or a number at the end
+FRONT_MATTER = re.compile(r"Author of|Edition|[Rr]eprint|Illustrated")
+QUOTES = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
+
+
+def paragraph(raw):
+    """A paragraph on one line, verse on as many as it has; None if it is no text."""
+    lines = [line for line in raw.split("\n") if line.strip()]
+    verse = len(lines) > 1 and sum(len(line.rstrip()) < 50 for line in lines) > 0.8 * len(lines)
+    text = ("\n" if verse else " ").join(re.sub(r"[ \t]+", " ", line).strip() for line in lines)
+    letters = sum(c.isalpha() for c in text)
+    if letters < 0.6 * sum(not c.isspace() for c in text) or BOILERPLATE.search(raw):
+        return None
+    table = sum(bool(TABLE_LINE.search(line.strip())) for line in lines)
+    if len(lines) > 3 and table > 0.5 * len(lines) or HEADING.match(raw.strip()):
+        return None
+    return text.replace("_", "") or None
+
+
+def book(text):
+    """From the paragraph before the first long one that ends like a sentence."""
+    text = BRACKETED.sub("", text.replace("\r\n", "\n").translate(QUOTES))
+    paragraphs = [paragraph(raw) for raw in re.split(r"\n\s*\n", text) if raw.strip()]
+    paragraphs = [p for p in paragraphs if p]
+    first, before = 0, 0
+    for i, p in enumerate(paragraphs):
+        if len(p) >= 200 and p[-1] in ".!?\"':" and not FRONT_MATTER.search(p):
+            if before <= 0.15 * sum(map(len, paragraphs)):
+                first = max(0, i - 1)
+            break
+        before += len(p)
+    return "\n\n".join(paragraphs[first:])
+
+
+def books(source, out):
+    texts = {"train": [], "eval": []}
+    listing = ["split\tchars\tpath"]
+    paths = {"Gutenberg/txt/" + urllib.parse.unquote(path.name): path for path in source.iterdir()}
+    for name in sorted(paths):
+        split = "eval" if int(hashlib.md5(name.encode()).hexdigest(), 16) % 40 == 0 else "train"
+        text = book(read(paths[name]))
+        texts[split].append(text + "\n\n")
+        listing.append(f"{split}\t{len(text)}\t{name}")
+    for split, parts in texts.items():
+        write(out / f"{split}.txt", "".join(parts))
+    write(out / "books.tsv", "\n".join(listing) + "\n")
+
+
+def tinyshakespeare(source, out):
+    write(out.with_suffix(".txt"), read(source / "input.txt"))
+
+
+def hh_harmless_pairs(source, out):
+    lines = read(source / "harmless-base.jsonl.gz").split("\n")[:-1]
+    random.Random(7).shuffle(lines)
+    write(out.with_suffix(".jsonl"), "".join(line + "\n" for line in lines[:1024]))
+
+
+SETS = {
+    make.__name__: make
+    for make in (
+        imdb, books, hh, hh_harmless_pairs, convarg, paradetox, truthfulqa, oasst_en100, gsm8k,
+        arithmetic, bbh, blimp, mcq, lambada, tinyshakespeare,
+    )
+}
 
 if __name__ == "__main__":
     if len(sys.argv) != 4 or sys.argv[1] not in SETS:
