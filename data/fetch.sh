@@ -70,11 +70,11 @@ right() {
     fi
     found="a file that cannot be read"
     [ -r "$file" ] || return 3
-    bytes=$($unpack <"$file" 2>/dev/null | size_of)
-    found="$bytes bytes"
-    [ "$bytes" = "$3" ] || return 3
+    size=$($unpack <"$file" 2>/dev/null | size_of)
+    found="$size bytes"
+    [ "$size" = "$3" ] || return 3
     sum=$($unpack <"$file" 2>/dev/null | sha256_of)
-    found="$bytes bytes with sha256 $sum"
+    found="$size bytes with sha256 $sum"
     [ "$sum" = "$2" ] || return 3
 }
 
