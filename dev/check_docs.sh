@@ -8,7 +8,7 @@
 #
 #     flags      a --flag is in a table of flags of some program; after `./PROGRAM` in a command,
 #                and in the first column of a table in docs/X.md, it is one of that program.
-#                README.md, docs/speed.md and docs/campaigns.md may also name flags of tools in dev/; docs/flags.md
+#                README.md, docs/speed.md, campaigns.md, results.md and benchmarks.md may also name flags of tools in dev/; docs/flags.md
 #                names every flag of TRL that lib/run/trl_flags.h knows
 #     metrics    names in the first column of tables headed `name` or `column`, and words like
 #                `rewards/chosen`: the page's program, or a header that it includes, has the string
@@ -145,7 +145,7 @@ function check_flags(s, file,   name, before) {
         if (file) {
             if (!known_here(file, name)) fail("--" name ": " file " has no such flag")
         } else if (!(name in any_flag) && name != "config" && name != "help" &&
-                   !((FILENAME !~ /docs\// || FILENAME ~ /(speed|campaigns)\.md$/) && (name in tool_flag || name in foreign)))
+                   !((FILENAME !~ /docs\// || FILENAME ~ /(speed|campaigns|results|benchmarks)\.md$/) && (name in tool_flag || name in foreign)))
             fail("--" name ": no program has this flag")
     }
 }

@@ -372,7 +372,8 @@ static void figure_save(const Frontier *f, const char *path, const char *y_name)
     static const char *const colours[] = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd",
                                           "#ff7f0e", "#8c564b", "#c0399f", "#0b8793"};
     text_put(&out, "<style>text{font:13px sans-serif;fill:#222}.tick{font-size:12px;fill:#555}"
-                   ".grid,.axis{stroke:#ddd;fill:none}.line{fill:none;stroke-width:1.5}");
+                   ".grid,.axis{stroke:#ddd;fill:none}.line{fill:none;stroke-width:1.5}"
+                   ".dash{stroke-dasharray:6 4}");
     for (int i = 0; i < PLOT_COLOURS; i++)
         text_print(&out, ".line.c%d{stroke:%s}.mark.c%d{fill:%s}", i, colours[i], i, colours[i]);
     text_put(&out, "</style>\n<rect width=\"800\" height=\"490\" fill=\"#fff\"/>\n");
@@ -390,7 +391,8 @@ static void figure_save(const Frontier *f, const char *path, const char *y_name)
                     svg_marker(&out, axis_at(&x, kl[n]), axis_at(&y, reward[n]), m % PLOT_COLOURS);
             }
             char class[16];
-            snprintf(class, sizeof class, "c%d", m % PLOT_COLOURS);
+            snprintf(class, sizeof class, "c%d%s", m % PLOT_COLOURS,
+                     m < PLOT_COLOURS ? "" : " dash");
             svg_line(&out, &x, &y, kl, reward, n, class);
             if (c == 0)
                 labels_place(&out, &labels, method->name, axis_at(&x, kl[n - 1]),

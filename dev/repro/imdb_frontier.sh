@@ -173,18 +173,18 @@ ppo="$ppo --num_mini_batches 2 --per_device_train_batch_size 64 --response_lengt
 cat >"$OUT/methods" <<END
 dpo|1 2 3|--beta|1 0.2 0.05 0.01|0.0001 0.0003 0.001|train_dpo $pairs
 ppo|1 2 3|--kl_coef|0.2 0.05 0.01|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/learned/final
-ppo judge|1 2 3|--kl_coef|0.2 0.05 0.01|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/judge/final
+ppo_judge|1 2 3|--kl_coef|0.2 0.05 0.01|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/judge/final
 ipo|1|--beta|5 1 0.2|0.0001 0.0003 0.001|train_dpo $pairs --loss_type ipo
 kto|1|--beta|1 0.2 0.05|0.0001 0.0003 0.001|train_kto $labels
 orpo|1|--beta|0.2 1 5|0.0001 0.0003 0.001|train_orpo $pairs
 sft|1|--learning_rate|0.0001 0.0003 0.001 0.003||train_sft $texts --dataset $OUT/positive.jsonl
-sft chosen|1|--learning_rate|0.0001 0.0003 0.001 0.003||train_sft $texts --dataset $OUT/chosen.jsonl
+sft_chosen|1|--learning_rate|0.0001 0.0003 0.001 0.003||train_sft $texts --dataset $OUT/chosen.jsonl
 END
 
 # each ACTION: call it as ACTION NAME SEEDS FLAG VALUES RATES "PROGRAM FLAGS" for each line
 each() {
     while IFS='|' read -r method seeds flag values rates command; do
-        "$1" "$(echo "$method" | tr ' ' _)" "$seeds" "$flag" "$values" "$rates" "$command"
+        "$1" "$method" "$seeds" "$flag" "$values" "$rates" "$command"
     done <"$OUT/methods"
 }
 tune() { # the middle value with each rate
@@ -216,7 +216,7 @@ points() { # a line for frontier.c for each run
         for value in $4; do
             run=$OUT/runs/$1/$value-$seed
             printf '{"method": "%s", "seed": %s, "setting": "%s %s", "name": "policy", ' \
-                "$(echo "$1" | tr _ ' ')" "$seed" "${3#--}" "$value"
+                "$1" "$seed" "${3#--}" "$value"
             printf '"evaluation": "%s.json", "samples": "%s_samples.jsonl"}\n' "$run" "$run"
         done
     done
@@ -258,9 +258,9 @@ made "$OUT/best.learned" "$BIN/score" --model "$OUT/learned/final" --dataset "$O
     printf '{"method": "start", "seed": 0, "name": "policy", "samples": "%s"}\n' "$OUT/start_samples.jsonl"
     each points
     for proxy in learned judge; do
-        name="best of n"
+        name=best_of_n
         file=$OUT/best.learned
-        [ $proxy = learned ] || { name="best of n judge"; file=; }
+        [ $proxy = learned ] || { name=best_of_n_judge; file=; }
         printf '{"method": "%s", "seed": 1, "name": "policy", "samples": "%s", "proxy": "%s"}\n' \
             "$name" "$OUT/best_samples.jsonl" "$file"
     done
@@ -272,11 +272,12 @@ made "$OUT/best.learned" "$BIN/score" --model "$OUT/learned/final" --dataset "$O
     echo "learned reward: agrees with the judge on $(last learned eval_accuracy) of pairs of other prompts"
     echo
     code=0
+    claims="--claims dpo>ppo,dpo>ppo_judge,dpo>sft,dpo>sft_chosen"
+    [ -z "$QUICK" ] || claims= # a few updates are no result
     "$BIN/frontier" --points "$OUT/points.jsonl" --figure "$OUT/frontier.svg" --reward "judge's score" \
-        --claims "dpo>ppo,dpo>ppo judge,dpo>sft,dpo>sft chosen" || code=$?
+        $claims || code=$?
     echo "$code" >"$OUT/code"
     echo
-    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
     echo "$(minutes) minutes of a core in runs"
 } >"$OUT/result.txt"
 cat "$OUT/result.txt"
