@@ -63,5 +63,5 @@ first() { sed -n 's|.*"'"$2"'": \([^,}]*\).*|\1|p' "$OUT/$1/metrics.jsonl" | hea
 echo "$(wc -l <"$OUT/train.jsonl") reviews; nats a token, before and after"
 printf '  reviews, held out  %.4f  %.4f\n' "$(first sft eval_loss)" "$(last sft eval_loss)"
 printf '  books, held out    %.4f  %.4f\n' "$(last books_before eval_loss)" "$(last books_after eval_loss)"
-sed -n '/^after training/,/^$/p' "$OUT/sft.log"
+sed -n '/^after training/,/peak memory/p' "$OUT/sft.log"
 echo "$(minutes) minutes; model: $OUT/sft/final"
