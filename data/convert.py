@@ -67,12 +67,10 @@ def pair(prompt, chosen, rejected, **more):
 # ---- sets ------------------------------------------------------------------------------------------
 
 
-# In the copy of IMDb that the experiments' files were made from, the text of this review had been
-# replaced by one about an app. It is replaced here too, so that the files are the same.
-IMDB_REPLACED = {"test/pos/0_10.txt": "Such a wonderful app that every1 should have in their smartphones."}
-
-
 def imdb(source, out):
+    # In the copy of IMDb that the experiments' files were made from, somebody had put reviews of apps
+    # in the place of eight film reviews. They are put there again, so that the files are the same.
+    replaced = {path.name: read(path) for path in (source / "replaced").glob("*.txt")}
     reviews = {}  # (split, sentiment): [(file name, text)]
     with tarfile.open(source / "aclImdb_v1.tar.gz") as archive:
         for member in archive:
@@ -80,7 +78,7 @@ def imdb(source, out):
             if not member.isfile() or len(parts) != 4 or not parts[3].endswith(".txt"):
                 continue
             text = archive.extractfile(member).read().decode("utf-8")
-            text = IMDB_REPLACED.get("/".join(parts[1:]), text)
+            text = replaced.get("_".join(parts[1:]), text)
             text = re.sub(r"\s*<br\s*/?>\s*", "\n", text).strip()
             text = re.sub(r"\n{3,}", "\n\n", text)
             reviews.setdefault((parts[1], parts[2]), []).append((parts[3], text))

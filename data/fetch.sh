@@ -25,6 +25,7 @@ TABLE=$here/fetch.sha256
 
 # ---- messages ------------------------------------------------------------------------------------
 code=0 # of the first thing that went wrong
+trap 'echo "error: interrupted; the same command goes on" >&2; exit 130' HUP INT TERM
 fault() { # fault CODE SENTENCE: say it and go on
     [ $code -ne 0 ] || code=$1
     shift
@@ -60,6 +61,9 @@ sets() { awk '!/^#/ && NF == 3 { sub(/[.\/].*/, "", $3); if (!seen[$3]++) print 
 # origin SET: where a set comes from, in words
 origin() { entries source "$1" | awk 'NR == 1 { printf "%s", $4 } END { if (NR > 1) printf " and %d more", NR - 1 }'; }
 
+# extent made|source SET: how many files and bytes, in words
+extent() { entries "$1" "$2" | awk '{ b += $2 } END { printf "%d file%s, %.1f MB", NR, (NR > 1 ? "s" : ""), b / 1e6 }'; }
+
 # right FILE SHA256 BYTES: is the file, or what FILE.gz unpacks to, what it shall be? Sets $file to
 # the one that is there. Exit code 1 if there is none, 3 if it is wrong; then $found says what was found.
 right() {
@@ -80,6 +84,138 @@ right() {
 
 # wrong SHA256 BYTES FROM: the sentence about the file that `right` has just found wrong
 wrong() { fault 3 "$file: expected $2 bytes with sha256 $1, found $found; it is from $3"; }
+
+# ---- fetching ------------------------------------------------------------------------------------
+# download URL PART: fetch to PART, going on where it ends. Exit code 0: the server sent all that it
+# has; 4: PART could not be written; 1: anything else. $why has the downloader's words.
+download() {
+    if [ $downloader = curl ]; then
+        why=$(curl -fsSL --connect-timeout 30 --retry 3 -C - -o "$2" "$1" 2>&1)
+    else
+        why=$(wget -nv -T 30 -t 3 -c -O "$2" "$1" 2>&1)
+    fi
+    status=$?
+    why=$(echo "$why" | tail -n 1)
+    case $downloader$status in
+    curl0 | wget0) return 0 ;;
+    curl23 | wget3) return 4 ;;
+    curl33 | curl36 | wget[1278]) again=1 ;; # perhaps the server cannot go on in the middle
+    *) again= ;;
+    esac
+    [ -n "$again" ] && [ -s "$2" ] || return 1
+    rm -f "$2"
+    download "$@"
+}
+
+# fetch_file URL FILE SHA256 BYTES: unless FILE is there and right. Exit code as the whole script's.
+fetch_file() {
+    right "$2" "$3" "$4" && return
+    if ! mkdir -p "$(dirname "$2")" 2>/dev/null; then
+        fault 4 "$(dirname "$2"): the folder could not be made"
+        return 4
+    fi
+    part=$2.part
+    right "$part" "$3" "$4" && mv "$part" "$2" && return # stopped before it was renamed
+    resumed=
+    if [ -s "$part" ]; then
+        if [ "$(size_of <"$part")" -lt "$4" ]; then resumed=1; else rm -f "$part"; fi
+    fi
+    download "$1" "$part"
+    case $? in
+    0) ;;
+    4)
+        fault 4 "$part: could not be written; is the disk full? $why"
+        return 4
+        ;;
+    *)
+        kept=
+        [ ! -s "$part" ] || kept="; $(size_of <"$part") of $4 bytes are here, and the same command goes on"
+        fault 1 "$1: could not be fetched: $why$kept"
+        return 1
+        ;;
+    esac
+    if right "$part" "$3" "$4"; then
+        mv "$part" "$2" && return
+        fault 4 "$2: could not be written"
+        return 4
+    fi
+    if [ -n "$resumed" ]; then # the part may have been of another file: begin anew, once
+        rm -f "$part"
+        fetch_file "$@"
+        return
+    fi
+    case $(head -c 512 "$part" | tr -d '\000' | tr '[:upper:]' '[:lower:]') in
+    *'<!doctype html'* | *'<html'*) found="a web page of $found" ;;
+    *'version https://git-lfs'*) found="a Git LFS pointer of $found" ;;
+    esac
+    wrong "$3" "$4" "$1"
+    rm -f "$part"
+    return 3
+}
+
+fetch_set() { # fetch_set DIR SET: fetch the sources, convert them, check what came out, move it to DIR
+    todo=0
+    while read -r sha256 bytes name; do
+        right "$1/$name" "$sha256" "$bytes"
+        case $? in
+        0) continue ;;
+        3) echo "$file: expected $bytes bytes with sha256 $sha256, found $found; it is made again" ;;
+        esac
+        todo=$((todo + 1))
+    done <<END
+$(entries made "$2")
+END
+    if [ $todo -eq 0 ]; then
+        echo "$2: all there"
+        return
+    fi
+    [ -n "$downloader" ] || stop 1 "neither curl nor wget is there, and one of them has to fetch the data"
+    command -v python3 >/dev/null || stop 1 "python3 is not there, and has to make our files of the sources"
+    echo "$2: fetching $(extent source "$2"), from $(origin "$2")"
+    while read -r sha256 bytes name url; do
+        fetch_file "$url" "$1/sources/$name" "$sha256" "$bytes" || return
+    done <<END
+$(entries source "$2")
+END
+    made=$1/sources/made
+    rm -rf "$made"
+    if ! why=$(python3 "$here/convert.py" "$2" "$1/sources" "$made" 2>&1); then
+        case $why in
+        *'[Errno '*) status=4 ;; # the system's refusal, as of a full disk
+        *) status=3 ;;
+        esac
+        fault $status "$2: convert.py could not make its files of $1/sources/$2: $(echo "$why" | tail -n 1)"
+        return
+    fi
+    while read -r sha256 bytes name; do # all of them have to be right before any is moved
+        if ! right "$made/$name" "$sha256" "$bytes"; then
+            wrong "$sha256" "$bytes" "convert.py, from $1/sources/$2"
+            rm -rf "$made"
+            return
+        fi
+    done <<END
+$(entries made "$2")
+END
+    while read -r sha256 bytes name; do
+        if ! { mkdir -p "$(dirname "$1/$name")" && mv "$made/$name" "$1/$name"; } 2>/dev/null; then
+            fault 4 "$1/$name: could not be written"
+            return
+        fi
+    done <<END
+$(entries made "$2")
+END
+    rm -rf "$made"
+    [ -n "$keep" ] || rm -rf "${1:?}/sources/$2"
+    rmdir "$1/sources" 2>/dev/null
+    echo "$2: $(extent made "$2"), all right"
+}
+
+list_sets() {
+    for set in "$@"; do
+        site=$(entries source "$set" | awk 'NR == 1 { split($4, part, "/"); print part[3] ~ /github/ ? "github.com/" part[4] "/" part[5] : part[3] }')
+        printf '%-18s %-19s of %-20s from %s\n' "$set" "$(extent made "$set")" "$(extent source "$set")" "$site"
+    done
+}
 
 # ---- what the command asks for -------------------------------------------------------------------
 check_set() { # check_set DIR SET: say of each file whether it is right
@@ -172,4 +308,13 @@ if [ -n "$check" ]; then
     for set in "$@"; do check_set "$check" "$set"; done
     exit $code
 fi
-stop 2 "only --check and --path so far"
+if [ -n "$list" ]; then
+    list_sets "$@"
+    exit
+fi
+downloader=
+for program in wget curl; do
+    ! command -v $program >/dev/null || downloader=$program
+done
+for set in "$@"; do fetch_set "$output" "$set"; done
+exit $code

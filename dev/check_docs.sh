@@ -8,7 +8,8 @@
 #
 #     flags      a --flag is in a table of flags of some program; after `./PROGRAM` in a command,
 #                and in the first column of a table in docs/X.md, it is one of that program.
-#                README.md, docs/speed.md, campaigns.md, results.md and benchmarks.md may also name flags of tools in dev/; docs/flags.md
+#                README.md and docs/speed.md, campaigns.md, results.md and real_data.md may also name flags of
+#                tools in dev/ and data/; docs/flags.md
 #                names every flag of TRL that lib/run/trl_flags.h knows
 #     metrics    names in the first column of tables headed `name` or `column`, and words like
 #                `rewards/chosen`: the page's program, or a header that it includes, has the string
@@ -145,7 +146,7 @@ function check_flags(s, file,   name, before) {
         if (file) {
             if (!known_here(file, name)) fail("--" name ": " file " has no such flag")
         } else if (!(name in any_flag) && name != "config" && name != "help" &&
-                   !((FILENAME !~ /docs\// || FILENAME ~ /(speed|campaigns|results|benchmarks)\.md$/) && (name in tool_flag || name in foreign)))
+                   !((FILENAME !~ /docs\// || FILENAME ~ /(speed|campaigns|results|real_data)\.md$/) && (name in tool_flag || name in foreign)))
             fail("--" name ": no program has this flag")
     }
 }
@@ -216,7 +217,7 @@ function check_paths(s,   t, p, before, anchor, to) {
         before = RSTART > 1 ? substr(t, RSTART - 1, 1) : " "
         t = substr(t, RSTART + RLENGTH)
         sub(/[.\/-]+$/, "", p)
-        if (before ~ /[A-Za-z0-9_.\/-]/ || p == "data/" || p ~ /^data\/[a-z_]+$/ && has_string("data") &&
+        if (before ~ /[A-Za-z0-9_.\/-]/ || p == "data/" || p == "data/real" || p ~ /^data\/[a-z_]+$/ && has_string("data") &&
             has_string(substr(p, 6))) continue
         path(p)
     }
@@ -344,7 +345,7 @@ mode == "headings" { if (/^#/) heading[FILENAME, slug($0)] = 1; next }
     else { check_command(command); command = "" }
 }
 END { check_point(); check_logged(); check_trl_flags(); print "COUNT\t" count }
-' mode=sources *.[ch] lib/*/*.h data/*.[ch] data/*.py dev/*.[ch] dev/*.py dev/*.sh dev/campaign/*.* dev/repro/* test/*.[ch] \
+' mode=sources *.[ch] lib/*/*.h data/*.[ch] data/*.py data/*.sh dev/*.[ch] dev/*.py dev/*.sh dev/campaign/*.* dev/repro/* test/*.[ch] \
     mode=headings README.md data/README.md dev/README.md docs/*.md "$@" mode=pages "$@" \
     >"$found" || exit 1
 
