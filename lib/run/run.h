@@ -890,13 +890,15 @@ static void run_prompts(Run *r, const PieceSet *d) {
 // The same for rows, for --samples only: the tokens before the first one that is learnt, or the first
 // four of a row that is learnt whole.
 static void run_row_prompts(Run *r, const Dataset *d) {
+    Batch row = {0};
     for (int i = 0; i < d->n && i < r->args->samples; i++) {
-        const size_t at = d->start[i], n = d->start[i + 1] - at;
-        size_t prompt = 1;
-        while (prompt < n && !d->mask[at + prompt]) prompt++;
-        if (prompt == 1 || prompt == n) prompt = n < 4 ? n : 4;
-        batch_add_row(&r->prompts, d->tokens + at, NULL, (int)prompt);
+        int prompt = 1;
+        dataset_batch(&row, d, &i, 1);
+        while (prompt < row.N && !row.mask[prompt]) prompt++;
+        if (prompt == 1 || prompt == row.N) prompt = row.N < 4 ? row.N : 4;
+        batch_add_row(&r->prompts, row.tokens, NULL, prompt);
     }
+    batch_free(&row);
 }
 
 // Sample and measure texts of `model` against `reference`, either of which is read from the disk where
