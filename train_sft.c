@@ -15,7 +15,7 @@
 // Without arguments it trains a GPT-2 of 0.8M parameters from random weights on short film reviews.
 #include "model.h"            // defines: GPT2, Rows, lm_head_forward_backward, gpt2_backward
 #include "lib/base/flags.h"   // defines: FLAG
-#include "lib/data/dataset.h" // defines: Dataset (rows of tokens, masks), dataset_batch
+#include "lib/data/dataset.h" // defines: Dataset (rows of tokens, masks), dataset_batch, dataset_keep
 #include "lib/run/meter.h"    // defines: Meter, meter_add
 #include "lib/run/run.h"      // defines: Run, RunArgs, run_next, run_update, ...
 
@@ -50,6 +50,7 @@ static Flag flags[] = {
     RUN_FLAGS_EPOCHS(args.run, "rows"),
     RUN_FLAGS_OPTIMIZER(args.run),
     RUN_FLAGS_OUTPUT(args.run, "gets final/, checkpoint-N/, metrics.jsonl, run.json"),
+    RUN_FLAG_TOKENS(args.run),
     RUN_FLAGS_EVAL(args.run, "rows"),
     RUN_FLAG_SAMPLES(args.run),
     RUN_FLAG_LENGTH(args.run),
@@ -140,6 +141,8 @@ int main(int argc, char **argv) {
     Meter meter = {.n = METRICS, .names = metric_names};
     run_schedule(&run, train.n);
     run_start(&run, &model, &meter);
+    dataset_keep(&train); // tokens of long texts, for the next run
+    dataset_keep(&eval);
     run_train_begin(&run, &model);
 
     // before training

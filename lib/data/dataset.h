@@ -388,7 +388,7 @@ static bool plain_encode(TokenStore *store, const Tokenizer *t, const char *path
             at += pieces[n].n;
             more = pieces[n].n && at < reader.good && n + 1 < threads;
         }
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
+#pragma omp parallel for num_threads(threads) schedule(static, 1) if (n > 1)
         for (int i = 0; i < n; i++) {
             PlainPiece *p = &pieces[i];
             p->ids.n = 0;
@@ -577,6 +577,9 @@ static void counts_report(Text *out, const DataCounts *c) {
 static void dataset_report(Text *out, const Dataset *d, const char *path) {
     text_print(out, "%s: %d rows, %zu tokens, %ld of them in the loss", path, d->n,
                dataset_tokens(d), dataset_count_mask(d));
+    int kept = 0;
+    for (int i = 0; i < d->n_stores; i++) kept += d->stores[i]->map != NULL;
+    if (kept) text_print(out, "; of %d of %d texts the tokens were kept", kept, d->n_stores);
     counts_report(out, &d->counts);
 }
 
