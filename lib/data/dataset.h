@@ -356,7 +356,9 @@ static void draft_sft(Draft *d, const LineReader *r, const cJSON *record, const 
 }
 
 // A piece of a plain text, and what one thread needs to turn it into tokens.
-enum { PLAIN_PIECE = 1 << 20 }; // bytes
+#ifndef PLAIN_PIECE
+#define PLAIN_PIECE (1 << 20) // bytes; tests have less
+#endif
 typedef struct {
     const char *text;
     size_t n;
