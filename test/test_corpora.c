@@ -45,11 +45,44 @@ static void unmute(int fd, int saved) {
 
 // Append a random text of n parts, most of them such as cuts and tokens could go wrong with.
 static void text_random(Text *out, Rng *rng, int n) {
-    static const char *const parts[] = {
-        " ", " ", " ", "  ", "\n", "\n\n", "\t", "\r\n", "\xC2\xA0", "\xE2\x80\xA8", "\xE3\x80\x80", "a", "the",
-        "The", "don't", "'ll", "'", "1", "23", "4567", "\xE4\xB8\xAD", "\xE6\x96\x87\xE3\x80\x82", "\xC3\xA9",
-        "e\xCC\x81", "\xF0\x9F\x98\x80", ".", "...", ",", "-", "<|endoftext|>", "<|x|>", "<|y|>", "qqqqqqqqqqqq",
-        "film", "reviewing", "_", "<|", "|>"};
+    static const char *const parts[] = {" ",
+                                        " ",
+                                        " ",
+                                        "  ",
+                                        "\n",
+                                        "\n\n",
+                                        "\t",
+                                        "\r\n",
+                                        "\xC2\xA0",
+                                        "\xE2\x80\xA8",
+                                        "\xE3\x80\x80",
+                                        "a",
+                                        "the",
+                                        "The",
+                                        "don't",
+                                        "'ll",
+                                        "'",
+                                        "1",
+                                        "23",
+                                        "4567",
+                                        "\xE4\xB8\xAD",
+                                        "\xE6\x96\x87\xE3\x80\x82",
+                                        "\xC3\xA9",
+                                        "e\xCC\x81",
+                                        "\xF0\x9F\x98\x80",
+                                        ".",
+                                        "...",
+                                        ",",
+                                        "-",
+                                        "<|endoftext|>",
+                                        "<|x|>",
+                                        "<|y|>",
+                                        "qqqqqqqqqqqq",
+                                        "film",
+                                        "reviewing",
+                                        "_",
+                                        "<|",
+                                        "|>"};
     for (int i = 0; i < n; i++) {
         const char *part = parts[rng_below(rng, COUNT(parts))];
         text_append(out, part, strlen(part));
@@ -65,7 +98,8 @@ static void test_pieces(const char *dir, int threads) {
     for (int kind = 0; kind < KINDS; kind++) {
         Tokenizer t;
         tokenizer_load(&t, dir);
-        AddedToken x = {.name = "<|x|>", .special = true}, y = {.name = "<|y|>", .normalized = true};
+        AddedToken x = {.name = "<|x|>", .special = true},
+                   y = {.name = "<|y|>", .normalized = true};
         if (kind == 1) x.lstrip = y.lstrip = true;
         if (kind == 2) x.rstrip = true;
         if (kind == 3) x.single_word = y.single_word = true;
@@ -91,7 +125,8 @@ static void test_pieces(const char *dir, int threads) {
             wrong += !same;
             text_free(&text), tokens_free(&want), store_free(got);
         }
-        CHECK(!wrong && !blank, "kind %d, %d threads: %d texts have other ids", kind, threads, wrong);
+        CHECK(!wrong && !blank, "kind %d, %d threads: %d texts have other ids", kind, threads,
+              wrong);
         tokenizer_free(&t);
     }
     free(path);
@@ -105,10 +140,13 @@ static void test_reader(const Tokenizer *t) {
     Dataset d;
     for (int i = 0; i < 40000; i++) text_print(&text, "line %d\n", i);
     text_append(&text, "ab\xE4\xB8\xAD", 5);
-    for (size_t n = text.size; n + 3 > text.size; n--) { // whole, and cut in the middle of a character
+    for (size_t n = text.size; n + 3 > text.size;
+         n--) { // whole, and cut in the middle of a character
         write_file(path, text.data, n);
         if (n == text.size) dataset_load(&d, t, path, &o);
-        else CHECK_DIES(EXIT_BAD_INPUT, "bad.txt:40001:3: invalid UTF-8 byte 0xE4", dataset_load(&d, t, path, &o));
+        else
+            CHECK_DIES(EXIT_BAD_INPUT, "bad.txt:40001:3: invalid UTF-8 byte 0xE4",
+                       dataset_load(&d, t, path, &o));
     }
     dataset_free(&d);
     text.data[text.size - 9] = 0; // in the line before
@@ -179,7 +217,8 @@ static void test_kept(const Tokenizer *t) {
               .text = path_join(root, "kept.txt"),
               .dir = path_join(root, "kept"),
               .o = {.max_length = 20, .token_least = 0}};
-    const char *words = "The film was <|endoftext|>good. It was not bad.<|endoftext|>\nThe end, at last. ";
+    const char *words =
+        "The film was <|endoftext|>good. It was not bad.<|endoftext|>\nThe end, at last. ";
     int files;
     Dataset d;
     write_file(k.text, words, strlen(words));
@@ -219,7 +258,8 @@ static void test_kept(const Tokenizer *t) {
         kept_damaged(&k, bad, n, what);
         free(what);
     }
-    const size_t ends[] = {0, 1, sizeof(StoreHeader) - 1, sizeof(StoreHeader), sizeof(StoreHeader) + 1, n - 1};
+    const size_t ends[] = {
+        0, 1, sizeof(StoreHeader) - 1, sizeof(StoreHeader), sizeof(StoreHeader) + 1, n - 1};
     for (int i = 0; i < COUNT(ends); i++) kept_damaged(&k, good, ends[i], "cut short");
     memcpy(bad, good, n);
     kept_damaged(&k, bad, n + 1, "too long");
@@ -322,9 +362,9 @@ static void test_kept(const Tokenizer *t) {
                 _exit(test_counts.failed > 0);
             }
         for (int i = 0; i < COUNT(children); i++) {
-            int status;
-            waitpid(children[i], &status, 0);
-            CHECK(WIFEXITED(status) && !WEXITSTATUS(status), "one of many ended with status %d", status);
+            const int status = test_wait(children[i]);
+            CHECK(WIFEXITED(status) && !WEXITSTATUS(status), "one of many ended with status %d",
+                  status);
         }
     }
 
@@ -371,7 +411,8 @@ static void test_width(void) {
             dataset_load(&d, &t, path, &o);
             dataset_keep(&d);
             const TokenStore *s = d.stores[0];
-            CHECK(s->width == (wide ? 4 : 2) && store_id(s, s->n - 1) == 65535 + wide, "ids of %zu bytes", s->width);
+            CHECK(s->width == (wide ? 4 : 2) && store_id(s, s->n - 1) == 65535 + wide,
+                  "ids of %zu bytes", s->width);
             dataset_free(&d);
         }
         unmute(STDOUT_FILENO, out);
@@ -413,7 +454,8 @@ static void test_tokenizer_hash(void) {
         hashes[i] = store_tokenizer_hash(&t);
         t.normalizer = (Normalizer){0};
         tokenizer_free(&t);
-        for (int k = 0; k < i; k++) CHECK(hashes[i] != hashes[k], "changes %d and %d have one hash", i, k);
+        for (int k = 0; k < i; k++)
+            CHECK(hashes[i] != hashes[k], "changes %d and %d have one hash", i, k);
     }
 }
 
@@ -424,7 +466,8 @@ static void test_tokenizer_hash(void) {
 static Corpora corpora_make(int n, const int *rows, const double *weights) {
     Corpora c = {.n = n, .weighted = true, .items = mem_alloc((size_t)n, sizeof(Corpus))};
     for (int i = 0; i < n; i++)
-        c.items[i] = (Corpus){.names = text_format("c%d", i), .rows = rows[i], .weight = weights[i]};
+        c.items[i] =
+            (Corpus){.names = text_format("c%d", i), .rows = rows[i], .weight = weights[i]};
     corpora_share(&c);
     return c;
 }
@@ -462,11 +505,13 @@ static void test_names(void) {
     static const char *const bad[] = {"0", "-1", "nan", "inf", "1e10", "", "x", "0.5x", "0x"};
     for (int i = 0; i < COUNT(bad); i++) {
         char *value = text_format("%s:%s", plain, bad[i]);
-        CHECK_DIES(EXIT_USAGE, "a weight is a number above 0, at most 1e9", corpora_parse(value, "dataset"));
+        CHECK_DIES(EXIT_USAGE, "a weight is a number above 0, at most 1e9",
+                   corpora_parse(value, "dataset"));
         free(value);
     }
     both = text_format("%s:1,%s", plain, colon);
-    CHECK_DIES(EXIT_USAGE, "a:0.5 has no weight, but others have: give all of them one", corpora_parse(both, "d"));
+    CHECK_DIES(EXIT_USAGE, "a:0.5 has no weight, but others have: give all of them one",
+               corpora_parse(both, "d"));
     free(both);
     both = text_format("%s,%s:1", plain, plain);
     CHECK_DIES(EXIT_USAGE, "b.txt has no weight, but others have", corpora_parse(both, "d"));
@@ -501,10 +546,12 @@ static void test_shares(void) {
             CHECK(fabs(c.items[i].quota - all * weights[i] / sum) <= 1, "a quota is not the share");
         }
         CHECK(quotas == all, "an epoch of %d rows, not %d", quotas, all);
-        int *order = mem_alloc((size_t)all * EPOCHS, sizeof *order), *again = mem_alloc((size_t)all, sizeof *again);
+        int *order = mem_alloc((size_t)all * EPOCHS, sizeof *order),
+            *again = mem_alloc((size_t)all, sizeof *again);
         for (int e = 0; e < EPOCHS; e++) corpora_order(order + e * all, &c, e, 9, true);
         corpora_order(again, &c, 4, 9, true);
-        CHECK(!memcmp(again, order + 4 * all, (size_t)all * sizeof *again), "an epoch is a function of its number");
+        CHECK(!memcmp(again, order + 4 * all, (size_t)all * sizeof *again),
+              "an epoch is a function of its number");
         corpora_order(again, &c, 4, 10, true);
         CHECK(memcmp(again, order + 4 * all, (size_t)all * sizeof *again), "and of the seed");
         for (int i = 0; i < n; i++) {
@@ -515,7 +562,8 @@ static void test_shares(void) {
                 const double off = fabs(given - at / all * c.items[i].quota - due);
                 if (off > farthest[n]) farthest[n] = off;
                 if (order[at] < first || order[at] >= end) continue;
-                wrong += count[order[at] - first]++ != given / rows[i]; // as often as the corpus was gone through
+                wrong += count[order[at] - first]++ !=
+                         given / rows[i]; // as often as the corpus was gone through
                 given++;
             }
             wrong += given != EPOCHS * c.items[i].quota;
@@ -542,16 +590,18 @@ static void test_shares(void) {
         free(order), free(again);
         corpora_free(&c);
     }
-    printf("farthest from their shares: %.2f rows of 2 corpora, %.2f of 3, %.2f of 4\n", farthest[2], farthest[3],
-           farthest[4]);
-    CHECK(farthest[1] == 0 && farthest[2] <= 1 && farthest[3] <= 2 && farthest[4] <= 2, "shares are kept all the way");
+    printf("farthest from their shares: %.2f rows of 2 corpora, %.2f of 3, %.2f of 4\n",
+           farthest[2], farthest[3], farthest[4]);
+    CHECK(farthest[1] == 0 && farthest[2] <= 1 && farthest[3] <= 2 && farthest[4] <= 2,
+          "shares are kept all the way");
 
     Corpora c = corpora_make(2, (int[]){10, 10}, (double[]){3, 1});
     unsigned char drawn[20] = {[2] = 1, [3] = 1, [10] = 1};
     corpora_draw(&c, drawn);
     CHECK(c.items[0].rows == 8 && c.items[1].rows == 9, "rows for evaluation are not trained on");
     corpora_share(&c);
-    CHECK(c.items[0].quota == 13 && c.items[1].quota == 4, "%d and %d", c.items[0].quota, c.items[1].quota);
+    CHECK(c.items[0].quota == 13 && c.items[1].quota == 4, "%d and %d", c.items[0].quota,
+          c.items[1].quota);
     corpora_free(&c);
 }
 

@@ -168,6 +168,8 @@ static void test_plain(const Tokenizer *t, const char *path) {
     Dataset d;
     file_write(path, " \n", 2);
     CHECK_DIES(EXIT_BAD_INPUT, "contains no text", dataset_load(&d, t, path, &o));
+    file_write(path, "<|endoftext|>", 13);
+    CHECK_DIES(EXIT_BAD_INPUT, "has no token after its first", dataset_load(&d, t, path, &o));
     file_write(path, "ab\nc\xFF", 5);
     CHECK_DIES(EXIT_BAD_INPUT, ":2:2: invalid UTF-8 byte 0xFF", dataset_load(&d, t, path, &o));
     file_write(path, "ab\nc\0d", 6);

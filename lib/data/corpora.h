@@ -60,8 +60,9 @@ static void corpora_add(Corpora *c, const char *name, const char *flag) {
         new.names[colon] = 0;
     }
     if (c->n && !colon == c->weighted)
-        die(EXIT_USAGE, "--%s: %s has no weight, but others have: give all of them one (%s:0.5), or none",
-            flag, colon ? c->items[0].names : name, colon ? c->items[0].names : name);
+        die(EXIT_USAGE,
+            "--%s: %s has no weight, but others have: give all of them one (%s:0.5), or none", flag,
+            colon ? c->items[0].names : name, colon ? c->items[0].names : name);
     c->weighted = colon > 0;
     c->items = mem_resize(c->items, (size_t)c->n + 1, sizeof *c->items);
     c->items[c->n++] = new;
@@ -86,7 +87,8 @@ static Corpora corpora_parse(const char *value, const char *flag) {
         else empty = true;
     }
     free(copy);
-    if (c.weighted && empty) die(EXIT_USAGE, "--%s %s: a name between the commas is empty", flag, value);
+    if (c.weighted && empty)
+        die(EXIT_USAGE, "--%s %s: a name between the commas is empty", flag, value);
     if (c.weighted) return c;
     corpora_free(&c);
     c.items = mem_alloc(1, sizeof *c.items);
@@ -113,7 +115,8 @@ static int corpora_share(Corpora *c) {
         corpus->quota = (int)(until - given);
         given = until;
         if (!corpus->quota && corpus->rows)
-            die(EXIT_USAGE, "--dataset %s:%g: by its weight it gives no row to an epoch of %" PRId64,
+            die(EXIT_USAGE,
+                "--dataset %s:%g: by its weight it gives no row to an epoch of %" PRId64,
                 corpus->names, corpus->weight, rows);
     }
     return (int)rows;
@@ -134,7 +137,8 @@ static void corpora_draw(Corpora *c, const unsigned char *drawn) {
 
 // rows (quota) <- those that corpus number i gives to this epoch, counted from its first. `random`: each pass is
 // a permutation by seed, corpus and pass, of the first corpus as if it were alone; else that of the data.
-static void corpus_rows(int *rows, const Corpus *corpus, int i, int64_t epoch, uint64_t seed, bool random) {
+static void corpus_rows(int *rows, const Corpus *corpus, int i, int64_t epoch, uint64_t seed,
+                        bool random) {
     const int64_t n = corpus->rows, first = epoch * corpus->quota;
     int *order = mem_alloc((size_t)n, sizeof *order);
     for (int64_t at = first; at < first + corpus->quota; at++) {
@@ -185,8 +189,11 @@ static void corpora_report(Text *out, const Corpora *c, double rows) {
     for (int i = 0; i < c->n && c->weighted; i++) {
         const Corpus *corpus = &c->items[i];
         const double share = corpus->quota / all, passes = share * rows / corpus->rows;
-        text_print(out, "%s: %.1f %% of the mixture, in this run %.0f of %.0f, about %.3g tokens, %.3g passes\n",
-                   corpus->names, 100 * share, share * rows, rows, passes * (double)corpus->tokens, passes);
+        text_print(out,
+                   "%s: %.1f %% of the mixture, in this run %.0f of %.0f, about %.3g tokens, %.3g "
+                   "passes\n",
+                   corpus->names, 100 * share, share * rows, rows, passes * (double)corpus->tokens,
+                   passes);
     }
 }
 

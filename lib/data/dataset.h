@@ -373,7 +373,8 @@ static bool plain_encode(TokenStore *store, const Tokenizer *t, const char *path
     const bool local = tokenizer_is_local(t);
     const int threads = local ? omp_get_max_threads() : 1;
     PlainPiece *pieces = mem_alloc((size_t)threads, sizeof *pieces);
-    for (int i = 0; i < threads; i++) pieces[i].work.words = mem_alloc(WORD_SLOTS, sizeof(WordSlot));
+    for (int i = 0; i < threads; i++)
+        pieces[i].work.words = mem_alloc(WORD_SLOTS, sizeof(WordSlot));
     size_t most = local ? PLAIN_PIECE : SIZE_MAX / 2;
     bool blank = true;
     TextReader reader;
@@ -382,13 +383,14 @@ static bool plain_encode(TokenStore *store, const Tokenizer *t, const char *path
         text_reader_more(&reader, most * (size_t)threads);
         size_t at = 0;
         int n = 0;
-        for (bool more = reader.good; more; n++) {
+        while (n < threads && at < reader.good) {
+            PlainPiece *p = &pieces[n];
             const size_t left = reader.good - at, room = left < most ? left : most;
-            const bool last = reader.end && left == room;
-            pieces[n].text = reader.text.data + at;
-            pieces[n].n = last ? left : tokenizer_cut(pieces[n].text, room);
-            at += pieces[n].n;
-            more = pieces[n].n && at < reader.good && n + 1 < threads;
+            p->text = reader.text.data + at;
+            p->n = reader.end && left == room ? left : tokenizer_cut(p->text, room);
+            if (!p->n) break; // no place to cut, yet
+            at += p->n;
+            n++;
         }
 #pragma omp parallel for num_threads(threads) schedule(static, 1) if (n > 1)
         for (int i = 0; i < n; i++) {
@@ -422,7 +424,7 @@ static void dataset_add_plain(Dataset *d, const Tokenizer *t, const char *path,
     if (!o->token_dir || !store_find(s, path, t, o->token_dir, o->token_least)) {
         store_add(s, t->before.data, NULL, t->before.n);
         if (plain_encode(s, t, path)) die(EXIT_BAD_INPUT, "%s: contains no text", path);
-        if (store_id(s, s->n - 1) != t->eos_id) store_add(s, &t->eos_id, NULL, 1);
+        if (!s->n || store_id(s, s->n - 1) != t->eos_id) store_add(s, &t->eos_id, NULL, 1);
     }
     for (size_t i = 0; i + 1 < s->n; i++) d->counts.special += store_id(s, i) == t->eos_id;
     for (size_t at = 0; at + 1 < s->n; at += (size_t)o->max_length - 1) {
@@ -496,6 +498,7 @@ static void dataset_load(Dataset *d, const Tokenizer *t, const char *names, cons
         if (plain) dataset_add_plain(d, t, files.names[i], o);
     }
     file_list_free(&files);
+    if (plain && !d->n) die(EXIT_BAD_INPUT, "%s: has no token after its first one to learn", names);
     if (plain) return;
     LineReader reader;
     Draft draft = {0};

@@ -39,7 +39,7 @@ typedef struct {
     uint64_t own;      // of the five numbers above
 } StoreHeader;
 
-static const uint64_t store_magic = 0x6B6F746E67696C61; // "aligntok" where the lowest byte comes first
+static const uint64_t store_magic = 0x6B6F746E67696C61; // "aligntok", the lowest byte first
 
 // ------------------------------------------------------------------------------------------------
 // Ids
@@ -69,7 +69,8 @@ static void store_add(TokenStore *s, const int *ids, const unsigned char *mask, 
 
 // The id of number i.
 static int store_id(const TokenStore *s, size_t i) {
-    return s->width == sizeof(uint16_t) ? ((const uint16_t *)s->ids)[i] : ((const int32_t *)s->ids)[i];
+    return s->width == sizeof(uint16_t) ? ((const uint16_t *)s->ids)[i]
+                                        : ((const int32_t *)s->ids)[i];
 }
 
 // ids (n) <- those from number `at` on.
@@ -92,8 +93,8 @@ static void store_free(TokenStore *s) {
 // ------------------------------------------------------------------------------------------------
 // The key
 
-// A hash of the bytes of a file, as it is on the disk: false if it is not a regular file, or cannot be read.
-// Adds its size to *bytes.
+// A hash of the bytes of a file, as it is on the disk, and their number: false if it is not a regular file, or
+// cannot be read.
 static bool store_file_hash(const char *path, uint64_t *result, int64_t *bytes) {
     struct stat st;
     DiskHash hash = disk_hash_begin();
@@ -120,9 +121,9 @@ static void hash_string(DiskHash *h, const char *s) { disk_hash_add(h, s, strlen
 // came from, and what was added to it since.
 static uint64_t store_tokenizer_hash(const Tokenizer *t) {
     DiskHash h = disk_hash_begin();
-    const int numbers[] = {t->vocab_size,   t->eos_id, t->split_special, t->n_cuts,   t->n_added,
-                           t->prefix_space, t->whole,  t->ignore_merges, t->unk_piece, t->fuse_unk,
-                           t->normalizer.n, (int)t->before.n};
+    const int numbers[] = {t->vocab_size, t->eos_id,       t->split_special, t->n_cuts,
+                           t->n_added,    t->prefix_space, t->whole,         t->ignore_merges,
+                           t->unk_piece,  t->fuse_unk,     t->normalizer.n,  (int)t->before.n};
     const cJSON *piece;
     disk_hash_add(&h, numbers, sizeof numbers);
     disk_hash_add(&h, t->byte_id, sizeof t->byte_id);
@@ -155,8 +156,9 @@ static uint64_t store_tokenizer_hash(const Tokenizer *t) {
 
 // A page of a mapped file cannot be read: somebody has cut the file, or the disk fails.
 static void store_lost(int number) {
-    static const char text[] = "error: a file of kept tokens (--token_cache_dir) can no longer be read; go on "
-                               "with --resume_from_checkpoint latest\n";
+    static const char text[] =
+        "error: a file of kept tokens (--token_cache_dir) can no longer be read; go on with "
+        "--resume_from_checkpoint latest\n";
     (void)number;
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(EXIT_IO);
     _exit(EXIT_IO);
@@ -218,12 +220,14 @@ static bool store_map(TokenStore *s, bool warned) {
 // Look whether the ids of the text file `path` by this tokenizer are kept in the folder `dir`: then they are
 // mapped. Otherwise store_keep will know where to keep them, once they are there. Nothing is done about a
 // text of fewer than `least` bytes, or one that cannot be read twice.
-static bool store_find(TokenStore *s, const char *path, const Tokenizer *t, const char *dir, int64_t least) {
+static bool store_find(TokenStore *s, const char *path, const Tokenizer *t, const char *dir,
+                       int64_t least) {
     struct stat st;
     int64_t bytes;
     if (stat(path, &st) || !S_ISREG(st.st_mode) || st.st_size < least) return false;
     if (!store_file_hash(path, &s->text_hash, &bytes)) return false;
-    const uint64_t parts[] = {STORE_VERSION, s->text_hash, (uint64_t)bytes, store_tokenizer_hash(t)};
+    const uint64_t parts[] = {STORE_VERSION, s->text_hash, (uint64_t)bytes,
+                              store_tokenizer_hash(t)};
     DiskHash hash = disk_hash_begin();
     disk_hash_add(&hash, parts, sizeof parts);
     s->key = disk_hash_end(&hash);

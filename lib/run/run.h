@@ -218,7 +218,7 @@ typedef struct {
     int64_t num_tokens;  // learnt from so far, as TRL counts: a prompt for each completion
     int64_t seen;        // examples since the start of the program
     // order of the examples
-    Corpora corpora; // where they come from
+    Corpora corpora;               // where they come from
     int n_data, per_update, least; // examples in all, in an update, in an epoch's last update
     int64_t per_epoch, batches_per_epoch; // updates, forward passes
     int *order;                           // (n_data) of epoch order_epoch
@@ -479,8 +479,9 @@ static void pieces_load(PieceSet *d, PieceKind kind, const Tokenizer *t, const c
 // The corpora are loaded; `kept` of `all` examples are for evaluation. Settles their shares, and the hash that a
 // resumed run must have again: `hash` of the training set, and the quotas where there are several.
 static void run_corpora_loaded(Run *r, int all, int kept, uint64_t hash) {
-    unsigned char *drawn =
-        kept && !r->args->eval_dataset ? split_draw(all, r->args->eval_split, (uint64_t)r->args->seed) : NULL;
+    unsigned char *drawn = kept && !r->args->eval_dataset
+                               ? split_draw(all, r->args->eval_split, (uint64_t)r->args->seed)
+                               : NULL;
     if (drawn) corpora_draw(&r->corpora, drawn);
     free(drawn);
     corpora_share(&r->corpora);
