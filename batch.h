@@ -21,9 +21,9 @@ typedef struct {
 
 static void batch_clear(Batch *b) { b->R = b->N = 0; }
 
-// Append a row of n tokens that continues row `parent`. mask (n) may be NULL: all ones.
-static void batch_add_child(Batch *b, int parent, const int *tokens, const unsigned char *mask,
-                            int n) {
+// Append a row of n tokens that continues row `parent`. Returns where it begins: tokens and mask from
+// there on are the caller's to fill.
+static int batch_open_row(Batch *b, int parent, int n) {
     if (b->R + 1 > b->max_R) {
         b->max_R = 2 * b->R + 16;
         b->row_start = mem_resize(b->row_start, (size_t)b->max_R + 1, sizeof(int));
@@ -35,13 +35,21 @@ static void batch_add_child(Batch *b, int parent, const int *tokens, const unsig
         b->tokens = mem_resize(b->tokens, (size_t)b->max_N, sizeof(int));
         b->mask = mem_resize(b->mask, (size_t)b->max_N, 1);
     }
-    b->row_start[b->R] = b->N;
+    const int at = b->N;
+    b->row_start[b->R] = at;
     b->parent[b->R] = parent;
-    memcpy(b->tokens + b->N, tokens, (size_t)n * sizeof(int));
-    if (mask) memcpy(b->mask + b->N, mask, (size_t)n);
-    else memset(b->mask + b->N, 1, (size_t)n);
     b->N += n;
     b->row_start[++b->R] = b->N;
+    return at;
+}
+
+// Append a row of n tokens that continues row `parent`. mask (n) may be NULL: all ones.
+static void batch_add_child(Batch *b, int parent, const int *tokens, const unsigned char *mask,
+                            int n) {
+    const int at = batch_open_row(b, parent, n);
+    memcpy(b->tokens + at, tokens, (size_t)n * sizeof(int));
+    if (mask) memcpy(b->mask + at, mask, (size_t)n);
+    else memset(b->mask + at, 1, (size_t)n);
 }
 
 // Append a row that continues none. Its first token is predicted by nothing, so its mask is 0.

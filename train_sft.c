@@ -15,7 +15,7 @@
 // Without arguments it trains a GPT-2 of 0.8M parameters from random weights on short film reviews.
 #include "model.h"            // defines: GPT2, Rows, lm_head_forward_backward, gpt2_backward
 #include "lib/base/flags.h"   // defines: FLAG
-#include "lib/data/dataset.h" // defines: Dataset (rows of tokens, masks), dataset_batch
+#include "lib/data/dataset.h" // defines: Dataset (rows of tokens, masks), dataset_batch, dataset_keep
 #include "lib/run/meter.h"    // defines: Meter, meter_add
 #include "lib/run/run.h"      // defines: Run, RunArgs, run_next, run_update, ...
 
@@ -44,6 +44,7 @@ static Flag flags[] = {
     RUN_FLAGS_DATA(args.run, "JSONL with text, prompt + completion, or messages; or a .txt",
                    "the same for evaluation"),
     FLAG_TEXT(args, dataset_text_field, "name of the text column (none: text)"),
+    RUN_FLAG_TOKENS(args.run),
     FLAG_SWITCH(args, completion_only_loss, "learn the completion only, where there is a prompt"),
     RUN_FLAGS_ROWS(args.run, "rows", "cut the prompt from the left, or the end of the row (TRL)"),
     FLAG_HEADING_KEPT("training"),
@@ -140,6 +141,8 @@ int main(int argc, char **argv) {
     Meter meter = {.n = METRICS, .names = metric_names};
     run_schedule(&run, train.n);
     run_start(&run, &model, &meter);
+    dataset_keep(&train); // tokens of long texts, for the next run
+    dataset_keep(&eval);
     run_train_begin(&run, &model);
 
     // before training

@@ -29,6 +29,17 @@ static struct { int passed, failed, skipped; } test_counts;
         CHECK(near_, __VA_ARGS__);                                                                 \
     } while (0)
 
+// Wait for the end of a child; returns its status. LLVM's OpenMP leaves a page of shared memory for each
+// process that ends without exit().
+static int test_wait(pid_t child) {
+    int status;
+    char *page = text_format("/dev/shm/__KMP_REGISTERED_LIB_%d_%d", (int)child, (int)getuid());
+    waitpid(child, &status, 0);
+    unlink(page);
+    free(page);
+    return status;
+}
+
 // The statement must end the process with this exit code and a message that contains `part`. It
 // runs in a child, so do not use it after OpenMP threads have started.
 #define CHECK_DIES(code, part, ...)                                                                \
@@ -52,8 +63,7 @@ static struct { int passed, failed, skipped; } test_counts;
             n_ += (size_t)k_;                                                                      \
         said_[n_] = 0;                                                                             \
         close(pipe_[0]);                                                                           \
-        int status_;                                                                               \
-        waitpid(child_, &status_, 0);                                                              \
+        const int status_ = test_wait(child_);                                                     \
         int got_code_ = WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);       \
         CHECK(got_code_ == (code) && strstr(said_, part),                                          \
               "expected exit %d and \"%s\", got exit %d and \"%s\"", code, part, got_code_,        \

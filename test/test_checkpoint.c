@@ -30,16 +30,6 @@ static int disk_fault(const char *call) {
 
 static char *root; // where the test writes, removed at the end
 
-// waitpid. LLVM's OpenMP leaves a page of shared memory for each process that ends without exit().
-static int wait_for(pid_t child) {
-    int status;
-    char *page = text_format("/dev/shm/__KMP_REGISTERED_LIB_%d_%d", (int)child, (int)getuid());
-    waitpid(child, &status, 0);
-    unlink(page);
-    free(page);
-    return status;
-}
-
 static char *in_root(const char *name) { return path_join(root, name); }
 
 static void write_file(const char *path, const void *bytes, size_t n) {
@@ -785,7 +775,7 @@ static int restart(const char *dir) {
         if (count_hidden(dir)) _exit(102);
         _exit(step < 0 ? 103 : step);
     }
-    int status = wait_for(child);
+    int status = test_wait(child);
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : 104;
     return code > 99 ? -code : code;
 }
@@ -1094,7 +1084,7 @@ static bool overwrite_forked(const char *dir, int seed) {
         overwrite_run(dir, seed);
         _exit(0);
     }
-    return wait_for(child) == 0;
+    return test_wait(child) == 0;
 }
 
 // True if all that overwrite_run(.., 1) leaves is in dir, with its content.
@@ -1173,7 +1163,7 @@ static bool guarded(const char *dir, const char *value, const char *config) {
         output_guard(&out, config);
         _exit(0);
     }
-    const int status = wait_for(child);
+    const int status = test_wait(child);
     CHECK(status == 0 || (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_USAGE), "%s: status %d",
           value ? value : "none", status);
     return status != 0;
@@ -1323,7 +1313,7 @@ static int fault_run(void (*work)(const char *), const char *dir, int at, int er
         work(dir);
         _exit(faults.count < at ? 100 : 0);
     }
-    int status = wait_for(child);
+    int status = test_wait(child);
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : 104;
     *done = code == 100;
     return *done ? 0 : code;
@@ -1445,7 +1435,7 @@ static void test_kills(void) {
         struct timespec pause = {0, (long)rng_below(&r, 40000000)};
         nanosleep(&pause, NULL);
         kill(child, SIGKILL);
-        wait_for(child);
+        test_wait(child);
         in_save += count_hidden(dir) > 0;
         // restart() gives steps up to 99 only; look at the directory for larger ones.
         Output out;

@@ -26,11 +26,13 @@ static void row_print(Text *out, const Tokenizer *t, const int *tokens, const un
 // All rows as text, each with a / behind it.
 static Text rows_print(const Dataset *d, const Tokenizer *t) {
     Text out = {0};
+    Batch row = {0};
     for (int r = 0; r < d->n; r++) {
-        size_t at = d->start[r];
-        row_print(&out, t, d->tokens + at, d->mask + at, d->start[r + 1] - at);
+        dataset_batch(&row, d, &r, 1);
+        row_print(&out, t, row.tokens, row.mask, (size_t)row.N);
         text_append(&out, "/", 1);
     }
+    batch_free(&row);
     return out;
 }
 
@@ -166,6 +168,8 @@ static void test_plain(const Tokenizer *t, const char *path) {
     Dataset d;
     file_write(path, " \n", 2);
     CHECK_DIES(EXIT_BAD_INPUT, "contains no text", dataset_load(&d, t, path, &o));
+    file_write(path, "<|endoftext|>", 13);
+    CHECK_DIES(EXIT_BAD_INPUT, "has no token after its first", dataset_load(&d, t, path, &o));
     file_write(path, "ab\nc\xFF", 5);
     CHECK_DIES(EXIT_BAD_INPUT, ":2:2: invalid UTF-8 byte 0xFF", dataset_load(&d, t, path, &o));
     file_write(path, "ab\nc\0d", 6);
@@ -295,6 +299,19 @@ static void test_bad_files(const Tokenizer *t, const char *path) {
     text_free(&deep), text_free(&longest);
 }
 
+// True if row i of a has the tokens and the mask of row k of b.
+static bool row_same(const Dataset *a, int i, const Dataset *b, int k) {
+    Batch rows[2] = {{0}, {0}};
+    dataset_batch(&rows[0], a, &i, 1);
+    dataset_batch(&rows[1], b, &k, 1);
+    const int n = rows[0].N;
+    const bool same = rows[1].N == n &&
+                      !memcmp(rows[0].tokens, rows[1].tokens, (size_t)n * sizeof(int)) &&
+                      !memcmp(rows[0].mask, rows[1].mask, (size_t)n);
+    batch_free(&rows[0]), batch_free(&rows[1]);
+    return same;
+}
+
 // Splitting, shuffling, hashing, and batches.
 static void test_use(const Tokenizer *t, const char *path) {
     Text text = {0};
@@ -322,10 +339,8 @@ static void test_use(const Tokenizer *t, const char *path) {
     // The rows of both parts, merged in order, are the rows of the whole.
     int a = 0, b = 0, wrong = 0;
     for (int i = 0; i < d.n; i++) {
-        const int *row = d.tokens + d.start[i];
-        size_t n = (d.start[i + 1] - d.start[i]) * sizeof(int);
-        if (a < train[0].n && !memcmp(row, train[0].tokens + train[0].start[a], n)) a++;
-        else if (b < eval[0].n && !memcmp(row, eval[0].tokens + eval[0].start[b], n)) b++;
+        if (a < train[0].n && row_same(&d, i, &train[0], a)) a++;
+        else if (b < eval[0].n && row_same(&d, i, &eval[0], b)) b++;
         else wrong++;
     }
     CHECK(!wrong && a == 180 && b == 20, "%d rows of the split are wrong", wrong);
@@ -336,7 +351,10 @@ static void test_use(const Tokenizer *t, const char *path) {
         dataset_split(&rest, &part, &d, 0.1, seed);
         for (int i = 0; i < part.n; i++) {
             Text prompt = {0};
-            tokenizer_decode(t, &prompt, part.tokens + part.start[i], 8 < d.start[1] ? 8 : 4, true);
+            Batch row = {0};
+            dataset_batch(&row, &part, &i, 1);
+            tokenizer_decode(t, &prompt, row.tokens, 4, true);
+            batch_free(&row);
             mean += atoi(prompt.data) / (400.0 * 20);
             text_free(&prompt);
         }
@@ -352,15 +370,17 @@ static void test_use(const Tokenizer *t, const char *path) {
     rng_permutation(next, 200, 7, 1);
     CHECK(memcmp(order, next, 200 * sizeof *order), "every epoch has an order of its own");
     Batch batch = {0};
+    int ids[32];
+    unsigned char mask[32];
     for (int first = 0; first < 200; first += 8) {
         dataset_batch(&batch, &d, order + first, 8);
         bool same = batch.R == 8;
         for (int r = 0; r < 8 && same; r++) {
-            size_t at = d.start[order[first + r]], n = d.start[order[first + r] + 1] - at;
-            int begin = batch.row_start[r];
-            same = batch.row_start[r + 1] - begin == (int)n &&
-                   !memcmp(batch.tokens + begin, d.tokens + at, n * sizeof(int)) &&
-                   !memcmp(batch.mask + begin, d.mask + at, n) && !batch.mask[begin];
+            const int n = d.rows[order[first + r]].n, begin = batch.row_start[r];
+            dataset_read(&d, order[first + r], ids, mask);
+            same = batch.row_start[r + 1] - begin == n &&
+                   !memcmp(batch.tokens + begin, ids, (size_t)n * sizeof(int)) &&
+                   !memcmp(batch.mask + begin, mask, (size_t)n) && !batch.mask[begin];
         }
         CHECK(same, "batch of rows %d to %d", first, first + 7);
     }

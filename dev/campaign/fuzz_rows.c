@@ -32,9 +32,13 @@ static void fuzz_input(const uint8_t *data, size_t size) {
     if (form == 0) {
         static Dataset rows;
         dataset_load(&rows, &fuzz_tokenizer, path, &o);
-        for (int i = 0; i < rows.n; i++)
-            if (rows.start[i + 1] - rows.start[i] > FUZZ_LENGTH) abort();
-        fuzz_check_ids(rows.tokens, rows.start[rows.n]);
+        Batch row = {0};
+        for (int i = 0; i < rows.n; i++) {
+            if (rows.rows[i].n > FUZZ_LENGTH) abort();
+            dataset_batch(&row, &rows, &i, 1);
+            fuzz_check_ids(row.tokens, (size_t)row.N);
+        }
+        batch_free(&row);
         return;
     }
     static PieceSet set;

@@ -384,13 +384,29 @@ typedef struct {
     int prev, next; // indices, -1: none
 } Symbol;
 
-// Working memory of one call of tokenizer_encode.
+// A word that was merged before, and its ids.
+enum { WORD_BYTES = 16, WORD_IDS = 5, WORD_SLOTS = 1 << 15 };
+typedef struct {
+    uint64_t bytes[WORD_BYTES / 8]; // zeros after its end
+    unsigned char n, n_ids;         // n is 0: there is none here
+    int ids[WORD_IDS];
+} WordSlot;
+
+// Working memory of encoding. A long text has most of its words many times, and to look one up takes a
+// fraction of the time of merging it.
 typedef struct {
     Symbol *symbols; // (capacity) one for each byte of the word
     uint64_t *heap;  // (3 capacity) merges to do: rank << 32 | index of the left symbol
     size_t capacity, heap_n;
     Text text, name; // with a blank in front; a word as the vocabulary spells it
+    WordSlot *words; // (WORD_SLOTS) each in the slot of its hash; NULL: none are kept
 } MergeWork;
+
+static void merge_work_free(MergeWork *w) {
+    free(w->symbols), free(w->heap), free(w->words);
+    text_free(&w->text), text_free(&w->name);
+    *w = (MergeWork){0};
+}
 
 // Put a key into the heap; the smallest is at heap[0].
 static void heap_push(MergeWork *w, uint64_t key) {
@@ -423,8 +439,8 @@ static void merge_offer(const Tokenizer *t, MergeWork *w, int i) {
 // Append the ids of one word. Of all merges that are possible the one of the lowest rank is done,
 // the leftmost of equals, until none is left. A heap instead of a search through the word each
 // time makes this n log n, which counts when someone sends a megabyte without a blank.
-static void encode_word(const Tokenizer *t, MergeWork *w, TokenList *out, const char *word,
-                        size_t n) {
+static void merge_word(const Tokenizer *t, MergeWork *w, TokenList *out, const char *word,
+                       size_t n) {
     if (t->ignore_merges) {
         w->name.size = 0;
         for (size_t i = 0; i < n; i++) text_code(&w->name, byte_glyph((unsigned char)word[i]));
@@ -471,6 +487,31 @@ static void encode_word(const Tokenizer *t, MergeWork *w, TokenList *out, const 
         merge_offer(t, w, i);
     }
     for (int i = 0; i >= 0; i = s[i].next) tokens_append(out, s[i].id);
+}
+
+// The same, looked up where the word is short and was there before.
+static void encode_word(const Tokenizer *t, MergeWork *w, TokenList *out, const char *word,
+                        size_t n) {
+    if (!w->words || n > WORD_BYTES) {
+        merge_word(t, w, out, word, n);
+        return;
+    }
+    WordSlot key = {.n = (unsigned char)n};
+    memcpy(key.bytes, word, n);
+    const uint64_t hash = rng_mix(key.bytes[0] ^ rng_mix(key.bytes[1]));
+    WordSlot *slot = &w->words[hash % WORD_SLOTS];
+    if (slot->n == n && !memcmp(slot->bytes, key.bytes, WORD_BYTES)) {
+        for (int i = 0; i < slot->n_ids; i++) tokens_append(out, slot->ids[i]);
+        return;
+    }
+    const size_t before = out->n;
+    merge_word(t, w, out, word, n);
+    if (out->n - before > WORD_IDS) return;
+    while (before + key.n_ids < out->n) {
+        key.ids[key.n_ids] = out->data[before + key.n_ids];
+        key.n_ids++;
+    }
+    *slot = key;
 }
 
 // Append the ids of text without added tokens in it, n > 0, from cut number i on.
@@ -573,8 +614,32 @@ static void tokenizer_encode(const Tokenizer *t, TokenList *out, const char *tex
                              bool allow_special) {
     MergeWork work = {0};
     encode_added(t, &work, out, text, n, 0, !allow_special || t->split_special);
-    free(work.symbols), free(work.heap);
-    text_free(&work.text), text_free(&work.name);
+    merge_work_free(&work);
+}
+
+// True if a text may be cut where tokenizer_cut says, and the ids of its parts are those of the whole.
+// Not if it is changed before it is cut into words, or if an added token takes white space with it.
+static bool tokenizer_is_local(const Tokenizer *t) {
+    bool local = !t->normalizer.n && !t->prefix_space && !t->whole;
+    for (int i = 0; i < t->n_added; i++) {
+        const char *name = t->added[i].name;
+        const size_t n = strlen(name);
+        local &= !t->added[i].rstrip;
+        for (size_t at = 0, bytes; at < n; at += bytes)
+            local &= char_kind(name + at, n - at, &bytes) != 'S';
+    }
+    return local;
+}
+
+// The last place in text[0..n) where white space begins, which ends every word: 0 if there is none.
+static size_t tokenizer_cut(const char *text, size_t n) {
+    for (size_t i = n, bytes; i-- > 1;) {
+        const unsigned char here = (unsigned char)text[i];
+        if (here >= 0x80 || unicode_kind(here) != 'S') continue;
+        const size_t before = char_before(text, i);
+        if (char_kind(text + before, i - before, &bytes) != 'S') return i;
+    }
+    return 0;
 }
 
 // Append the ids that the tokenizer's template puts before a text: BOS, or nothing.

@@ -263,6 +263,11 @@ __attribute__((format(printf, 1, 2))) static char *text_format(const char *forma
 
 static char *text_copy(const char *s) { return text_format("%s", s); }
 
+// True if s begins with `prefix`.
+static bool text_has_prefix(const char *s, const char *prefix) {
+    return !strncmp(s, prefix, strlen(prefix));
+}
+
 // True if s ends in `suffix`.
 static bool text_has_suffix(const char *s, const char *suffix) {
     size_t n = strlen(s), k = strlen(suffix);

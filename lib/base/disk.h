@@ -1,5 +1,5 @@
 // disk.h: the system calls that write, each with its errors told, and a hook for tests. From top to
-// bottom: the calls; a file that appears whole or not at all; the checksum of a file.
+// bottom: the calls; a file that appears whole or not at all; folders; the checksum of a file.
 #ifndef DISK_H
 #define DISK_H
 
@@ -8,6 +8,9 @@
 #include <fcntl.h>
 #ifdef __linux__
 #include <sys/syscall.h>
+#endif
+#ifdef __APPLE__
+#define st_mtim st_mtimespec // the same under macOS's name
 #endif
 
 // ------------------------------------------------------------------------------------------------
@@ -215,6 +218,64 @@ static void disk_file_save(const char *path, const void *bytes, size_t n) {
     disk_file_write(&f, bytes, n);
     const int error = disk_file_end(&f, true);
     if (error) die(EXIT_IO, "%s: cannot write: %s", path, strerror(error));
+}
+
+// ------------------------------------------------------------------------------------------------
+// Folders of files that are made by programs: what was left half done, what was not used for long.
+
+// Remove what interrupted runs left in `dir`: .tmp-NAME-PID, .trash-NAME-PID and .old-NAME-PID (of
+// this name only, if it is not NULL). What had stepped aside as .old goes back if its name is free.
+// `locked`: a lock says that no other run is at work here; without one, ask whether PID lives.
+static void disk_sweep(const char *dir, const char *only, bool locked) {
+    static const char *const kinds[] = {".tmp-", ".trash-", ".old-"};
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        int kind = 0;
+        while (kind < 3 && !text_has_prefix(e->d_name, kinds[kind])) kind++;
+        if (kind == 3) continue;
+        const char *name = e->d_name + strlen(kinds[kind]), *dash = strrchr(name, '-');
+        if (!dash || !dash[1] || dash[1 + strspn(dash + 1, "0123456789")]) continue;
+        size_t n = (size_t)(dash - name);
+        if (only && (strlen(only) != n || strncmp(only, name, n))) continue;
+        // Our own number is no sign of life: in a container every run may have the same.
+        pid_t pid = (pid_t)strtol(dash + 1, NULL, 10);
+        if (!locked && pid != getpid() && (!kill(pid, 0) || errno == EPERM)) continue;
+        char *path = path_join(dir, e->d_name), *back = text_format("%s/%.*s", dir, (int)n, name);
+        bool done = kind == 2 && !disk_rename(path, back);
+        bool keep = kind == 2 && !done && errno != ENOTEMPTY && errno != EEXIST;
+        if (!done && (keep || disk_remove(path)))
+            warn("%s: cannot tidy up: %s", path, strerror(errno));
+        free(path), free(back);
+    }
+    if (d) closedir(d);
+}
+
+// The files of `dir` that are called by a hash (16 digits) and end as `path` does are kept for later runs:
+// remove those that were not used for longest until `most` are left; `path` stays.
+static void disk_tidy(const char *dir, const char *path, int most) {
+    const char *own = strrchr(path, '/') + 1;
+    for (int n = most + 1; n > most;) {
+        char *oldest = NULL;
+        struct timespec since = {0};
+        DIR *d = opendir(dir);
+        n = 0;
+        for (struct dirent *e; d && (e = readdir(d));) {
+            if (strspn(e->d_name, "0123456789abcdef") != 16 || strcmp(e->d_name + 16, own + 16))
+                continue;
+            char *found = path_join(dir, e->d_name);
+            struct stat st;
+            n++;
+            if (strcmp(e->d_name, own) && !stat(found, &st) &&
+                (!oldest || st.st_mtim.tv_sec < since.tv_sec ||
+                 (st.st_mtim.tv_sec == since.tv_sec && st.st_mtim.tv_nsec < since.tv_nsec))) {
+                free(oldest);
+                oldest = found, since = st.st_mtim;
+            } else free(found);
+        }
+        if (d) closedir(d);
+        if (!oldest || (n > most && disk_remove(oldest))) n = 0; // another time
+        free(oldest);
+    }
 }
 
 // ------------------------------------------------------------------------------------------------

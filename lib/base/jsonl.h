@@ -1,7 +1,7 @@
 // jsonl.h: reading files line by line, most of all one JSON object a line (JSONL). From top to
 // bottom:
 //
-//   text       a whole file
+//   text       a file of plain text, piece by piece
 //   lines      the next line of one file after another
 //   records    the next JSON object: a line's, or the next one of a file that is a JSON array
 //   columns    typed access to the members of one record
@@ -27,30 +27,64 @@ static bool text_is_blank(const char *s, size_t n) {
     return true;
 }
 
-// The whole of a text file without a BOM at its beginning, *size bytes. Dies with line and column
-// if it is not UTF-8 or holds a NUL byte. Release with free().
-static char *text_read(const char *path, size_t *size) {
+// A text file that is read piece by piece, without a BOM at its beginning.
+typedef struct {
     Input in;
-    Text all = {0};
-    input_open(&in, path);
-    impostor_check(path, in.block, in.n, WANT_TEXT);
-    do text_append(&all, in.block, in.n);
-    while (input_fill(&in));
-    input_close(&in);
-    char *text = all.data;
-    size_t n = all.size, bad = utf8_check(text, n);
-    if (bad == n && memchr(text, 0, n)) bad = strlen(text);
-    if (bad < n) {
-        long line = 1;
-        size_t line_begin = 0;
-        for (size_t i = 0; i < bad; i++)
-            if (text[i] == '\n') line++, line_begin = i + 1;
-        die(EXIT_BAD_INPUT, "%s:%ld:%zu: %s 0x%02X", path, line, bad - line_begin + 1,
-            text[bad] ? "invalid UTF-8 byte" : "NUL byte", (unsigned char)text[bad]);
+    Text text;     // what was read and is not done with
+    size_t good;   // bytes of it that are known to be UTF-8 without a NUL
+    bool end;      // the file has no more
+    long line;     // where these bytes end, from 1
+    size_t column; // bytes of that line so far
+} TextReader;
+
+// The place in the file moves on over text[0..n).
+static void text_reader_count(TextReader *r, const char *text, size_t n) {
+    const char *at = text, *end = text + n;
+    for (const char *newline; (newline = memchr(at, '\n', (size_t)(end - at))); at = newline + 1) {
+        r->line++;
+        r->column = 0;
     }
-    if (n >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) memmove(text, text + 3, (n -= 3) + 1);
-    *size = n;
-    return text;
+    r->column += (size_t)(end - at);
+}
+
+// Read on until at least `want` bytes are in r->text, or all there are. Only text[0..good) may be used:
+// a character may be cut at the end. Dies (EXIT_BAD_INPUT) with line and column if it is not UTF-8 or
+// holds a NUL byte.
+static void text_reader_more(TextReader *r, size_t want) {
+    while (!r->end && r->text.size < want) {
+        text_append(&r->text, r->in.block + r->in.at, r->in.n - r->in.at);
+        r->end = !input_fill(&r->in);
+    }
+    const char *more = r->text.data + r->good;
+    const size_t n = r->text.size - r->good, valid = utf8_check(more, n);
+    const char *nul = memchr(more, 0, valid);
+    const size_t good = nul ? (size_t)(nul - more) : valid;
+    text_reader_count(r, more, good);
+    r->good += good;
+    if (!nul && (good == n || (!r->end && n - good < 4))) return;
+    die(EXIT_BAD_INPUT, "%s:%ld:%zu: %s 0x%02X", r->in.path, r->line, r->column + 1,
+        nul ? "NUL byte" : "invalid UTF-8 byte", (unsigned char)more[good]);
+}
+
+// Open a text file; dies if that is not possible, or if it is of another kind. `path` must live as long.
+static void text_reader_open(TextReader *r, const char *path) {
+    *r = (TextReader){.line = 1};
+    input_open(&r->in, path);
+    impostor_check(path, r->in.block, r->in.n, WANT_TEXT);
+    if (r->in.n >= 3 && !memcmp(r->in.block, "\xEF\xBB\xBF", 3)) r->in.at = 3;
+    text_append(&r->text, "", 0);
+}
+
+// The first n bytes are done with.
+static void text_reader_done(TextReader *r, size_t n) {
+    r->text.size -= n;
+    r->good -= n;
+    memmove(r->text.data, r->text.data + n, r->text.size);
+}
+
+static void text_reader_close(TextReader *r) {
+    input_close(&r->in);
+    text_free(&r->text);
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 //   drafts       one example as text in parts, with and without loss
 //   rows         tokens, masks, truncation, faults of content
 //   forms        text, prompt + completion, messages, plain .txt
-//   use          loading, report, split, batches
+//   use          loading, batches, report, split
 //
 // How a file is read line by line is in jsonl.h, how messages become text in chat.h, what has a prompt
 // and completions apart (for DPO and all that follows SFT) in preferences.h. There are two kinds of
@@ -20,6 +20,8 @@
 #include "../base/jsonl.h"
 #include "../base/tokenizer.h"
 #include "chat.h"
+#include "token_store.h" // defines: TokenStore
+#include <omp.h>
 
 typedef struct {
     int max_length;         // tokens that a row may have, >= 2
@@ -33,6 +35,8 @@ typedef struct {
     bool margins;           // read the column `margin` (preferences.h)
     int vocab_size;         // ids in `prompt_ids` are below it (prompts.h)
     bool strict;            // a fault of content is an error
+    const char *token_dir;  // where tokens of plain texts are kept (NULL: nowhere)
+    int64_t token_least;    // of texts with so many bytes
     Text *faults; // gets a line of JSON for each record that is skipped (NULL: nothing does)
 } DataOptions;
 
@@ -46,13 +50,19 @@ typedef struct {
     long special;   // with <|endoftext|> inside
 } DataCounts;
 
-// Examples as rows of one long array. Row i is tokens start[i] up to start[i + 1].
+// A row is n tokens of a store, from number `at` on.
 typedef struct {
-    int n;                    // rows
-    size_t *start;            // (n + 1)
-    int *tokens;              // (start[n])
-    unsigned char *mask;      // (start[n]) 1: the log-prob of this token counts in the loss
-    size_t max_n, max_tokens; // capacities
+    size_t at;
+    int n, store;
+} Row;
+
+// Examples as rows. JSONL is one store with a mask, a plain text one without, whose rows overlap.
+typedef struct {
+    int n;
+    Row *rows;           // (n)
+    TokenStore **stores; // (n_stores)
+    int n_stores;
+    size_t max_n; // capacity
     DataCounts counts;
 } Dataset;
 
@@ -210,22 +220,27 @@ static void draft_free(Draft *d) {
 // Rows
 
 // Append a row to the data set.
-static void dataset_add_row(Dataset *d, const int *tokens, const unsigned char *mask, size_t n) {
+static void dataset_add_row(Dataset *d, Row row) {
     if (d->n == INT_MAX - 1) die(EXIT_BAD_INPUT, "more than %d examples", d->n);
-    if ((size_t)d->n + 2 > d->max_n) {
-        d->max_n = 2 * d->max_n + 64;
-        d->start = mem_resize(d->start, d->max_n, sizeof *d->start);
+    if ((size_t)d->n + 1 > d->max_n) {
+        d->max_n = d->max_n + d->max_n / 2 + 64;
+        d->rows = mem_resize(d->rows, d->max_n, sizeof *d->rows);
     }
-    if (!d->n) d->start[0] = 0;
-    size_t at = d->start[d->n];
-    if (at + n > d->max_tokens) {
-        d->max_tokens = 2 * d->max_tokens + n;
-        d->tokens = mem_resize(d->tokens, d->max_tokens, sizeof *d->tokens);
-        d->mask = mem_resize(d->mask, d->max_tokens, 1);
-    }
-    memcpy(d->tokens + at, tokens, n * sizeof *tokens);
-    memcpy(d->mask + at, mask, n);
-    d->start[++d->n] = at + n;
+    d->rows[d->n++] = row;
+}
+
+// Let the data set use a store, one user of which it becomes. Returns its number.
+static int dataset_add_store(Dataset *d, TokenStore *store) {
+    d->stores = mem_resize(d->stores, (size_t)d->n_stores + 1, sizeof *d->stores);
+    d->stores[d->n_stores] = store;
+    return d->n_stores++;
+}
+
+// Append n tokens with their mask as a row of the last store.
+static void dataset_add_tokens(Dataset *d, const int *tokens, const unsigned char *mask, size_t n) {
+    TokenStore *store = d->stores[d->n_stores - 1];
+    dataset_add_row(d, (Row){store->n, (int)n, d->n_stores - 1});
+    store_add(store, tokens, mask, n);
 }
 
 // Working memory for turning drafts into rows.
@@ -298,7 +313,7 @@ static void dataset_add(Dataset *d, const Tokenizer *t, Draft *draft, RowWork *w
     d->counts.truncated += kept < n;
     d->counts.boundary += joins;
     d->counts.special += inside > 0;
-    dataset_add_row(d, w->ids.data + begin, mask, kept);
+    dataset_add_tokens(d, w->ids.data + begin, mask, kept);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -340,28 +355,84 @@ static void draft_sft(Draft *d, const LineReader *r, const cJSON *record, const 
         draft_fault(d, "the last message is not the assistant's");
 }
 
+// A piece of a plain text, and what one thread needs to turn it into tokens.
+#ifndef PLAIN_PIECE
+#define PLAIN_PIECE (1 << 20) // bytes; tests have less
+#endif
+typedef struct {
+    const char *text;
+    size_t n;
+    MergeWork work;
+    TokenList ids;
+} PlainPiece;
+
+// Append the tokens of a plain text, which is read and encoded in pieces, one for each thread at a time. Where
+// the tokenizer does not allow that, or there is no place to cut, a piece may be the whole text. Returns
+// whether it is blank.
+static bool plain_encode(TokenStore *store, const Tokenizer *t, const char *path) {
+    const bool local = tokenizer_is_local(t);
+    const int threads = local ? omp_get_max_threads() : 1;
+    PlainPiece *pieces = mem_alloc((size_t)threads, sizeof *pieces);
+    for (int i = 0; i < threads; i++)
+        pieces[i].work.words = mem_alloc(WORD_SLOTS, sizeof(WordSlot));
+    size_t most = local ? PLAIN_PIECE : SIZE_MAX / 2;
+    bool blank = true;
+    TextReader reader;
+    text_reader_open(&reader, path);
+    do {
+        text_reader_more(&reader, most * (size_t)threads);
+        size_t at = 0;
+        int n = 0;
+        while (n < threads && at < reader.good) {
+            PlainPiece *p = &pieces[n];
+            const size_t left = reader.good - at, room = left < most ? left : most;
+            p->text = reader.text.data + at;
+            p->n = reader.end && left == room ? left : tokenizer_cut(p->text, room);
+            if (!p->n) break; // no place to cut, yet
+            at += p->n;
+            n++;
+        }
+#pragma omp parallel for num_threads(threads) schedule(static, 1) if (n > 1)
+        for (int i = 0; i < n; i++) {
+            PlainPiece *p = &pieces[i];
+            p->ids.n = 0;
+            encode_added(t, &p->work, &p->ids, p->text, p->n, 0, t->split_special);
+        }
+        for (int i = 0; i < n; i++) store_add(store, pieces[i].ids.data, NULL, pieces[i].ids.n);
+        blank = blank && text_is_blank(reader.text.data, at);
+        if (local) most = at ? PLAIN_PIECE : 2 * most;
+        text_reader_done(&reader, at);
+        progress_show("%s: %zu tokens", path, store->n);
+    } while (!reader.end || reader.good);
+    text_reader_close(&reader);
+    for (int i = 0; i < threads; i++) {
+        merge_work_free(&pieces[i].work);
+        tokens_free(&pieces[i].ids);
+    }
+    free(pieces);
+    progress_clear();
+    return blank;
+}
+
 // A plain text becomes rows of max_length tokens (the last may be shorter), with EOS at its very
 // end. A row begins with the last token of the row before: so every token but the first of the file
 // is predicted exactly once.
-static void dataset_add_plain(Dataset *d, const Tokenizer *t, const char *path, int max_length) {
-    size_t n;
-    char *text = text_read(path, &n);
-    if (text_is_blank(text, n)) die(EXIT_BAD_INPUT, "%s: contains no text", path);
-    TokenList ids = {0};
-    tokenizer_begin(t, &ids);
-    tokenizer_encode(t, &ids, text, n, true);
-    if (ids.data[ids.n - 1] != t->eos_id) tokens_append(&ids, t->eos_id);
-    for (size_t i = 0; i + 1 < ids.n; i++) d->counts.special += ids.data[i] == t->eos_id;
-    unsigned char *mask = mem_alloc((size_t)max_length, 1);
-    memset(mask + 1, 1, (size_t)max_length - 1);
-    for (size_t i = 0; i + 1 < ids.n; i += (size_t)max_length - 1) {
-        size_t left = ids.n - i, row = left < (size_t)max_length ? left : (size_t)max_length;
-        dataset_add_row(d, ids.data + i, mask, row);
+static void dataset_add_plain(Dataset *d, const Tokenizer *t, const char *path,
+                              const DataOptions *o) {
+    TokenStore *s = store_new(t->vocab_size);
+    const int number = dataset_add_store(d, s);
+    if (!o->token_dir || !store_find(s, path, t, o->token_dir, o->token_least)) {
+        store_add(s, t->before.data, NULL, t->before.n);
+        if (plain_encode(s, t, path)) die(EXIT_BAD_INPUT, "%s: contains no text", path);
+        if (!s->n || store_id(s, s->n - 1) != t->eos_id) store_add(s, &t->eos_id, NULL, 1);
+    }
+    for (size_t i = 0; i + 1 < s->n; i++) d->counts.special += store_id(s, i) == t->eos_id;
+    for (size_t at = 0; at + 1 < s->n; at += (size_t)o->max_length - 1) {
+        const size_t left = s->n - at;
+        const int n = left < (size_t)o->max_length ? (int)left : o->max_length;
+        dataset_add_row(d, (Row){at, n, number});
     }
     d->counts.records++;
-    free(mask);
-    free(text);
-    tokens_free(&ids);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -424,14 +495,16 @@ static void dataset_load(Dataset *d, const Tokenizer *t, const char *names, cons
     for (int i = 0; i < files.n; i++) {
         if (name_is_plain(files.names[i]) != plain)
             die(EXIT_BAD_INPUT, "%s: plain text (.txt) and JSONL cannot be mixed", names);
-        if (plain) dataset_add_plain(d, t, files.names[i], o->max_length);
+        if (plain) dataset_add_plain(d, t, files.names[i], o);
     }
     file_list_free(&files);
+    if (plain && !d->n) die(EXIT_BAD_INPUT, "%s: has no token after its first one to learn", names);
     if (plain) return;
     LineReader reader;
     Draft draft = {0};
     RowWork work = {0};
     cJSON *record;
+    dataset_add_store(d, store_new(t->vocab_size));
     lines_open(&reader, names);
     while ((record = record_next(&reader))) {
         draft_sft(&draft, &reader, record, o);
@@ -441,16 +514,51 @@ static void dataset_load(Dataset *d, const Tokenizer *t, const char *names, cons
     file_done(&reader, &draft, &work, &d->counts, d->n);
 }
 
+// Keep the tokens of plain texts where the options said so when they were loaded: see store_keep.
+static void dataset_keep(Dataset *d) {
+    for (int i = 0; i < d->n_stores; i++) store_keep(d->stores[i]);
+}
+
 // Free all that dataset_load or dataset_split allocated.
 static void dataset_free(Dataset *d) {
-    free(d->start), free(d->tokens), free(d->mask);
+    for (int i = 0; i < d->n_stores; i++) store_free(d->stores[i]);
+    free(d->stores), free(d->rows);
     *d = (Dataset){0};
+}
+
+// tokens, mask (n of row i) <- row i.
+static void dataset_read(const Dataset *d, int i, int *tokens, unsigned char *mask) {
+    const Row *row = &d->rows[i];
+    const TokenStore *store = d->stores[row->store];
+    store_read(store, row->at, tokens, (size_t)row->n);
+    if (store->mask) memcpy(mask, store->mask + row->at, (size_t)row->n);
+    else memset(mask, 1, (size_t)row->n);
+    mask[0] = 0;
+}
+
+// Fill a batch with the rows of these indices (n), as they stand in rng_permutation's order.
+static void dataset_batch(Batch *b, const Dataset *d, const int *indices, int n) {
+    batch_clear(b);
+    for (int i = 0; i < n; i++) {
+        const int at = batch_open_row(b, -1, d->rows[indices[i]].n);
+        dataset_read(d, indices[i], b->tokens + at, b->mask + at);
+    }
+}
+
+// Number of tokens in all rows.
+static size_t dataset_tokens(const Dataset *d) {
+    size_t count = 0;
+    for (int i = 0; i < d->n; i++) count += (size_t)d->rows[i].n;
+    return count;
 }
 
 // Number of tokens of row i that count in the loss.
 static long dataset_row_mask(const Dataset *d, int i) {
+    const Row *row = &d->rows[i];
+    const unsigned char *mask = d->stores[row->store]->mask;
+    if (!mask) return row->n - 1;
     long count = 0;
-    for (size_t k = d->start[i]; k < d->start[i + 1]; k++) count += d->mask[k];
+    for (int k = 0; k < row->n; k++) count += mask[row->at + (size_t)k];
     return count;
 }
 
@@ -472,8 +580,11 @@ static void counts_report(Text *out, const DataCounts *c) {
 
 // Append one line about what was read.
 static void dataset_report(Text *out, const Dataset *d, const char *path) {
-    text_print(out, "%s: %d rows, %zu tokens, %ld of them in the loss", path, d->n, d->start[d->n],
-               dataset_count_mask(d));
+    text_print(out, "%s: %d rows, %zu tokens, %ld of them in the loss", path, d->n,
+               dataset_tokens(d), dataset_count_mask(d));
+    int kept = 0;
+    for (int i = 0; i < d->n_stores; i++) kept += d->stores[i]->map != NULL;
+    if (kept) text_print(out, "; of %d of %d texts the tokens were kept", kept, d->n_stores);
     counts_report(out, &d->counts);
 }
 
@@ -485,11 +596,14 @@ static uint64_t hash_add(uint64_t hash, uint64_t x) { return (hash ^ x) * 109951
 // hash train on the same rows, whatever file and options they came from.
 static uint64_t dataset_hash(const Dataset *d) {
     uint64_t hash = HASH_BEGIN;
-    for (int r = 0; r < d->n; r++) {
-        hash = hash_add(hash, d->start[r + 1] - d->start[r]);
-        for (size_t i = d->start[r]; i < d->start[r + 1]; i++)
-            hash = hash_add(hash, (uint64_t)(2 * (int64_t)d->tokens[i] + d->mask[i]));
+    Batch row = {0};
+    for (int i = 0; i < d->n; i++) {
+        dataset_batch(&row, d, &i, 1);
+        hash = hash_add(hash, (uint64_t)row.N);
+        for (int k = 0; k < row.N; k++)
+            hash = hash_add(hash, (uint64_t)(2 * (int64_t)row.tokens[k] + row.mask[k]));
     }
+    batch_free(&row);
     return hash;
 }
 
@@ -510,25 +624,34 @@ static unsigned char *split_draw(int n, double fraction, uint64_t seed) {
     return drawn;
 }
 
+// Let `to` use the stores of another data set, too. Returns the number that the first of them gets.
+static int dataset_share(Dataset *to, const Dataset *from) {
+    const int first = to->n_stores;
+    for (int i = 0; i < from->n_stores; i++) {
+        dataset_add_store(to, from->stores[i]);
+        from->stores[i]->users++;
+    }
+    return first;
+}
+
 // Part a data set into training and evaluation rows; both keep their order. The counts for the
 // report stay with `all`.
 static void dataset_split(Dataset *train, Dataset *eval, const Dataset *all, double fraction,
                           uint64_t seed) {
     *train = *eval = (Dataset){0};
     unsigned char *drawn = split_draw(all->n, fraction, seed);
-    for (int i = 0; i < all->n; i++) {
-        size_t at = all->start[i], n = all->start[i + 1] - at;
-        dataset_add_row(drawn[i] ? eval : train, all->tokens + at, all->mask + at, n);
-    }
+    dataset_share(train, all);
+    dataset_share(eval, all);
+    for (int i = 0; i < all->n; i++) dataset_add_row(drawn[i] ? eval : train, all->rows[i]);
     free(drawn);
 }
 
-// Fill a batch with the rows of these indices (n), as they stand in rng_permutation's order.
-static void dataset_batch(Batch *b, const Dataset *d, const int *indices, int n) {
-    batch_clear(b);
-    for (int i = 0; i < n; i++) {
-        size_t at = d->start[indices[i]], length = d->start[indices[i] + 1] - at;
-        batch_add_row(b, d->tokens + at, d->mask + at, (int)length);
+// Append the rows of another data set.
+static void dataset_append(Dataset *d, const Dataset *more) {
+    const int first = dataset_share(d, more);
+    for (int i = 0; i < more->n; i++) {
+        const Row *row = &more->rows[i];
+        dataset_add_row(d, (Row){row->at, row->n, first + row->store});
     }
 }
 

@@ -441,6 +441,16 @@ static void pieces_split(PieceSet *train, PieceSet *eval, const PieceSet *all, d
     free(drawn);
 }
 
+// Append all examples of another set, which comes from `names`, and release it. Dies (EXIT_BAD_INPUT) if only
+// one of the two has margins.
+static void pieces_append(PieceSet *d, PieceSet *more, const char *names) {
+    if (!d->margin != !more->margin)
+        die(EXIT_BAD_INPUT, "%s: has %s \"margin\", unlike what it is mixed with", names,
+            more->margin ? "the column" : "no column");
+    for (int i = 0; i < more->n; i++) pieces_copy(d, more, i);
+    pieces_free(more);
+}
+
 // Example i of n that are spread evenly over a set of `all`.
 static int spread(int i, int n, int all) { return (int)((int64_t)i * all / n); }
 

@@ -299,11 +299,6 @@ typedef struct {
     int lock;          // descriptor of target, -1 while it does not exist
 } Output;
 
-// True if s begins with `prefix`.
-static bool text_has_prefix(const char *s, const char *prefix) {
-    return !strncmp(s, prefix, strlen(prefix));
-}
-
 // The step of "checkpoint-<step>", or -1 for any other name.
 static int64_t checkpoint_step(const char *name) {
     if (!text_has_prefix(name, "checkpoint-")) return -1;
@@ -445,33 +440,6 @@ static void output_lock(Output *out) {
     out->lock = -1;
 }
 
-// Remove what interrupted runs left in `dir`: .tmp-NAME-PID, .trash-NAME-PID and .old-NAME-PID (of
-// this name only, if it is not NULL). What had stepped aside as .old goes back if its name is free.
-// Our lock says that no other run is at work here; without one, ask whether PID lives.
-static void output_sweep(const Output *out, const char *dir, const char *only) {
-    static const char *const kinds[] = {".tmp-", ".trash-", ".old-"};
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        int kind = 0;
-        while (kind < 3 && !text_has_prefix(e->d_name, kinds[kind])) kind++;
-        if (kind == 3) continue;
-        const char *name = e->d_name + strlen(kinds[kind]), *dash = strrchr(name, '-');
-        if (!dash || !dash[1] || dash[1 + strspn(dash + 1, "0123456789")]) continue;
-        size_t n = (size_t)(dash - name);
-        if (only && (strlen(only) != n || strncmp(only, name, n))) continue;
-        // Our own number is no sign of life: in a container every run may have the same.
-        pid_t pid = (pid_t)strtol(dash + 1, NULL, 10);
-        if (out->lock < 0 && pid != getpid() && (!kill(pid, 0) || errno == EPERM)) continue;
-        char *path = path_join(dir, e->d_name), *back = text_format("%s/%.*s", dir, (int)n, name);
-        bool done = kind == 2 && !disk_rename(path, back);
-        bool keep = kind == 2 && !done && errno != ENOTEMPTY && errno != EEXIST;
-        if (!done && (keep || disk_remove(path)))
-            warn("%s: cannot tidy up: %s", path, strerror(errno));
-        free(path), free(back);
-    }
-    if (d) closedir(d);
-}
-
 // Bring the entries of OUT/.moving_run back into OUT. Each is renamed, so that a kill leaves each in one
 // of the two places, and the next start goes on with this.
 static void output_put_back(const Output *out) {
@@ -559,10 +527,10 @@ static void output_open(Output *out, const char *dir, const char *resume, bool o
     if (access(above, W_OK | X_OK))
         die(EXIT_IO, "%s: cannot write in %s: %s", out->target, above, strerror(errno));
     free(above);
-    if (replace) output_sweep(out, out->parent, out->name);
+    if (replace) disk_sweep(out->parent, out->name, out->lock >= 0);
     if (path_is_dir(out->target)) {
         output_lock(out);
-        output_sweep(out, out->target, NULL);
+        disk_sweep(out->target, NULL, out->lock >= 0);
         output_settle(out, resume != NULL);
     }
 

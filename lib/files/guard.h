@@ -108,14 +108,19 @@ static const char *guard_meets_pattern(const Guard *g, const char *path) {
     return found;
 }
 
-// The same for a flag's value: a path, a list of paths with commas, or a command with paths in it.
+// The same for a flag's value: a path, a list of paths with commas, each perhaps with a colon and a weight, or a
+// command with paths in it.
 static const char *guard_meets_value(const Guard *g, const char *value) {
     static const char *const separators[] = {",", ", \t\n;|&<>()=\"'"};
     const char *found = guard_meets_pattern(g, value);
     for (int i = 0; i < COUNT(separators) && !found; i++) {
         char *copy = text_copy(value), *rest = copy;
-        for (char *part; (part = strsep(&rest, separators[i])) && !found;)
+        for (char *part; (part = strsep(&rest, separators[i])) && !found;) {
+            char *colon = strrchr(part, ':');
             if (*part) found = guard_meets_pattern(g, part);
+            if (colon) *colon = 0;
+            if (colon && *part && !found) found = guard_meets_pattern(g, part);
+        }
         free(copy);
     }
     return found;

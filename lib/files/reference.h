@@ -15,9 +15,6 @@
 #include "../data/preferences.h"
 #include "../../model.h"
 #include "checkpoint.h"
-#ifdef __APPLE__
-#define st_mtim st_mtimespec // the same under macOS's name
-#endif
 
 // In one batch, at most (more tokens if a single example has them); files in a folder.
 enum { REF_EXAMPLES = 64, REF_TOKENS = 4096, REF_KEPT = 16 };
@@ -74,35 +71,9 @@ static void reference_write(ReferenceFile *f, const void *bytes, size_t n) {
 static void reference_begin(ReferenceFile *f, const char *dir, const char *path,
                             const ReferenceHeader *header) {
     disk_mkdir(dir); // if that fails, so does the next call
-    output_sweep(&(Output){.lock = -1}, dir, NULL);
+    disk_sweep(dir, NULL, false);
     *f = (ReferenceFile){.disk = disk_file_begin(path), .hash = disk_hash_begin()};
     reference_write(f, header, sizeof *header);
-}
-
-// Remove the files of `dir` that were not used for longest until REF_KEPT are left; `path` stays.
-static void reference_tidy(const char *dir, const char *path) {
-    for (int n = REF_KEPT + 1; n > REF_KEPT;) {
-        char *oldest = NULL;
-        struct timespec since = {0};
-        DIR *d = opendir(dir);
-        n = 0;
-        for (struct dirent *e; d && (e = readdir(d));) {
-            if (strspn(e->d_name, "0123456789abcdef") != 16 || strcmp(e->d_name + 16, ".ref"))
-                continue;
-            char *found = path_join(dir, e->d_name);
-            struct stat st;
-            n++;
-            if (strcmp(e->d_name, strrchr(path, '/') + 1) && !stat(found, &st) &&
-                (!oldest || st.st_mtim.tv_sec < since.tv_sec ||
-                 (st.st_mtim.tv_sec == since.tv_sec && st.st_mtim.tv_nsec < since.tv_nsec))) {
-                free(oldest);
-                oldest = found, since = st.st_mtim;
-            } else free(found);
-        }
-        if (d) closedir(d);
-        if (!oldest || (n > REF_KEPT && disk_remove(oldest))) n = 0; // another time
-        free(oldest);
-    }
 }
 
 // Give the file its name if it is `whole`; returns whether it has it now.
@@ -111,7 +82,7 @@ static bool reference_end(ReferenceFile *f, const char *dir, const char *path, b
     reference_write(f, &checksum, sizeof checksum);
     const int error = disk_file_end(&f->disk, whole);
     if (error) warn("%s: cannot keep the reference log-probs: %s", path, strerror(error));
-    else if (whole) reference_tidy(dir, path);
+    else if (whole) disk_tidy(dir, path, REF_KEPT);
     return !error && whole;
 }
 

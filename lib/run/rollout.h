@@ -156,6 +156,7 @@ static void rollout_schedule(Run *r, int n, int64_t episodes, int R) {
     r->n_data = n;
     r->order = mem_alloc((size_t)n, sizeof *r->order);
     r->order_epoch = -1;
+    run_report_corpora(r, (double)r->total * R);
 }
 
 // ------------------------------------------------------------------------------------------------

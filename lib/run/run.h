@@ -27,6 +27,7 @@
 #include "../base/common.h"      // defines: die, Rng, MetricsLog, stop_signal
 #include "../base/flags.h"       // defines: Flag, flags_parse
 #include "../base/tokenizer.h"   // defines: Tokenizer
+#include "../data/corpora.h"     // defines: Corpora, corpora_parse, corpora_order
 #include "../data/dataset.h"     // defines: DataOptions, Dataset
 #include "../data/preferences.h" // defines: PieceSet, pairs_load
 #include "../data/prompts.h"     // defines: prompts_load
@@ -61,7 +62,7 @@ typedef struct {
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
     bool no_decay_embeddings, bf16;
     int64_t seed;
-    const char *output_dir, *resume_from_checkpoint, *ref_cache_dir;
+    const char *output_dir, *resume_from_checkpoint, *ref_cache_dir, *token_cache_dir;
     bool overwrite_output_dir, logging_first_step;
     const char *logging_strategy, *save_strategy, *eval_strategy;
     double logging_steps, save_steps, eval_steps;
@@ -94,7 +95,7 @@ typedef struct {
 // `columns` says what a record of --dataset has, `eval` what --eval_dataset is for.
 #define RUN_FLAGS_DATA(r, columns, eval)                                                           \
     FLAG_HEADING("data"),                                                                          \
-    FLAG_TEXT(r, dataset, columns),                                                                \
+    FLAG_TEXT(r, dataset, columns "; several with commas, a.jsonl:0.7,b.jsonl:0.3 by weight"),     \
     FLAG_TEXT(r, eval_dataset, eval),                                                              \
     FLAG_SWITCH(r, strict_data, "a record that would be skipped is an error"),                     \
     FLAG_TEXT(r, dataset_train_split, "where --dataset is a folder: names of its files"),          \
@@ -168,6 +169,11 @@ typedef struct {
               "keeps reference log-probs of the last 16 data sets or models for later runs "       \
               "(none: ref_logps beside output_dir)")
 
+#define RUN_FLAG_TOKENS(r)                                                                         \
+    FLAG_TEXT(r, token_cache_dir,                                                                  \
+              "keeps the tokens of the last 16 plain texts for later runs (none: of those from "   \
+              "16 MB on, in token_cache beside output_dir; off: nowhere)")
+
 #define RUN_FLAG_SAMPLES(r) FLAG(r, samples, 0, 100, "texts to show before and after")
 
 // With texts of any program: those and the next.
@@ -184,6 +190,8 @@ typedef struct {
 
 // ------------------------------------------------------------------------------------------------
 // The run
+
+enum { TOKENS_LEAST = 16 << 20 }; // bytes of a text whose tokens are kept without being asked
 
 enum { RUN_STATE_MOST = 2 * METER_MOST + 40 };
 
@@ -210,6 +218,7 @@ typedef struct {
     int64_t num_tokens;  // learnt from so far, as TRL counts: a prompt for each completion
     int64_t seen;        // examples since the start of the program
     // order of the examples
+    Corpora corpora;               // where they come from
     int n_data, per_update, least; // examples in all, in an update, in an epoch's last update
     int64_t per_epoch, batches_per_epoch; // updates, forward passes
     int *order;                           // (n_data) of epoch order_epoch
@@ -308,11 +317,23 @@ static void run_agree(Run *r) {
 // What has a name of TRL's may be on the hub; here it must be on the disk.
 static void run_check_local(Run *r, const char *name, const char *value) {
     const Flag *flag = flag_find(r->flags, r->n_flags, name);
-    if (!value || !flag->by || !strcmp(flag->by, name) || strpbrk(value, ",*?[")) return;
+    if (!value || !flag->by || !strcmp(flag->by, name) || strpbrk(value, ":,*?[")) return;
     if (access(value, F_OK))
         die(EXIT_BAD_INPUT,
             "%s: no such file or directory; nothing is downloaded, --%s takes a path", value,
             flag->by);
+}
+
+// The corpora of --dataset, before any is loaded. Those of --eval_dataset have no weights: each of its rows
+// counts.
+static void run_find_corpora(Run *r) {
+    const char *eval = r->args->eval_dataset;
+    r->corpora = corpora_parse(r->args->dataset, "dataset");
+    if (!eval) return;
+    Corpora measured = corpora_parse(eval, "eval_dataset");
+    if (measured.weighted)
+        die(EXIT_USAGE, "--eval_dataset %s: weights are for training; here all rows count", eval);
+    corpora_free(&measured);
 }
 
 // Take the flags of the command line into the program's table; a mistake dies with EXIT_USAGE.
@@ -334,6 +355,7 @@ static void run_begin(Run *r, RunArgs *args, int argc, char **argv, Flag *flags,
     run_check_local(r, "dataset", args->dataset);
     run_agree(r);
     run_find_data(r);
+    run_find_corpora(r);
 }
 
 // True before the first update of a run that is neither gone on with nor asked to stop.
@@ -454,6 +476,22 @@ static void pieces_load(PieceSet *d, PieceKind kind, const Tokenizer *t, const c
     }
 }
 
+// The corpora are loaded; `kept` of `all` examples are for evaluation. Settles their shares, and the hash that a
+// resumed run must have again: `hash` of the training set, and the quotas where there are several.
+static void run_corpora_loaded(Run *r, int all, int kept, uint64_t hash) {
+    unsigned char *drawn = kept && !r->args->eval_dataset
+                               ? split_draw(all, r->args->eval_split, (uint64_t)r->args->seed)
+                               : NULL;
+    if (drawn) corpora_draw(&r->corpora, drawn);
+    free(drawn);
+    corpora_share(&r->corpora);
+    for (int i = 0; i < r->corpora.n && r->corpora.n > 1; i++) {
+        hash = hash_add(hash, (uint64_t)r->corpora.items[i].rows);
+        hash = hash_add(hash, (uint64_t)r->corpora.items[i].quota);
+    }
+    r->data_hash = hash;
+}
+
 // Load --dataset and --eval_dataset, or part the former by --eval_split; say what was read. `eval` is
 // empty (n 0) without either. Dies with EXIT_BAD_INPUT where a file is not as its kind needs it.
 static void run_pieces(Run *r, PieceSet *train, PieceSet *eval, PieceKind kind,
@@ -461,41 +499,71 @@ static void run_pieces(Run *r, PieceSet *train, PieceSet *eval, PieceKind kind,
     const RunArgs *a = r->args;
     Text report = {0};
     *eval = (PieceSet){0};
-    pieces_load(train, kind, run_tokenizer(r), a->dataset, options, &report);
+    if (r->corpora.weighted && kind == COMPLETIONS)
+        die(EXIT_USAGE, "--dataset %s: self-play takes all rows in each iteration, without weights",
+            a->dataset);
+    for (int i = 0; i < r->corpora.n; i++) {
+        Corpus *c = &r->corpora.items[i];
+        PieceSet part;
+        if (i) text_print(&report, "\n");
+        pieces_load(&part, kind, run_tokenizer(r), c->names, options, &report);
+        c->rows = part.n;
+        c->tokens = part.start[(size_t)part.pieces * (size_t)part.n];
+        if (i) pieces_append(train, &part, c->names);
+        else *train = part;
+    }
+    const int all = train->n;
     if (a->eval_dataset) {
         text_print(&report, "\n");
         pieces_load(eval, kind, run_tokenizer(r), a->eval_dataset, options, &report);
     } else if (a->eval_split > 0) {
-        PieceSet all = *train;
-        pieces_split(train, eval, &all, a->eval_split, (uint64_t)a->seed);
+        PieceSet whole = *train;
+        pieces_split(train, eval, &whole, a->eval_split, (uint64_t)a->seed);
         text_print(&report, "; %d %s kept for evaluation", eval->n, pieces_name(kind));
-        pieces_free(&all);
+        pieces_free(&whole);
     }
     printf("%s\n", report.data);
     text_free(&report);
-    r->data_hash = pieces_hash(train);
+    run_corpora_loaded(r, all, eval->n, pieces_hash(train));
 }
 
-// The same for rows, as train_sft learns from.
+// The same for rows, as train_sft learns from. The tokens of long texts are looked for among those that are
+// kept; dataset_keep keeps them, once the disk may be written.
 static void run_rows(Run *r, Dataset *train, Dataset *eval, const DataOptions *options) {
     const RunArgs *a = r->args;
+    const char *given = a->token_cache_dir;
+    char *dir = given ? text_copy(given) : path_join(r->output.parent, "token_cache");
+    DataOptions o = *options;
+    o.token_dir = given && !strcmp(given, "off") ? NULL : dir;
+    o.token_least = given ? 0 : TOKENS_LEAST;
     Text report = {0};
-    *eval = (Dataset){0};
-    dataset_load(train, &r->tokenizer, a->dataset, options);
-    dataset_report(&report, train, a->dataset);
+    *train = *eval = (Dataset){0};
+    for (int i = 0; i < r->corpora.n; i++) {
+        Corpus *c = &r->corpora.items[i];
+        Dataset part;
+        if (i) text_print(&report, "\n");
+        dataset_load(&part, &r->tokenizer, c->names, &o);
+        dataset_report(&report, &part, c->names);
+        c->rows = part.n;
+        c->tokens = dataset_tokens(&part);
+        dataset_append(train, &part);
+        dataset_free(&part);
+    }
+    const int all = train->n;
     if (a->eval_dataset) {
-        dataset_load(eval, &r->tokenizer, a->eval_dataset, options);
+        dataset_load(eval, &r->tokenizer, a->eval_dataset, &o);
         text_print(&report, "\n");
         dataset_report(&report, eval, a->eval_dataset);
     } else if (a->eval_split > 0) {
-        Dataset all = *train;
-        dataset_split(train, eval, &all, a->eval_split, (uint64_t)a->seed);
+        Dataset whole = *train;
+        dataset_split(train, eval, &whole, a->eval_split, (uint64_t)a->seed);
         text_print(&report, "; %d rows kept for evaluation", eval->n);
-        dataset_free(&all);
+        dataset_free(&whole);
     }
     printf("%s\n", report.data);
     text_free(&report);
-    r->data_hash = dataset_hash(train);
+    free(dir);
+    run_corpora_loaded(r, all, eval->n, dataset_hash(train));
 }
 
 // Train on `most` examples (0: on all), evenly spread over the set.
@@ -564,9 +632,19 @@ static int64_t run_part(Run *r, int n_data) {
     return r->part;
 }
 
+// Say what each corpus gives to a run that goes through so many examples, where there are weights.
+static void run_report_corpora(const Run *r, double examples) {
+    Text report = {0};
+    corpora_report(&report, &r->corpora, examples);
+    if (report.size) printf("%s", report.data);
+    text_free(&report);
+}
+
 // The same for a run of one part.
 static int64_t run_schedule(Run *r, int n_data) {
     r->total = run_part(r, n_data);
+    const int64_t epochs = r->total / r->per_epoch, more = r->total % r->per_epoch;
+    run_report_corpora(r, (double)epochs * n_data + (double)more * r->per_update);
     return r->total;
 }
 
@@ -575,7 +653,10 @@ static int64_t run_schedule(Run *r, int n_data) {
 static const int *run_order(Run *r, int64_t epoch) {
     if (epoch == r->order_epoch) return r->order;
     r->order_epoch = epoch;
-    if (!strcmp(r->args->train_sampling_strategy, "random"))
+    const bool random = !strcmp(r->args->train_sampling_strategy, "random");
+    if (r->corpora.n > 1)
+        corpora_order(r->order, &r->corpora, epoch, (uint64_t)r->args->seed, random);
+    else if (random)
         rng_permutation(r->order, r->n_data, (uint64_t)r->args->seed,
                         r->order_stream | (uint64_t)epoch);
     else
@@ -890,13 +971,15 @@ static void run_prompts(Run *r, const PieceSet *d) {
 // The same for rows, for --samples only: the tokens before the first one that is learnt, or the first
 // four of a row that is learnt whole.
 static void run_row_prompts(Run *r, const Dataset *d) {
+    Batch row = {0};
     for (int i = 0; i < d->n && i < r->args->samples; i++) {
-        const size_t at = d->start[i], n = d->start[i + 1] - at;
-        size_t prompt = 1;
-        while (prompt < n && !d->mask[at + prompt]) prompt++;
-        if (prompt == 1 || prompt == n) prompt = n < 4 ? n : 4;
-        batch_add_row(&r->prompts, d->tokens + at, NULL, (int)prompt);
+        int prompt = 1;
+        dataset_batch(&row, d, &i, 1);
+        while (prompt < row.N && !row.mask[prompt]) prompt++;
+        if (prompt == 1 || prompt == row.N) prompt = row.N < 4 ? row.N : 4;
+        batch_add_row(&r->prompts, row.tokens, NULL, prompt);
     }
+    batch_free(&row);
 }
 
 // Sample and measure texts of `model` against `reference`, either of which is read from the disk where
@@ -983,6 +1066,7 @@ static int run_end(Run *r, const GPT2 *model) {
     log_close(&r->log);
     for (int i = 0; i < r->n_names; i++) free(r->names[i]);
     free(r->order);
+    corpora_free(&r->corpora);
     batch_free(&r->prompts);
     texts_free(&r->before);
     tokenizer_free(&r->tokenizer);

@@ -26,7 +26,9 @@
     FLAG_ONLY("dataset_config", "default", "a local file or folder has no configurations"),        \
     FLAG_ONLY("dataset_streaming", "false",                                                        \
               "data is read into memory, so that it can be shuffled"),                             \
-    FLAG_ONLY("datasets", "", "a mixture of data sets: join the files into one, give --dataset"),  \
+    FLAG_ONLY("datasets", "",                                                                      \
+              "a mixture of data sets: give --dataset the files with commas, by weight as "        \
+              "a.jsonl:0.7,b.jsonl:0.3"),                                                          \
     FLAG_ONLY("env", "",                                                                           \
               "variables of the environment are set before the program: NAME=value ./train_..."),  \
     FLAG_IDLE("ignore_bias_buffers", "for several processes"),                                     \
