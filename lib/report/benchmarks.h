@@ -20,7 +20,7 @@
 //             acc_norm, acc_tokens
 //                              the same by log-probs a character and a token
 //             nll, perplexity  of a last word's tokens together, nats; e to that
-//             pass             [{k, mean, error, low, high}]
+//             pass             [{k, mean, low, high}]
 //             task_mean, group_mean
 //                              mean acc of all tasks; of all groups (RewardBench: weighted)
 //             groups           [{name, weight, mean, low, high}]
@@ -57,8 +57,8 @@ static const Score no_score = {NAN, NAN, {NAN, NAN}, 0, 0, 0};
 static Score score_of(const Benchmarks *b, int i, int c, ItemMeasure m, int task) {
     const ItemSet *s = &b->sets[i];
     const Scores *scores = &b->scores[c][i];
-    const bool rate = m < IS_NLL;
-    const double times = m == IS_RIGHT && scores->judge == BY_SAMPLES ? b->n_samples : 1;
+    const bool rate = m != IS_NLL;
+    const double times = scores->judge == BY_SAMPLES ? b->n_samples : 1;
     double *sum = mem_alloc(2 * (size_t)s->n, sizeof *sum), *weight = sum + s->n;
     Score score = {.error = NAN};
     for (int k = 0; k < s->n; k++) {
@@ -77,6 +77,9 @@ static Score score_of(const Benchmarks *b, int i, int c, ItemMeasure m, int task
         if (!rate) score.error = mean.error;
         score.interval = rate ? rate_interval(sum, weight, s->n, b->level, &exact)
                               : mean_interval(mean, b->level);
+        // samples that agree on all items: as if there were one an item
+        if (rate && !(mean.error > 0))
+            score.interval = binomial_interval(mean.mean * mean.n, mean.n, b->level);
     } else score = no_score;
     free(sum);
     return score;
@@ -203,6 +206,13 @@ static char *score_text(Score s) {
     return text_format("%.3f [%.3f, %.3f]", s.value, s.interval.low, s.interval.high);
 }
 
+// e to a mean and to the ends of its interval; one item has none.
+static char *perplexity_text(Score nll) {
+    if (isnan(nll.error)) return text_format("%.4g", exp(nll.value));
+    return text_format("%.4g [%.4g, %.4g]", exp(nll.value), exp(nll.interval.low),
+                       exp(nll.interval.high));
+}
+
 // The chance level, and on which side of it the interval is.
 static char *chance_text(double chance, Score s) {
     if (isnan(chance)) return NULL;
@@ -236,10 +246,7 @@ static void benchmarks_table(const Benchmarks *b) {
             grid_set(&g, row, CHANCE, chance_text(set_chance(&b->sets[i]), right));
             grid_set(&g, row, CHARS, score_text(score_of(b, i, c, IS_RIGHT_CHARS, -1)));
             grid_set(&g, row, TOKENS, score_text(score_of(b, i, c, IS_RIGHT_TOKENS, -1)));
-            if (!isnan(nll.value))
-                grid_set(&g, row, PERPLEXITY,
-                         text_format("%.4g [%.4g, %.4g]", exp(nll.value), exp(nll.interval.low),
-                                     exp(nll.interval.high)));
+            if (!isnan(nll.value)) grid_set(&g, row, PERPLEXITY, perplexity_text(nll));
             grid_set(&g, row, TASKS, score_text(score_mean(b, i, c, ALL_TASKS)));
             grid_set(&g, row, GROUPS, score_text(score_mean(b, i, c, ALL_GROUPS)));
             for (int k = 0; k < b->n_pass_k; k++)
@@ -299,11 +306,11 @@ static void benchmarks_compare(const Benchmarks *b) {
     for (int i = 0; i < b->n_sets; i++)
         for (int k = 1; k < b->n_scorers; k++) {
             if (!scorers_compare(&c, b, i, k, 0)) continue;
-            printf("%s%s - %s on %s: acc %+.4f [%+.4f, %+.4f], better on %d and worse on %d of %d "
-                   "items (sign test: p = %.2g)\n",
-                   before, b->scorers[k].name, b->scorers[0].name, b->sets[i].name,
-                   c.difference.mean, c.interval.low, c.interval.high, c.better, c.worse,
-                   c.difference.n, c.p);
+            printf("%s%s - %s on %s: acc %+.4f", before, b->scorers[k].name, b->scorers[0].name,
+                   b->sets[i].name, c.difference.mean);
+            if (c.difference.n > 1) printf(" [%+.4f, %+.4f]", c.interval.low, c.interval.high);
+            printf(", better on %d and worse on %d of %d items (sign test: p = %.2g)\n", c.better,
+                   c.worse, c.difference.n, c.p);
             before = "";
         }
 }
@@ -397,8 +404,8 @@ static void json_scorer(Text *out, const Benchmarks *b, int i, int c) {
     for (int k = 0; k < b->n_pass_k && scores->judge == BY_SAMPLES; k++) {
         const Score pass = score_of(b, i, c, (ItemMeasure)(IS_PASS + k), -1);
         text_print(out, "%s{", k ? ", " : "");
-        json_numbers(out, "k mean error low high", (double)b->pass_k[k], pass.value, pass.error,
-                     pass.interval.low, pass.interval.high);
+        json_numbers(out, "k mean low high", (double)b->pass_k[k], pass.value, pass.interval.low,
+                     pass.interval.high);
         text_print(out, "}");
     }
     text_print(out, "],\n       ");
