@@ -582,9 +582,8 @@ int main(int argc, char **argv) {
         FLAG_CHOICE(args, chat_format, CHAT_CHOICES, CHAT_HELP),
         FLAG(args, max_length, 2, 1 << 20, "tokens of prompt and answer"),
         FLAG_HEADING("benchmarks, instead of --dataset"),
-        FLAG_TEXT(
-            args, benchmark,
-            "JSONL of questions with their right answers: FILE,NAME=FILE,.. (docs/benchmarks.md)"),
+        FLAG_TEXT(args, benchmark,
+                  "JSONL of questions with right answers: FILE,NAME=FILE,.. (docs/benchmarks.md)"),
         FLAG(args, max_items, 0, 1e9, "take so many items of a file, evenly spread (0: all)"),
         FLAG_TEXT(args, target_delimiter,
                   "text between prompt and continuation (none: as they are)"),
@@ -592,10 +591,9 @@ int main(int argc, char **argv) {
                   "regular expression: the answer in what was written, by its last match and first "
                   "group (none: all of it)"),
         FLAG_TEXT(args, answer_ignore, "regular expression: what does not count in answers"),
-        FLAG_TEXT(
-            args, stop,
-            "texts that end an answer, A|B, with \\n for a newline (none: \\n, with a pattern "
-            "\\n\\n)"),
+        FLAG_TEXT(args, stop,
+                  "what ends an answer: A|B, \\n is a newline (none: \\n, with a pattern "
+                  "\\n\\n)"),
         FLAG_TEXT(args, pass_k,
                   "K,..: chance that one of K of the --num_return_sequences is right"),
         FLAG_HEADING("sampling"),
