@@ -633,12 +633,12 @@ static void model_load(GPT2 *model, const char *dir) {
     model_read(model, dir);
 }
 
-// Load a policy. Die unless it has the vocabulary of the first one and, where both have tokenizers,
-// the same tokens: else the same prompts would be others to it.
+// Load a policy. Die unless it has the other models' vocabulary size and, where it has a tokenizer and
+// they have one (not NULL), the same tokens: else the same prompts would be others to it.
 static void policy_load(GPT2 *model, const char *dir, const Tokenizer *tokenizer, int vocab_size) {
     model_load(model, dir);
     if (model->config.vocab_size != vocab_size)
-        die(EXIT_BAD_INPUT, "%s: its vocabulary has %d tokens, the first policy's %d", dir,
+        die(EXIT_BAD_INPUT, "%s: its vocabulary has %d tokens, the other models' %d", dir,
             model->config.vocab_size, vocab_size);
     if (!tokenizer || !dir_has_tokenizer(dir)) return;
     Tokenizer own;
@@ -649,7 +649,7 @@ static void policy_load(GPT2 *model, const char *dir, const Tokenizer *tokenizer
         const char *a = tokenizer_piece(&own, id, &n), *b = tokenizer_piece(tokenizer, id, &m);
         same = n == m && !memcmp(a, b, n);
     }
-    if (!same) die(EXIT_BAD_INPUT, "%s: its tokenizer is not the first policy's", dir);
+    if (!same) die(EXIT_BAD_INPUT, "%s: its tokenizer is not the other models'", dir);
     tokenizer_free(&own);
 }
 

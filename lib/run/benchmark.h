@@ -34,7 +34,11 @@
 // ------------------------------------------------------------------------------------------------
 // Scorers
 
-enum { MAX_SCORERS = 64, MAX_PASS_K = 8, GOOD_PASS = 2048 }; // tokens in a good pass
+enum {
+    MAX_SCORERS = 64,
+    MAX_PASS_K = 8,
+    GOOD_PASS = 2048, // tokens; more at a time are not faster
+};
 
 // By what a scorer tells right from wrong.
 typedef enum { BY_NOTHING, BY_LIKELIHOOD, BY_SAMPLES, BY_IMPLICIT_REWARD, BY_REWARD } Judge;
@@ -303,8 +307,8 @@ static void ways_add(Pass *p, Batch *b, Way *ways, int n) {
     }
 }
 
-// Append "key": [values of the ways] to the line; `integer`: they are such.
-#define LINE_LIST(b, key, ways, n, format, value)                                                  \
+// Append "key": [..] to the line: the value of each way w.
+#define LINE_LIST(b, key, n, format, value)                                                        \
     do {                                                                                           \
         text_print(&(b)->lines, ", \"%s\": [", key);                                               \
         for (int w = 0; w < (n); w++) text_print(&(b)->lines, "%s" format, w ? ", " : "", value);  \
@@ -344,10 +348,10 @@ static void item_judge(Benchmarks *b, const ItemSet *s, int i, const Way *ways, 
     scores->value[IS_RIGHT][i] = right;
     if (b->keep) {
         line_begin(b, s, i);
-        LINE_LIST(b, "log_likelihoods", ways, n, "%.9g", ways[w].sum);
-        LINE_LIST(b, "tokens", ways, n, "%.0f", tokens[w]);
-        LINE_LIST(b, "characters", ways, n, "%.0f", chars[w]);
-        LINE_LIST(b, "greedy", ways, n, "%s", ways[w].greedy ? "true" : "false");
+        LINE_LIST(b, "log_likelihoods", n, "%.9g", ways[w].sum);
+        LINE_LIST(b, "tokens", n, "%.0f", tokens[w]);
+        LINE_LIST(b, "characters", n, "%.0f", chars[w]);
+        LINE_LIST(b, "greedy", n, "%s", ways[w].greedy ? "true" : "false");
         text_print(&b->lines, ", \"choice\": %d, \"answer\": %d, \"right\": %s}\n", choice,
                    item->right, right > 0 ? "true" : "false");
     }
@@ -451,7 +455,7 @@ static void rows_grow(Benchmarks *b, Growing *rows) {
             text_add_bytes(&g->text, b->t, row->tokens + row->n_prompt + g->n, (size_t)(n - g->n));
             g->n = n;
             g->stopped = rules_end(&b->rules, g->text.data, g->text.size) < g->text.size;
-            if (g->stopped) row->finish = FINISH_EOS;
+            if (g->stopped) row->finish = FINISH_EOS; // the sampler leaves it alone from here on
         }
     }
 }
