@@ -60,6 +60,10 @@
 // prompt, completion, finish ("eos", "length", "context"; "data"), tokens, reward and gold. Before
 // them comes a line for each record of the data that is skipped: file, line, error.
 //
+// With --benchmark FILE.jsonl,.. it does something else: the models answer the questions of benchmarks
+// (docs/benchmarks.md; benchmark.h measures, report/benchmarks.h explains the keys of the JSON).
+// --samples_file then has a line for each model and item.
+//
 // Without arguments: the model in data/sft, and the best of four of its samples by the reward model
 // in data/rm, against the better answers of data/prefs_eval.jsonl.
 #include "lib/base/common.h"
@@ -79,6 +83,7 @@
 #include "lib/run/reward.h"
 #include "data/gold.h"
 #include "lib/report/results.h"
+#include "lib/report/benchmarks.h" // defines: benchmarks_open, benchmarks_score, benchmarks_print
 
 static const char preset[] =
     "--models data/sft --ref_model data/sft --baseline data --dataset data/prefs_eval.jsonl "
@@ -471,24 +476,60 @@ static void entries_add(Results *r, const char *flag, const char *text, int best
     }
 }
 
-// Load a policy. Die unless it has the vocabulary of the first one and, where both have tokenizers,
-// the same tokens: else the same prompts would be others to it.
-static void policy_load(GPT2 *model, const char *dir, const Tokenizer *tokenizer, int vocab_size) {
-    model_load(model, dir);
-    if (model->config.vocab_size != vocab_size)
-        die(EXIT_BAD_INPUT, "%s: its vocabulary has %d tokens, the first policy's %d", dir,
-            model->config.vocab_size, vocab_size);
-    if (!tokenizer || !dir_has_tokenizer(dir)) return;
-    Tokenizer own;
-    tokenizer_load(&own, dir);
-    bool same = own.eos_id == tokenizer->eos_id && own.vocab_size == tokenizer->vocab_size;
-    for (int id = 0; same && id < own.vocab_size; id++) {
-        size_t n, m;
-        const char *a = tokenizer_piece(&own, id, &n), *b = tokenizer_piece(tokenizer, id, &m);
-        same = n == m && !memcmp(a, b, n);
+// The last lines: what it took, and where the results are.
+static void ending_print(double began, const char *output, const char *samples_file) {
+    char spent[32];
+    printf("\n%s, peak memory %.0f MB\n", time_format(spent, seconds_now() - began),
+           memory_peak_mb());
+    if (output) printf("results: %s\n", output);
+    if (samples_file) printf("samples: %s\n", samples_file);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Benchmarks
+
+// Die if a flag is given that means nothing with --benchmark.
+static void benchmark_check(Flag *flags, int n) {
+    static const char *const others[] = {"dataset", "baseline", "reward_command",
+                                         "gold",    "best_of",  "eval_prompts"};
+    for (int i = 0; i < COUNT(others); i++)
+        if (flag_given(flags, n, others[i]))
+            die(EXIT_USAGE, "--%s has no meaning with --benchmark", others[i]);
+}
+
+// Add the models of "NAME=DIR,DIR,.." (or NULL), policies or models of rewards.
+static void scorers_add(Benchmarks *b, const char *flag, const char *text, bool reward) {
+    Results *names = mem_alloc(1, sizeof *names);
+    if (text) entries_add(names, flag, text, 1);
+    for (int i = 0; i < names->n; i++) {
+        const Entry *entry = &names->entries[i];
+        for (int k = 0; k < b->n_scorers; k++)
+            if (!strcmp(b->scorers[k].name, entry->name))
+                die(EXIT_USAGE, "--%s: two are called %s; tell them apart with NAME=DIR", flag,
+                    entry->name);
+        if (b->n_scorers == MAX_SCORERS) die(EXIT_USAGE, "--%s: more than %d", flag, MAX_SCORERS);
+        b->scorers[b->n_scorers++] = (Scorer){entry->name, entry->dir, reward};
     }
-    if (!same) die(EXIT_BAD_INPUT, "%s: its tokenizer is not the first policy's", dir);
-    tokenizer_free(&own);
+    free(names);
+}
+
+// Take the K of pass@K from "1,10" (or NULL).
+static void pass_k_parse(Benchmarks *b, const char *text) {
+    for (const char *s = text; s;) {
+        char *end;
+        const long k = strtol(s, &end, 10);
+        if (end == s || (*end && *end != ',') || k < 1 || b->n_pass_k == MAX_PASS_K)
+            die(EXIT_USAGE, "--pass_k %s: expected up to %d whole numbers, with commas between",
+                text, MAX_PASS_K);
+        if (k > b->n_samples)
+            die(EXIT_USAGE, "--pass_k %ld: --num_return_sequences must be as many, is %d", k,
+                b->n_samples);
+        b->pass_k[b->n_pass_k++] = (int)k;
+        s = *end ? end + 1 : NULL;
+    }
+    if (b->n_samples > 1 && b->sampling.temperature == 0)
+        die(EXIT_USAGE, "--temperature 0: all %d samples of an item would be the same",
+            b->n_samples);
 }
 
 int main(int argc, char **argv) {
@@ -497,9 +538,10 @@ int main(int argc, char **argv) {
     struct {
         const char *models, *baseline, *ref_model, *tokenizer, *reward_model, *reward_command;
         const char *dataset, *chat_format, *output, *samples_file;
+        const char *benchmark, *target_delimiter, *answer_pattern, *answer_ignore, *stop, *pass_k;
         double reward_timeout, temperature, top_p, level;
         int best_of, num_return_sequences, top_k, max_new_tokens, max_length, batch_size;
-        int eval_prompts, samples;
+        int eval_prompts, samples, max_items;
         int64_t seed;
         bool strict_data, gold, bf16, overwrite_output, reward_eos;
     } args = {
@@ -540,6 +582,21 @@ int main(int argc, char **argv) {
         FLAG_SWITCH(args, strict_data, "a record that would be skipped is an error"),
         FLAG_CHOICE(args, chat_format, CHAT_CHOICES, CHAT_HELP),
         FLAG(args, max_length, 2, 1 << 20, "tokens of prompt and answer"),
+        FLAG_HEADING("benchmarks, instead of --dataset"),
+        FLAG_TEXT(args, benchmark,
+                  "JSONL of questions with right answers: FILE,NAME=FILE,.. (docs/benchmarks.md)"),
+        FLAG(args, max_items, 0, 1e9, "take so many items of a file, evenly spread (0: all)"),
+        FLAG_TEXT(args, target_delimiter,
+                  "text between prompt and continuation (none: as they are)"),
+        FLAG_TEXT(args, answer_pattern,
+                  "regular expression: the answer in what was written, by its last match and first "
+                  "group (none: all of it)"),
+        FLAG_TEXT(args, answer_ignore, "regular expression: what does not count in answers"),
+        FLAG_TEXT(args, stop,
+                  "what ends an answer: A|B, \\n is a newline (none: \\n, with a pattern "
+                  "\\n\\n)"),
+        FLAG_TEXT(args, pass_k,
+                  "K,..: chance that one of K of the --num_return_sequences is right"),
         FLAG_HEADING("sampling"),
         FLAG(args, num_return_sequences, 1, 1 << 16, "samples of each prompt"),
         FLAG(args, max_new_tokens, 1, 1 << 20, "tokens of a sample at most"),
@@ -561,8 +618,10 @@ int main(int argc, char **argv) {
                                           "policies side by side on the same prompts", preset);
     const bool scored = args.reward_model || args.reward_command || args.gold;
     const int B = args.batch_size;
-    if (!args.models) die(EXIT_USAGE, "--models is needed; see --help");
-    if (!args.dataset) die(EXIT_USAGE, "--dataset is needed; see --help");
+    if (!args.models && !(args.benchmark && args.reward_model))
+        die(EXIT_USAGE, "--models is needed; see --help");
+    if (args.benchmark) benchmark_check(flags, COUNT(flags));
+    else if (!args.dataset) die(EXIT_USAGE, "--dataset or --benchmark is needed; see --help");
     if (args.reward_model && args.reward_command)
         die(EXIT_USAGE, "give either --reward_model or --reward_command");
     if ((args.baseline || args.best_of > 1) && !scored)
@@ -574,6 +633,49 @@ int main(int argc, char **argv) {
     if (args.samples_file) file_check("samples_file", args.samples_file, args.overwrite_output);
     guard_output(args.output, config_file, flags, COUNT(flags), "output|samples_file");
     guard_output(args.samples_file, config_file, flags, COUNT(flags), "output|samples_file");
+
+    if (args.benchmark) {
+        const bool greedy =
+            args.num_return_sequences == 1 && !flag_given(flags, COUNT(flags), "temperature");
+        Benchmarks b = {
+            .tokenizer = args.tokenizer,
+            .ref_model = args.ref_model,
+            .chat_format = args.chat_format,
+            .delimiter = args.target_delimiter ? args.target_delimiter : "",
+            .rules = rules_open(args.answer_pattern, args.answer_ignore, args.stop),
+            .sampling = {.temperature = greedy ? 0 : args.temperature,
+                         .top_k = args.top_k,
+                         .top_p = args.top_p,
+                         .seed = (uint64_t)args.seed,
+                         .max_new_tokens = args.max_new_tokens},
+            .n_samples = args.num_return_sequences,
+            .most = args.max_items,
+            .max_length = flag_given(flags, COUNT(flags), "max_length") ? args.max_length : 0,
+            .batch_size = flag_given(flags, COUNT(flags), "batch_size") ? B : 0,
+            .strict = args.strict_data,
+            .keep = args.samples_file,
+            .level = args.level,
+        };
+        pass_k_parse(&b, args.pass_k);
+        scorers_add(&b, "models", args.models, false);
+        scorers_add(&b, "reward_model", args.reward_model, true);
+        products_begin(args.bf16);
+        const double began = seconds_now();
+        benchmarks_open(&b, args.benchmark);
+        benchmarks_score(&b);
+        benchmarks_print(&b);
+        if (args.samples_file) disk_file_save(args.samples_file, b.lines.data, b.lines.size);
+        if (args.output) {
+            Text json = {0}, run = {0};
+            flags_json(&run, flags, COUNT(flags), false);
+            json_benchmarks(&json, &b, &run);
+            disk_file_save(args.output, json.data, json.size);
+            text_free(&json), text_free(&run);
+        }
+        ending_print(began, args.output, args.samples_file);
+        benchmarks_free(&b), flags_free(flags, COUNT(flags));
+        return stdout_end();
+    }
 
     Evaluation e = {.keep = args.samples_file != NULL,
                     .results = {.judge = args.gold ? GOLD
@@ -719,11 +821,7 @@ int main(int argc, char **argv) {
         disk_file_save(args.output, json.data, json.size);
         text_free(&json), text_free(&run);
     }
-    char spent[32];
-    printf("\n%s, peak memory %.0f MB\n", time_format(spent, seconds_now() - began),
-           memory_peak_mb());
-    if (args.output) printf("results: %s\n", args.output);
-    if (args.samples_file) printf("samples: %s\n", args.samples_file);
+    ending_print(began, args.output, args.samples_file);
 
     results_free(results);
     if (e.reward) reward_close(e.reward);

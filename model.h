@@ -180,7 +180,7 @@ typedef struct {
     const Batch *batch; // what gpt2_forward saw last
 } GPT2;
 
-enum { HEAD_CHUNK = 1024 };
+enum { HEAD_CHUNK = 1024, TARGETS_CHUNK = 256 }; // tokens whose logits exist at a time
 
 // A vocabulary row of logits is padded to whole cache lines.
 static int round_up(int n, int to) { return (n + to - 1) / to * to; }
@@ -1205,6 +1205,48 @@ static void lm_head_backward(GPT2 *model, const float *dlogp) { lm_head(model, N
 // The logits are made once, however many tokens there are.
 static HeadStats lm_head_forward_backward(GPT2 *model, float *logp, const float *dlogp) {
     return lm_head(model, logp, dlogp, NULL);
+}
+
+// h (C) <- the state of the batch's token t after all layers.
+static void hidden_copy(float *h, const GPT2 *model, int t) {
+    const Shard *s = model->shards;
+    const size_t C = (size_t)model->config.n_embd;
+    while (t >= s->token_begin + s->N) s++;
+    memcpy(h, shard_x(model, s, model->config.n_layer) + (size_t)(t - s->token_begin) * C,
+           C * sizeof(float));
+}
+
+// logp, tokens (n): log p(targets[i] | token sources[i] of the batch and all before it), and what the
+// head saw there. Forward only, and for targets that are not in the batch: the last token of a text
+// has to be predicted, but need not go through the layers, and several first words may follow one
+// prompt. Targets of the same source that come one after another share its logits.
+static void lm_head_targets(GPT2 *model, float *logp, TokenStats *tokens, const int *sources,
+                            const int *targets, int n) {
+    Profile scope __attribute__((cleanup(profile_end), unused)) = profile_begin(PART_HEAD);
+    const int C = model->config.n_embd, V = model->config.vocab_size, VP = round_up(V, 16);
+    const int room = n < TARGETS_CHUNK ? n : TARGETS_CHUNK;
+    Shard *s = &model->shards[0]; // its scratch serves for all
+    float *mean = s->head_stats, *rstd = mean + HEAD_CHUNK;
+    int row[HEAD_CHUNK]; // of the logits, by target of a chunk
+    shard_logits(model, s, room);
+    for (int begin = 0, end; begin < n; begin = end) {
+        int rows = 0;
+        for (end = begin; end < n && end < begin + HEAD_CHUNK; end++) {
+            const bool again = end > begin && sources[end] == sources[end - 1];
+            if (!again && rows == room) break;
+            if (!again) hidden_copy(s->dhidden + (size_t)rows++ * C, model, sources[end]);
+            row[end - begin] = rows - 1;
+        }
+        layernorm_forward(s->hidden, mean, rstd, s->dhidden, model->w.ln_f_w, model->w.ln_f_b, rows,
+                          C, model->config.layer_norm_epsilon);
+        matmul_tied_forward(s->logits, s->hidden, model->w.wte, 1.0f / model->temperature, rows, C,
+                            V, VP);
+#pragma omp parallel for
+        for (int i = begin; i < end; i++)
+            logp[i] = token_logp(s->logits + (size_t)row[i - begin] * VP, V, targets[i], NULL,
+                                 &tokens[i]);
+    }
+    s->logits_held = false;
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@
 //
 //     --runs           directories with metrics.jsonl, as train_X --output_dir writes it
 //     --evaluation     evaluate --output: scores, win rates, KL
+//     --benchmarks     evaluate --benchmark .. --output, several files with commas between: accuracies
+//                      against chance, by task, models compared
 //     --samples_file   evaluate --samples_file: the texts
 //     --frontier       the best score that any policy can have at each KL: CSV with columns kl,
 //                      gold (or reward) and error, as dev/repro/reward_frontier.c writes it
@@ -28,6 +30,7 @@
 #include "lib/report/plot.h"
 #include "lib/report/findings.h"
 #include "lib/report/figures.h"
+#include "lib/report/marks.h" // defines: marks_text, marks_html
 #include <glob.h>
 
 static const char preset[] = "--runs out --output out/report.html --overwrite_output";
@@ -158,7 +161,8 @@ static const char style[] =
     "svg text{fill:var(--ink);font-size:13px}svg .tick{fill:var(--soft);font-size:12px}svg "
     ".name{fill:var(--soft)}"
     "svg .title{font-weight:600;font-size:14px}svg .label{font-weight:600}\n"
-    ".grid{stroke:var(--line);fill:none}.axis{stroke:var(--soft);fill:none}.half{stroke:var(--soft)"
+    ".marks{max-width:680px}.grid{stroke:var(--line);fill:none}.axis{stroke:var(--soft);fill:none}."
+    "half{stroke:var(--soft)"
     ";stroke-dasharray:4 3;"
     "fill:none}.line{fill:none;stroke-width:1.8;stroke-linejoin:round}.dash{stroke-dasharray:6 "
     "3}.bar{stroke-width:1.4;"
@@ -306,8 +310,8 @@ static void expect_check(const char *text) {
 int main(int argc, char **argv) {
     // ---- flags ---------------------------------------------------------------------------------
     struct {
-        const char *runs, *evaluation, *samples_file, *frontier, *stages, *expect, *title, *output;
-        const char *experiments;
+        const char *runs, *evaluation, *benchmarks, *samples_file, *frontier, *experiments;
+        const char *stages, *expect, *title, *output;
         int samples;
         bool overwrite_output;
     } args = {.title = "Training report", .samples = 6};
@@ -315,6 +319,7 @@ int main(int argc, char **argv) {
         FLAG_HEADING("input"),
         FLAG_TEXT(args, runs, "NAME=DIR,DIR,..: directories of runs, or a directory of such"),
         FLAG_TEXT(args, evaluation, "what evaluate --output wrote"),
+        FLAG_TEXT(args, benchmarks, "what evaluate --benchmark wrote to --output: FILE,FILE,.."),
         FLAG_TEXT(args, samples_file, "what evaluate --samples_file wrote"),
         FLAG_TEXT(args, frontier, "CSV: the best score that is possible at each KL"),
         FLAG_TEXT(args, experiments, "DIR,DIR,..: what scripts of dev/repro left there"),
@@ -330,9 +335,10 @@ int main(int argc, char **argv) {
     };
     const char *config_file =
         flags_parse(argc, argv, flags, COUNT(flags), "one page about some training runs", preset);
-    if (!args.runs && !args.evaluation && !args.samples_file && !args.experiments)
-        die(EXIT_USAGE,
-            "--runs, --evaluation, --samples_file or --experiments is needed; see --help");
+    if (!args.runs && !args.evaluation && !args.benchmarks && !args.samples_file &&
+        !args.experiments)
+        die(EXIT_USAGE, "--runs, --evaluation, --benchmarks, --samples_file or --experiments is "
+                        "needed; see --help");
     if (args.output && path_is_dir(args.output))
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !args.overwrite_output && !access(args.output, F_OK))
@@ -343,6 +349,7 @@ int main(int argc, char **argv) {
     // ---- read ----------------------------------------------------------------------------------
     Report *r = mem_alloc(1, sizeof *r);
     if (args.evaluation) evaluation_read(r, args.evaluation);
+    if (args.benchmarks) benchmarks_read(r, args.benchmarks);
     if (args.runs) runs_read(r, args.runs);
     if (args.samples_file) samples_read(r, args.samples_file);
     if (args.frontier) frontier_read(r, args.frontier);
@@ -354,8 +361,10 @@ int main(int argc, char **argv) {
     if (r->evaluation) table_text(&terminal, r);
     if (plane_count(r)) plane_text(&terminal, r);
     if (args.expect) expectations(&terminal, &expected, r, args.expect);
+    if (r->n_marks) marks_text(&terminal, r);
     page_begin(&page, args.title);
     if (r->evaluation) results_html(&page, r, &expected);
+    if (r->n_marks) marks_html(&page, r);
     if (args.experiments) experiments_html(&page, args.experiments);
     if (r->n_samples && args.samples) samples_html(&page, r, args.samples);
     if (r->n_runs) curves_html(&page, r);

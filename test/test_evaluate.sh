@@ -220,7 +220,7 @@ esac
 # ---- mistakes ------------------------------------------------------------------------------------
 
 mistake 2 "--models is needed" --dataset "$T/pairs.jsonl"
-mistake 2 "--dataset is needed" --models "$M"
+mistake 2 "--dataset or --benchmark is needed" --models "$M"
 flag "unknown flag --model;" --model "$M"
 flag "--baseline needs a score" --baseline data
 flag "--best_of needs a score" --best_of 2
@@ -266,7 +266,7 @@ wrong "no tokenizer" --models "$T/ids"
 cp -r "$M" "$T/other" # two tokens have changed places
 rm -f "$T/other/tokenizer.json"
 sed 's|"!": 0,|"!": 2,|; s|"#": 2,|"#": 0,|' "$M/vocab.json" >"$T/other/vocab.json"
-wrong "its tokenizer is not the first policy's" --models "$M,$T/other"
+wrong "its tokenizer is not the other models'" --models "$M,$T/other"
 wrong "expected a number" --reward_command 'read -r x; echo hello; cat >/dev/null'
 wrong "exited with code 7" --reward_command 'exit 7'
 wrong "--reward_timeout" --reward_command 'sleep 100' --reward_timeout 0.1

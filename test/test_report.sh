@@ -131,6 +131,30 @@ shows "a &lt;b&gt;dominates&lt;/b&gt; c: REPRODUCED" "$T/experiments.html"
 shows 'src="data:image/svg+xml,%3Csvg%20xmlns%3D%22http' "$T/experiments.html"
 mistake 3 "unfinished: no result.txt; has its script come to its end?" --experiments "$T/unfinished"
 
+# ---- benchmarks: what evaluate --benchmark writes, and two files of models side by side -------------
+
+printf '%s\n' '{"prompt": "", "chosen": "The plot is good.", "rejected": "The is plot good.", "task": "order", "field": "<f>"}' \
+    '{"prompt": "", "chosen": "qqq zzz", "rejected": "The plot is good.", "task": "nonsense", "field": "<f>"}' >"$T/pairs.jsonl"
+printf '%s\n' '{"prompt": "I give it five", "completion": " stars."}' >"$T/word.jsonl"
+printf '%s\n' '{"prompt": "I give it five", "answer": "stars"}' >"$T/answer.jsonl"
+for name in a b; do
+    check "results of $name" "$BIN/evaluate" --models "$name=data/sft,<$name>=data/sft" --stop . --num_return_sequences 2 \
+        --pass_k 1,2 --benchmark "$T/pairs.jsonl,$T/word.jsonl,$T/answer.jsonl" --output "$T/$name.json"
+done
+check "benchmarks" "$BIN/report" --benchmarks "$T/a.json,$T/b.json" --output "$T/marks.html"
+cp "$T/check" "$T/said"
+check "the page is well-formed" well_formed "$T/marks.html"
+check "four models on three benchmarks" test "$(grep -c '<th scope="row">\(pairs\|word\|answer\|\)</th>' "$T/marks.html")" -eq 12
+check "each with a marker in table and figure" test "$(grep -c 'class="mark c3" d=' "$T/marks.html")" -eq 7
+lacks "<f>" "$T/marks.html"
+lacks "nan" "$T/marks.html"
+shows "&lt;b&gt; less b: +0.00 points (+0.00 to +0.00), better on 0 items and worse on 0, p = 1" "$T/marks.html"
+shows "50.0 % (2.5 to 97.5)" "$T/marks.html"
+shows "2 tasks of pairs" "$T/marks.html"
+shows "50.0 %, at it" "$T/marks.html"
+check "one row a model in the terminal" test "$(grep -c '^  \(pairs\|word\|answer\)  *<*[ab]>*  *1*2*' "$T/said")" -eq 12
+shows "pass@1 " "$T/said"
+
 # The held-out NLL alone decides whether a policy came nearer to the data. nll VERDICT WORDS NLL..: a
 # run with these rows of player/nll and player/bigram_tv.
 nll() {
@@ -179,7 +203,7 @@ check "no page" "$BIN/report" --evaluation "$T/eval.json"
 
 # ---- mistakes ----------------------------------------------------------------------------------------
 
-mistake 2 "--runs, --evaluation, --samples_file or --experiments is needed" --title x
+mistake 2 "--runs, --evaluation, --benchmarks, --samples_file or --experiments is needed" --title x
 mistake 3 "$T/gone: no such directory" --runs "x=$T/gone"
 mistake 3 "$T/runs/none: no metrics.jsonl there, expected a directory" --runs "x=$T/runs/none"
 mistake 3 "$T/odd: no metrics.jsonl there or in its folders" --runs "$T/odd"
@@ -210,6 +234,14 @@ printf 'kl,gold\n1,2\n2\n' >"$T/bad.csv"
 mistake 3 "bad.csv:3: fewer columns" --runs "$T/runs" --frontier "$T/bad.csv"
 printf 'kl,gold\n1,2\n' >"$T/bad.csv"
 mistake 3 "bad.csv: expected two points or more" --runs "$T/runs" --frontier "$T/bad.csv"
+mistake 3 "$T/a.json: is of evaluate --benchmark, give it to --benchmarks" --evaluation "$T/a.json"
+mistake 3 "$T/eval.json: has no \"benchmarks\", expected what evaluate --benchmark" --benchmarks "$T/eval.json"
+mistake 3 "$T/a.json: a on pairs is there twice" --benchmarks "$T/a.json,$T/a.json"
+mistake 3 "$T/gone.json: no such file" --benchmarks "$T/a.json,$T/gone.json"
+echo '{"benchmarks": [{"name": "x", "models": [{"name": "m"}]}]}' >"$T/bad.json"
+mistake 3 "a model without \"name\" or \"acc\"" --benchmarks "$T/bad.json"
+echo '{"benchmarks": [{"models": []}]}' >"$T/bad.json"
+mistake 3 "a benchmark without \"name\" or \"models\"" --benchmarks "$T/bad.json"
 mistake 2 "--expect dpo=best: expected NAME=score or NAME=data" --runs "$T/runs" --expect dpo=best
 mistake 2 "--samples x: not a whole number" --runs "$T/runs" --samples x
 mistake 4 "cannot write" --runs "$T/runs" --output "$T/gone/page.html"

@@ -197,6 +197,36 @@ static void test_pairs(void) {
           "the same policy");
 }
 
+// The mean of seven rates of few trials each: how often its interval covers the truth.
+static void test_sum_interval(void) {
+    enum { REPEATS = 4000, RATES = 7 };
+    const double chance[RATES] = {0.02, 0.1, 0.3, 0.5, 0.7, 0.95, 1};
+    double weight[RATES], rate[RATES], truth = 0;
+    Interval own[RATES];
+    Rng rng = rng_make(11, RNG_DATA);
+    int covered = 0;
+    for (int i = 0; i < RATES; i++) {
+        weight[i] = 1.0 / RATES;
+        truth += weight[i] * chance[i];
+    }
+    for (int r = 0; r < REPEATS; r++) {
+        for (int i = 0; i < RATES; i++) {
+            const int n = 5 + 6 * i;
+            int k = 0;
+            for (int t = 0; t < n; t++) k += rng_uniform(&rng) < chance[i];
+            rate[i] = (double)k / n;
+            own[i] = binomial_interval(k, n, 0.9);
+        }
+        const Interval interval = sum_interval(weight, rate, own, RATES);
+        covered += interval.low <= truth && truth <= interval.high;
+    }
+    CHECK((double)covered / REPEATS >= 0.9, "covered %d of %d", covered, REPEATS);
+    const double one = 1;
+    const Interval alone = sum_interval(&one, rate, own, 1);
+    CHECK_NEAR(alone.low, own[0].low, 1e-15, 1e-15, "one rate: its own interval");
+    CHECK_NEAR(alone.high, own[0].high, 1e-15, 0, "one rate: its own interval");
+}
+
 // Bins of a tenth from 0.5 to 1, by hand.
 static void test_calibration(void) {
     Calibration c = {0};
@@ -209,8 +239,35 @@ static void test_calibration(void) {
     CHECK_NEAR(calibration_error(&c), (0.45 + 0.95) / 4, 1e-15, 0, "the error");
 }
 
+// C(n, k) as a double, exact for the small numbers here.
+static double choose(int n, int k) {
+    double c = 1;
+    for (int i = 1; i <= k; i++) c = c * (n - k + i) / i;
+    return k > n ? 0 : c;
+}
+
+// pass@k against the formula with binomials, and its mean over all draws against 1 - (1 - p)^k.
+static void test_pass_at_k(void) {
+    for (int n = 1; n <= 20; n++)
+        for (int c = 0; c <= n; c++)
+            for (int k = 1; k <= n; k++)
+                CHECK_NEAR(pass_at_k(n, c, k), 1 - choose(n - c, k) / choose(n, k), 1e-13, 1e-15,
+                           "pass@%d of %d in %d", k, c, n);
+    CHECK(pass_at_k(7, 0, 7) == 0 && pass_at_k(7, 1, 7) == 1, "none and one of all");
+    CHECK_NEAR(pass_at_k(200, 1, 100), 0.5, 1e-14, 0, "one in two hundred");
+    const double p = 0.13;
+    for (int k = 1; k <= 12; k++) {
+        double mean = 0;
+        for (int c = 0; c <= 12; c++)
+            mean += choose(12, c) * pow(p, c) * pow(1 - p, 12 - c) * pass_at_k(12, c, k);
+        CHECK_NEAR(mean, 1 - pow(1 - p, k), 1e-13, 0, "pass@%d is unbiased", k);
+    }
+}
+
 int main(void) {
     test_calibration();
+    test_pass_at_k();
+    test_sum_interval();
     test_goldens();
     test_known();
     test_sums();

@@ -6,6 +6,7 @@
 //   student     distribution and quantile of t
 //   means       mean with standard error, by clusters; the interval of a mean
 //   pairs       two things measured on the same prompts
+//   samples     chance that one of k is right, from more samples than that
 //
 // A level of 0.9 means that an interval made in this way covers the truth in 90 of 100 repetitions.
 // Pure: no model, tokens or files.
@@ -195,6 +196,23 @@ static Interval rate_interval(const double *sum, const double *weight, int n, do
     return (Interval){i.low < 0 ? 0 : i.low, i.high > 1 ? 1 : i.high};
 }
 
+// Interval of the sum of weight[i] value[i], weights >= 0, of n independent values that each have an
+// interval: the ends of these are as far from the sum as independent errors add up (Zou, Huang and
+// Zhang 2009, who call it MOVER). It is the value's own interval for n = 1 and has a width also where
+// all rates are 0 or 1.
+static Interval sum_interval(const double *weight, const double *value, const Interval *intervals,
+                             int n) {
+    double sum = 0, below = 0, above = 0;
+    for (int i = 0; i < n; i++) {
+        const double down = weight[i] * (value[i] - intervals[i].low);
+        const double up = weight[i] * (intervals[i].high - value[i]);
+        sum += weight[i] * value[i];
+        below += down * down;
+        above += up * up;
+    }
+    return (Interval){sum - sqrt(below), sum + sqrt(above)};
+}
+
 // ------------------------------------------------------------------------------------------------
 // Pairs: what two policies make of the same prompts. What the prompts differ in falls out of the
 // differences, so their interval is narrower than those of the two means would suggest: two
@@ -220,6 +238,22 @@ static Comparison compare_pairs(const double *a, const double *b, int n, double 
     c.interval = mean_interval(c.difference, level);
     c.p = sign_test(c.better, c.worse);
     return c;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Samples
+
+// pass@k: the chance that at least one of k samples is right, from n samples of which c were,
+// 1 <= k <= n (Chen et al. 2021, equation 1):
+//
+//     1 - C(n - c, k) / C(n, k) = 1 - product over i = n - c + 1 .. n of (1 - k / i)
+//
+// It is unbiased: its mean over all draws of n is 1 - (1 - p)^k for every chance p of a sample.
+static double pass_at_k(int n, int c, int k) {
+    double none = 1;
+    if (n - c < k) return 1;
+    for (int i = n - c + 1; i <= n; i++) none *= 1 - (double)k / i;
+    return 1 - none;
 }
 
 #endif

@@ -633,6 +633,26 @@ static void model_load(GPT2 *model, const char *dir) {
     model_read(model, dir);
 }
 
+// Load a policy. Die unless it has the other models' vocabulary size and, where it has a tokenizer and
+// they have one (not NULL), the same tokens: else the same prompts would be others to it.
+static void policy_load(GPT2 *model, const char *dir, const Tokenizer *tokenizer, int vocab_size) {
+    model_load(model, dir);
+    if (model->config.vocab_size != vocab_size)
+        die(EXIT_BAD_INPUT, "%s: its vocabulary has %d tokens, the other models' %d", dir,
+            model->config.vocab_size, vocab_size);
+    if (!tokenizer || !dir_has_tokenizer(dir)) return;
+    Tokenizer own;
+    tokenizer_load(&own, dir);
+    bool same = own.eos_id == tokenizer->eos_id && own.vocab_size == tokenizer->vocab_size;
+    for (int id = 0; same && id < own.vocab_size; id++) {
+        size_t n, m;
+        const char *a = tokenizer_piece(&own, id, &n), *b = tokenizer_piece(tokenizer, id, &m);
+        same = n == m && !memcmp(a, b, n);
+    }
+    if (!same) die(EXIT_BAD_INPUT, "%s: its tokenizer is not the other models'", dir);
+    tokenizer_free(&own);
+}
+
 // Load a reward model as it is. Dies if the directory holds none.
 static void model_load_reward(GPT2 *model, const char *dir) {
     model_read(model, dir);

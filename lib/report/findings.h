@@ -3,7 +3,7 @@
 //
 //   records    JSONL, numbers and strings in it
 //   runs       directories with metrics.jsonl
-//   others     evaluation, texts, frontier, stages
+//   others     evaluation, benchmarks, texts, frontier, stages
 //   lookup     what belongs to a policy
 //
 // All that is read stays in memory as JSON. What is missing is NAN or NULL: a report shows what
@@ -38,6 +38,11 @@ static int best_compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+// What a model made of a benchmark: objects of evaluate's JSON.
+typedef struct {
+    const cJSON *set, *model;
+} Mark;
+
 typedef struct {
     Run runs[MAX_NAMES];
     int n_runs;
@@ -45,6 +50,10 @@ typedef struct {
     const cJSON *policy[MAX_NAMES]; // its models, in their order
     const cJSON *baseline;          // one of them, or NULL
     int n_policies;
+    cJSON **benchmarks; // (n_benchmarks) files
+    int n_benchmarks;
+    Mark *marks; // (n_marks) those of one benchmark one after another
+    int n_marks;
     const char *judge; // the score that wins: "gold" or "reward"; NULL if there is no score
     cJSON **samples, **stages;
     int n_samples, n_stages;
@@ -177,6 +186,8 @@ static void evaluation_read(Report *r, const char *path) {
     const char *hint = "expected what evaluate --output writes";
     r->evaluation = json_read(path);
     const cJSON *models = json_get(r->evaluation, "models"), *item;
+    if (json_get(r->evaluation, "benchmarks"))
+        die(EXIT_BAD_INPUT, "%s: is of evaluate --benchmark, give it to --benchmarks", path);
     if (!cJSON_IsArray(models)) die(EXIT_BAD_INPUT, "%s: has no array \"models\", %s", path, hint);
     cJSON_ArrayForEach(item, models) {
         if (!string_of(item, "name"))
@@ -192,6 +203,49 @@ static void evaluation_read(Report *r, const char *path) {
     cJSON_ArrayForEach(item, json_get(r->evaluation, "comparisons")) {
         name_shorten(r, item, "a"), name_shorten(r, item, "b");
     }
+}
+
+// Put a model's results into the report, after those of other models on the same benchmark. Dies if they
+// are there.
+static void mark_add(Report *r, const char *path, Mark mark) {
+    const char *set = string_of(mark.set, "name"), *model = string_of(mark.model, "name");
+    int at = r->n_marks;
+    for (int i = 0; i < r->n_marks; i++) {
+        if (strcmp(string_of(r->marks[i].set, "name"), set)) continue;
+        if (!strcmp(string_of(r->marks[i].model, "name"), model))
+            die(EXIT_BAD_INPUT, "%s: %s on %s is there twice", path, model, set);
+        at = i + 1;
+    }
+    r->marks = mem_resize(r->marks, (size_t)r->n_marks + 1, sizeof *r->marks);
+    memmove(r->marks + at + 1, r->marks + at, (size_t)(r->n_marks++ - at) * sizeof *r->marks);
+    r->marks[at] = mark;
+}
+
+// Read what evaluate --benchmark has written, one file or several with commas between.
+static void benchmarks_read(Report *r, const char *text) {
+    const char *hint = "expected what evaluate --benchmark .. --output writes";
+    char *copy = text_copy(text), *rest = copy;
+    for (char *path; (path = strsep(&rest, ","));) {
+        cJSON *file = json_read(path);
+        const cJSON *sets = json_get(file, "benchmarks"), *set, *model;
+        r->benchmarks =
+            mem_resize(r->benchmarks, (size_t)r->n_benchmarks + 1, sizeof *r->benchmarks);
+        r->benchmarks[r->n_benchmarks++] = file;
+        if (!cJSON_IsArray(sets) || !sets->child)
+            die(EXIT_BAD_INPUT, "%s: has no \"benchmarks\", %s", path, hint);
+        cJSON_ArrayForEach(set, sets) {
+            if (!string_of(set, "name") || !cJSON_IsArray(json_get(set, "models")))
+                die(EXIT_BAD_INPUT, "%s: a benchmark without \"name\" or \"models\", %s", path,
+                    hint);
+            cJSON_ArrayForEach(model, json_get(set, "models")) {
+                if (!string_of(model, "name") ||
+                    !isfinite(number_of(json_get(model, "acc"), "mean")))
+                    die(EXIT_BAD_INPUT, "%s: a model without \"name\" or \"acc\", %s", path, hint);
+                mark_add(r, path, (Mark){set, model});
+            }
+        }
+    }
+    free(copy);
 }
 
 // Die unless every record has these strings (NULL ends the list).
@@ -266,15 +320,19 @@ static void stages_read(Report *r, const char *path) {
     records_check(path, r->stages, r->n_stages, keys, "name, command, seconds, peak_memory_mb");
 }
 
-// Give the policies their colours, in their order; those who only have texts come last.
+// Give a name the next colour, if it has none.
+static void name_collect(Report *r, const char *name) {
+    int k = 0;
+    while (k < r->n_names && strcmp(r->names[k], name)) k++;
+    if (k == r->n_names && k < COUNT(r->names)) r->names[r->n_names++] = name;
+}
+
+// Give the policies their colours, in their order; then those who only have done benchmarks, and those
+// who only have texts.
 static void names_collect(Report *r) {
-    for (int i = 0; i < r->n_policies + r->n_samples; i++) {
-        const cJSON *from = i < r->n_policies ? r->policy[i] : r->samples[i - r->n_policies];
-        const char *name = string_of(from, "name");
-        int k = 0;
-        while (k < r->n_names && strcmp(r->names[k], name)) k++;
-        if (k == r->n_names && k < COUNT(r->names)) r->names[r->n_names++] = name;
-    }
+    for (int i = 0; i < r->n_policies; i++) name_collect(r, string_of(r->policy[i], "name"));
+    for (int i = 0; i < r->n_marks; i++) name_collect(r, string_of(r->marks[i].model, "name"));
+    for (int i = 0; i < r->n_samples; i++) name_collect(r, string_of(r->samples[i], "name"));
 }
 
 // The colour of a name: its place among the policies.
@@ -291,8 +349,9 @@ static void report_free(Report *r) {
         free(r->runs[i].name), free(r->runs[i].dir);
     }
     records_free(r->samples, r->n_samples), records_free(r->stages, r->n_stages);
+    records_free(r->benchmarks, r->n_benchmarks);
     cJSON_Delete(r->evaluation);
-    free(r->frontier);
+    free(r->frontier), free(r->marks);
 }
 
 // ------------------------------------------------------------------------------------------------
