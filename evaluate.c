@@ -490,8 +490,8 @@ static void ending_print(double began, const char *output, const char *samples_f
 
 // Die if a flag is given that means nothing with --benchmark.
 static void benchmark_check(Flag *flags, int n) {
-    static const char *const others[] = {"dataset", "baseline", "reward_command",
-                                         "gold",    "best_of",  "eval_prompts"};
+    static const char *const others[] = {"dataset", "baseline",     "reward_command", "gold",
+                                         "best_of", "eval_prompts", "reward_eos"};
     for (int i = 0; i < COUNT(others); i++)
         if (flag_given(flags, n, others[i]))
             die(EXIT_USAGE, "--%s has no meaning with --benchmark", others[i]);
