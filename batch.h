@@ -29,7 +29,8 @@ static int batch_open_row(Batch *b, int parent, int n) {
         b->row_start = mem_resize(b->row_start, (size_t)b->max_R + 1, sizeof(int));
         b->parent = mem_resize(b->parent, (size_t)b->max_R, sizeof(int));
     }
-    if (n > INT_MAX / 2 - b->N) die(EXIT_BAD_INPUT, "a batch of more than %d tokens", INT_MAX / 2);
+    if (n < 0 || n > INT_MAX / 2 - b->N)
+        die(EXIT_BAD_INPUT, "a batch of more than %d tokens", INT_MAX / 2);
     if (b->N + n > b->max_N) {
         b->max_N = 2 * b->N + n;
         b->tokens = mem_resize(b->tokens, (size_t)b->max_N, sizeof(int));
