@@ -366,43 +366,46 @@ column() {
     echo method seed reading accuracy controlled similar h log-loss gap | tr ' ' '\n' | grep -n -x -e "$1" | cut -d : -f 1
 }
 
-cat "$OUT/tried"
-echo
-awk -v pairs=$pairs -v flips="$flips" '
-    { n++; longer += $3 > $4 ? 1 : $3 < $4 ? 0 : 0.5 }
-    END {
-        printf "%d training pairs a seed, flip rate %s; judged: %d pairs of topics that nobody has seen\n", pairs, flips, n
-        printf "floors: .759 a bag of words, %.3f the longer text (.5 where length is controlled for)\n\n", longer / n
-    }' "$OUT/data/eval.pairs"
-echo "mean and 90 % interval over seeds"
-printf '%-7s %-9s %-8s %-6s%-24s %-24s %s\n' method updates rate beta accuracy controlled similar
-for method in $methods; do
-    for reading in early end; do
-        updates=$(setting $method 3)
-        [ $reading = early ] || updates=$last
-        [ $method != rm_all ] || updates="a pass"
-        printf '%-7s %-9s %-8s %-6s%-24s %-24s %s\n' $method "$updates" "$(setting $method 4)" "$(setting $method 5)" \
-            "$(mean $method $reading 4)" "$(mean $method $reading 5)" "$(mean $method $reading 6)"
-        [ $method != rm_all ] || break
+# tables: settings, means over seeds, each seed
+tables() {
+    cat "$OUT/tried"
+    echo
+    awk -v pairs=$pairs -v flips="$flips" '
+        { n++; longer += $3 > $4 ? 1 : $3 < $4 ? 0 : 0.5 }
+        END {
+            printf "%d training pairs a seed, flip rate %s; judged: %d pairs of topics that nobody has seen\n", pairs, flips, n
+            printf "floors: .759 a bag of words, %.3f the longer text (.5 where length is controlled for)\n\n", longer / n
+        }' "$OUT/data/eval.pairs"
+    echo "mean and 90 % interval over seeds"
+    printf '%-7s %-9s %-8s %-6s%-24s %-24s %s\n' method updates rate beta accuracy controlled similar
+    for method in $methods; do
+        for reading in early end; do
+            updates=$(setting $method 3)
+            [ $reading = early ] || updates=$last
+            [ $method != rm_all ] || updates="a pass"
+            printf '%-7s %-9s %-8s %-6s%-24s %-24s %s\n' $method "$updates" "$(setting $method 4)" "$(setting $method 5)" \
+                "$(mean $method $reading 4)" "$(mean $method $reading 5)" "$(mean $method $reading 6)"
+            [ $method != rm_all ] || break
+        done
     done
-done
-echo
-printf '%-7s %-24s %-24s %-26s %s\n' "end" "gap" "log-loss" "h judged, nats" "h in training"
-for method in $methods; do
-    printf '%-7s %-24s %-24s %-26s %s\n' $method "$(mean $method end 9)" "$(mean $method end 8)" \
-        "$(mean $method end 7)" "$(mean $method end 10)"
-done
-echo
-echo "each seed early: accuracy, exact 90 % interval as if pairs were independent, controlled, similar"
-for method in $methods; do
-    for seed in $seeds; do
-        of $method "$seed" early >"$OUT/judged"
-        printf '  %-7s %s  %s  %s\n' $method "$seed" "$(awk '{ print $1 }' "$OUT/judged" |
-            "$BIN/interval" --kind rate | awk '{ printf "%.3f (%.3f to %.3f)", $1, $2, $3 }')" \
-            "$(summary <"$OUT/judged" | awk '{ printf "%.3f  %.3f", $2, $3 }')"
+    echo
+    printf '%-7s %-24s %-24s %-26s %s\n' "end" "gap" "log-loss" "h judged, nats" "h in training"
+    for method in $methods; do
+        printf '%-7s %-24s %-24s %-26s %s\n' $method "$(mean $method end 9)" "$(mean $method end 8)" \
+            "$(mean $method end 7)" "$(mean $method end 10)"
     done
-done
-rm -f "$OUT/judged"
+    echo
+    echo "each seed early: accuracy, exact 90 % interval as if pairs were independent, controlled, similar"
+    for method in $methods; do
+        for seed in $seeds; do
+            of $method "$seed" early >"$OUT/judged"
+            printf '  %-7s %s  %s  %s\n' $method "$seed" "$(awk '{ print $1 }' "$OUT/judged" |
+                "$BIN/interval" --kind rate | awk '{ printf "%.3f (%.3f to %.3f)", $1, $2, $3 }')" \
+                "$(summary <"$OUT/judged" | awk '{ printf "%.3f  %.3f", $2, $3 }')"
+        done
+    done
+    rm -f "$OUT/judged"
+}
 
 # claim NAME A B early|end MEASURE above|below: A's less B's is above or below 0
 all=yes
@@ -424,21 +427,33 @@ accurate() {
     printf '  %28s controlled %+.4f (%+.4f to %+.4f)' "" $(difference $2 $3 $4 "$(column controlled)")
     printf ', pair by pair %+.4f (%+.4f to %+.4f)\n' $(by_pair $2 $3 $4)
 }
-echo
-echo "claims"
-accurate "cDPO 1" cdpo dpo early
-accurate "cDPO 2" cdpo dpo end
-claim "cDPO 3" cdpo dpo end log-loss below
-accurate "robust 1" robust dpo early
-accurate "robust 2" robust dpo end
-accurate "robust 3" robust cdpo early
-accurate "robust 4" robust cdpo end
-claim "IPO 1" ipo dpo end gap below
-accurate "IPO 2" ipo dpo end
-echo "what noise costs, accuracy of clean less that of dpo"
-for reading in early end; do
-    printf '  %-5s %+.4f (%+.4f to %+.4f)\n' $reading $(difference clean dpo $reading "$(column accuracy)")
-done
+
+# claims: each with its interval, and what noise costs; sets `all`
+claims() {
+    echo
+    echo "claims"
+    accurate "cDPO 1" cdpo dpo early
+    accurate "cDPO 2" cdpo dpo end
+    claim "cDPO 3" cdpo dpo end log-loss below
+    accurate "robust 1" robust dpo early
+    accurate "robust 2" robust dpo end
+    accurate "robust 3" robust cdpo early
+    accurate "robust 4" robust cdpo end
+    claim "IPO 1" ipo dpo end gap below
+    accurate "IPO 2" ipo dpo end
+    echo "what noise costs, accuracy of clean less that of dpo"
+    for reading in early end; do
+        printf '  %-5s %+.4f (%+.4f to %+.4f)\n' $reading $(difference clean dpo $reading "$(column accuracy)")
+    done
+}
+
+{
+    tables
+    claims
+    echo
+    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
+    echo "$(minutes) minutes of a core in runs"
+} >"$OUT/result.txt"
 
 # ---- what they write ---------------------------------------------------------------------------------
 
@@ -448,15 +463,13 @@ prompts() { sed 's/, "completion": ".*/}/' "$OUT/data/eval.texts.jsonl" | awk '!
 # named METHOD..: the first seed's runs as NAME=DIR,NAME=DIR; with END after each DIR
 named() { for method in "$@"; do echo "$method=$OUT/seed-$seed/$method$END"; done | paste -s -d , -; }
 made "$OUT/data/prompts.jsonl" prompts
-[ -f "$OUT/evaluation.json" ] ||
-    "$BIN/evaluate" --models "$(END=/final named dpo cdpo robust ipo clean)" --baseline "sft=$OUT/sft/final" \
-        --ref_model "$OUT/sft/final" --reward_model "$OUT/seed-$seed/rm_all/final" --reward_eos \
-        --dataset "$OUT/data/prompts.jsonl" --num_return_sequences $samples --max_new_tokens 120 --samples 2 \
-        --output "$OUT/evaluation.json" --samples_file "$OUT/samples.jsonl" --overwrite_output \
-        >"$OUT/evaluation.log" 2>&1 || fail "evaluate failed, see $OUT/evaluation.log"
+echo "evaluation evaluate --models $(END=/final named dpo cdpo robust ipo clean) --baseline sft=$OUT/sft/final" \
+    "--ref_model $OUT/sft/final --reward_model $OUT/seed-$seed/rm_all/final --reward_eos" \
+    "--dataset $OUT/data/prompts.jsonl --num_return_sequences $samples --max_new_tokens 120 --samples 2" | at_once
+cat "$OUT/result.txt"
 echo
 echo "what the first seed's policies write at the end; reward: of rm_all"
 sed -n '/(prompt | completion):$/,/^  reward  /p' "$OUT/evaluation.log" | sed '$d'
-echo "$(minutes) minutes; a page of it:"
-echo "  ./report --runs $(END= named $methods) --evaluation $OUT/evaluation.json --samples_file $OUT/samples.jsonl"
+echo "a page: ./report --experiments $OUT --runs $(END= named $methods) --evaluation $OUT/evaluation.json" \
+    "--samples_file $OUT/evaluation_samples.jsonl"
 [ "$QUICK" ] || [ $all = yes ]
