@@ -29,8 +29,7 @@ static int batch_open_row(Batch *b, int parent, int n) {
         b->row_start = mem_resize(b->row_start, (size_t)b->max_R + 1, sizeof(int));
         b->parent = mem_resize(b->parent, (size_t)b->max_R, sizeof(int));
     }
-    if (n < 0 || n > INT_MAX / 2 - b->N)
-        die(EXIT_BAD_INPUT, "a batch of more than %d tokens", INT_MAX / 2);
+    if (n > INT_MAX / 2 - b->N) die(EXIT_BAD_INPUT, "a batch of more than %d tokens", INT_MAX / 2);
     if (b->N + n > b->max_N) {
         b->max_N = 2 * b->N + n;
         b->tokens = mem_resize(b->tokens, (size_t)b->max_N, sizeof(int));
@@ -49,8 +48,7 @@ static void batch_add_child(Batch *b, int parent, const int *tokens, const unsig
                             int n) {
     const int at = batch_open_row(b, parent, n);
     memcpy(b->tokens + at, tokens, (size_t)n * sizeof(int));
-    if (mask) memcpy(b->mask + at, mask, (size_t)n);
-    else memset(b->mask + at, 1, (size_t)n);
+    for (int i = 0; i < n; i++) b->mask[at + i] = mask ? mask[i] : 1;
 }
 
 // Append a row that continues none. Its first token is predicted by nothing, so its mask is 0.

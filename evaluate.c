@@ -536,7 +536,8 @@ int main(int argc, char **argv) {
     // ---- flags ---------------------------------------------------------------------------------
     // Those of sampling as in generate, but for top_k: a policy is what it is without cuts.
     struct {
-        const char *models, *baseline, *ref_model, *tokenizer, *reward_model, *reward_command;
+        const char *models, *baseline, *ref_model, *tokenizer;
+        const char *reward_model, *reward_command, *reward_ensemble;
         const char *dataset, *chat_format, *output, *samples_file;
         const char *benchmark, *target_delimiter, *answer_pattern, *answer_ignore, *stop, *pass_k;
         double reward_timeout, temperature, top_p, level;
@@ -547,6 +548,7 @@ int main(int argc, char **argv) {
     } args = {
         .chat_format = "auto",
         .reward_timeout = 60,
+        .reward_ensemble = "mean",
         .temperature = 1,
         .top_p = 1,
         .level = 0.9,
@@ -568,7 +570,8 @@ int main(int argc, char **argv) {
                   "directory with vocab.json and merges.txt, if not the first model's"),
         FLAG(args, best_of, 1, 1 << 16, "show each policy's best of so many samples too"),
         FLAG_HEADING("scores"),
-        FLAG_TEXT(args, reward_model, "directory of a reward model"),
+        FLAG_TEXT(args, reward_model, "directory of a reward model, or of several: A,B,C"),
+        FLAG_CHOICE(args, reward_ensemble, ENSEMBLE_CHOICES, ENSEMBLE_HELP),
         FLAG_SWITCH(args, reward_eos, "it scores a cut completion as if EOS came after it"),
         FLAG_TEXT(args, reward_command,
                   "program that reads JSONL rows and answers a number a line"),
@@ -624,6 +627,8 @@ int main(int argc, char **argv) {
     else if (!args.dataset) die(EXIT_USAGE, "--dataset or --benchmark is needed; see --help");
     if (args.reward_model && args.reward_command)
         die(EXIT_USAGE, "give either --reward_model or --reward_command");
+    if (!args.reward_model && strcmp(args.reward_ensemble, "mean"))
+        die(EXIT_USAGE, "--reward_ensemble is not used without --reward_model");
     if ((args.baseline || args.best_of > 1) && !scored)
         die(EXIT_USAGE, "--%s needs a score: --reward_model, --reward_command or --gold",
             args.baseline ? "baseline" : "best_of");
@@ -741,6 +746,7 @@ int main(int argc, char **argv) {
     if (args.reward_model) {
         reward_open_model(e.reward = &reward, args.reward_model, e.tokenizer, B);
         reward.append_eos = args.reward_eos;
+        reward.ensemble = (Ensemble)choice_index(args.reward_ensemble, ENSEMBLE_CHOICES);
     }
     if (args.gold) gold_create(e.gold = mem_alloc(1, sizeof *e.gold));
 

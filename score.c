@@ -4,29 +4,31 @@
 //
 //     ./score --model DIR --dataset FILE.jsonl --output scores.txt
 //
-// The model is one that train_rm has made, or any GPT2ForSequenceClassification with one label. Each
+// The model is one that train_rm has made, or any GPT2ForSequenceClassification with one label; of
+// several, "A,B,C", it is the mean or the least of their scores (--reward_ensemble). Each
 // record of the file gets a line: the score R(x, y) of its completion y of prompt x, or, for a pair,
 // two with a tab between them, chosen and rejected; "nan" where there is nothing to score. R is read
 // at the row's last token, EOS, so a completion has to keep its end: the prompt is cut as far as it
 // takes, and what would still be too long is skipped.
 //
 // Without arguments it scores the preferences between film reviews that data/rm has not learnt from.
-#include "model.h"                // defines: GPT2, gpt2_forward, value_head_forward
 #include "lib/base/common.h"      // defines: die, warn, Text
 #include "lib/base/disk.h"        // defines: disk_file_save
 #include "lib/base/flags.h"       // defines: FLAG, flags_parse
 #include "lib/base/tokenizer.h"   // defines: Tokenizer
 #include "lib/data/preferences.h" // defines: draft_preference, pieces_encode
 #include "lib/files/guard.h"      // defines: guard_output
-#include "lib/files/pretrained.h" // defines: model_load_reward
+#include "lib/run/reward.h"       // defines: Reward, reward_open_model, reward_score
 
 static const char preset[] = "--model data/rm --dataset data/prefs_eval.jsonl";
 
 static struct {
-    const char *model, *tokenizer, *dataset, *chat_format, *truncation_mode, *output;
+    const char *model, *reward_ensemble, *tokenizer, *dataset, *chat_format, *truncation_mode;
+    const char *output;
     int max_length, batch_size;
     bool strict_data, bf16, overwrite_output;
 } args = {
+    .reward_ensemble = "mean",
     .chat_format = "auto",
     .truncation_mode = "prompt_first",
     .max_length = 1024,
@@ -35,7 +37,9 @@ static struct {
 
 static Flag flags[] = {
     FLAG_HEADING("model"),
-    FLAG_TEXT(args, model, "directory of a reward model in Hugging Face format"),
+    FLAG_TEXT(args, model,
+              "directory of a reward model in Hugging Face format, or of several: A,B,C"),
+    FLAG_CHOICE(args, reward_ensemble, ENSEMBLE_CHOICES, ENSEMBLE_HELP),
     FLAG_TEXT(args, tokenizer, "directory with vocab.json and merges.txt, if not --model's"),
     FLAG(args, batch_size, 1, 1 << 16, "completions in one forward pass"),
     FLAG_SWITCH(args, bf16, "products in bfloat16: less exact, faster where the CPU has them"),
@@ -75,18 +79,16 @@ static void row_add(Batch *b, const RowWork *w, int k) {
 }
 
 // Score the batch's rows and append the records (n) to `out`, a line each.
-static void records_score(Text *out, Sums *sums, GPT2 *model, const Batch *b, const Record *records,
-                          int n) {
-    float *value = mem_floats((size_t)b->N);
-    if (b->R) {
-        gpt2_forward(model, b);
-        value_head_forward(model, value);
-    }
+static void records_score(Text *out, Sums *sums, Reward *reward, const Batch *b,
+                          const Record *records, int n) {
+    float *scores = mem_floats((size_t)b->R);
+    char *fault = b->R ? reward_score(reward, scores, b, NULL) : NULL;
+    if (fault) die(EXIT_BAD_INPUT, "%s", fault);
     for (int i = 0; i < n; i++) {
         const Record *r = &records[i];
         double score[2] = {NAN, NAN};
         for (int k = 0; k < r->sides; k++) {
-            score[k] = value[b->row_start[r->row + k + 1] - 1]; // at EOS
+            score[k] = scores[r->row + k];
             sums->sum += score[k];
             sums->squares += score[k] * score[k];
             sums->scores++;
@@ -99,7 +101,7 @@ static void records_score(Text *out, Sums *sums, GPT2 *model, const Batch *b, co
         else if (r->pair) text_print(out, "%.9g\t%.9g\n", score[0], score[1]);
         else text_print(out, "%.9g\n", score[0]);
     }
-    free(value);
+    free(scores);
 }
 
 // Write the lines to standard output and forget them.
@@ -124,7 +126,7 @@ static void sums_report(const Sums *s, const DataCounts *counts) {
 
 // Score the records of the file, about batch_size completions at a time. The scores go to standard
 // output as they come, or to the file at the end.
-static void file_score(GPT2 *model, const Tokenizer *t, const DataOptions *o) {
+static void file_score(Reward *reward, const Tokenizer *t, const DataOptions *o) {
     const int B = args.batch_size;
     Record *records = mem_alloc((size_t)B, sizeof *records);
     int n = 0;
@@ -149,13 +151,13 @@ static void file_score(GPT2 *model, const Tokenizer *t, const DataOptions *o) {
         record_done(&counts, &draft, &reader, record, o);
         n++;
         if (n < B && batch.R < B) continue;
-        records_score(&lines, &sums, model, &batch, records, n);
+        records_score(&lines, &sums, reward, &batch, records, n);
         if (!args.output) lines_print(&lines);
         batch_clear(&batch);
         n = 0;
     }
     if (!counts.records) die(EXIT_BAD_INPUT, "%s: contains no records", args.dataset);
-    records_score(&lines, &sums, model, &batch, records, n);
+    records_score(&lines, &sums, reward, &batch, records, n);
     if (args.output) disk_file_save(args.output, lines.data, lines.size);
     else lines_print(&lines);
     sums_report(&sums, &counts);
@@ -180,16 +182,24 @@ int main(int argc, char **argv) {
     products_begin_on(args.output ? stdout : stderr, args.bf16);
 
     Tokenizer tokenizer;
-    GPT2 model;
-    const char *tokenizer_dir = args.tokenizer ? args.tokenizer : args.model;
+    Reward reward;
+    const char *models = args.model;
+    char *first = reward_next_dir(&models);
+    const char *tokenizer_dir = args.tokenizer ? args.tokenizer : first;
     tokenizer_load(&tokenizer, tokenizer_dir);
-    model_load_reward(&model, args.model);
-    tokenizer_check(&tokenizer, model.config.vocab_size, tokenizer_dir);
-    if (model.config.pad_token_id == tokenizer.eos_id)
-        warn("%s: pads with EOS, so transformers reads its scores one token before EOS; here they "
-             "are read at EOS",
-             args.model);
-    const int context = model.config.n_positions;
+    // several must have the same tokens; a tokenizer of its own is the user's word that it fits
+    const bool check = !args.tokenizer && models;
+    reward_open_model(&reward, args.model, check ? &tokenizer : NULL, args.batch_size + 1);
+    reward.ensemble = (Ensemble)choice_index(args.reward_ensemble, ENSEMBLE_CHOICES);
+    for (int k = 0; k < reward.n_models; k++) {
+        const GPT2Config *config = &reward.models[k].config;
+        tokenizer_check(&tokenizer, config->vocab_size, tokenizer_dir);
+        if (config->pad_token_id == tokenizer.eos_id)
+            warn("%s: pads with EOS, so transformers reads its scores one token before EOS; here "
+                 "they are read at EOS",
+                 args.model);
+    }
+    const int context = reward_positions(&reward);
     const DataOptions options = {
         .max_length = args.max_length < context ? args.max_length : context,
         .keep_start = !strcmp(args.truncation_mode, "keep_start"),
@@ -197,9 +207,10 @@ int main(int argc, char **argv) {
         .whole = true, // completions keep their ends
         .strict = args.strict_data,
     };
-    file_score(&model, &tokenizer, &options);
-    gpt2_free(&model);
+    file_score(&reward, &tokenizer, &options);
+    reward_close(&reward);
     tokenizer_free(&tokenizer);
+    free(first);
     flags_free(flags, COUNT(flags));
     return stdout_end();
 }

@@ -9,7 +9,8 @@
 //
 //     policy      GPT-2, trained
 //     reference   the policy before training, frozen
-//     reward      a reward model, frozen, or any program: one score for a whole completion
+//     reward      a reward model, frozen, an ensemble of them, or any program: one score for a
+//                 whole completion
 //     critic      GPT-2 with a scalar head, trained: the value V of a state, the reward to come.
 //                 A model of its own, or (--shared_critic) a head on the policy
 //
@@ -125,7 +126,7 @@ static const char *const metric_names[METRICS] = {
     "objective/rlhf_reward",      // objective/scores + objective/non_score_reward
     "objective/kl_coef",          // the coefficient that this update used
     "objective/scores_std",       // standard deviation of the scores
-    "objective/gold",             // with --gold: mean gold score of the completions
+    "objective/gold",             // with --gold, --gold_model: mean gold score of the completions
     "policy/approxkl_avg",        // mean of (log pi - log pi_old)^2 / 2: how far the update has gone
     "policy/clipfrac_avg",        // share of tokens whose clipped loss was the larger one
     "policy/entropy_avg",         // entropy of pi's predictions, at the temperature; over all tokens
@@ -312,8 +313,7 @@ static void ppo_update(Run *run, ActorCritic *ac, const Rollout *r, const TokenD
 }
 
 // The metrics of an update that ppo_update has not measured.
-static void update_measure(Meter *m, const Rollout *r, const TokenData *d, double kl_coef,
-                           const Tokenizer *tokenizer) {
+static void update_measure(Meter *m, const Rollout *r, const TokenData *d, double kl_coef) {
     const Batch *b = &r->rows;
     const double R = b->R;
     double scores_var, returns_var, error_var, ignored, eos = 0;
@@ -327,7 +327,7 @@ static void update_measure(Meter *m, const Rollout *r, const TokenData *d, doubl
     meter_set(m, RLHF, score - kl_coef * kl);
     meter_set(m, KL_COEF, kl_coef);
     meter_set(m, SCORES_STD, R > 1 ? sqrt(scores_var * R / (R - 1)) : 0);
-    if (r->gold) meter_set(m, GOLD, rollout_gold(r, tokenizer));
+    if (r->gold_score) meter_set(m, GOLD, masked_mean(r->gold_score, NULL, NULL, b->R, &ignored));
     // Var(rho) = mean of (rho - 1)^2 - (mean of rho - 1)^2
     const double apart = meter_mean(m, RATIO) - 1;
     meter_set(m, RATIO_VAR, meter_mean(m, RATIO_VAR) - apart * apart);
@@ -360,7 +360,9 @@ int main(int argc, char **argv) {
     // policy, reference, critic (its head is zero where its directory has none), reward
     GPT2 policy, reference, own_critic = {0};
     GPT2 *critic = args.shared_critic ? &policy : &own_critic;
-    const char *critic_dir = args.critic_model ? args.critic_model : args.rollout.reward_model;
+    const char *rewards = args.rollout.reward_model;
+    char *reward_dir = rewards ? reward_next_dir(&rewards) : NULL; // the first of several
+    const char *critic_dir = args.critic_model ? args.critic_model : reward_dir;
     if (!critic_dir) critic_dir = args.run.model;
     rollout_policy(&run, &policy, args.shared_critic);
     run_reference(&run, &reference, &policy);
@@ -413,7 +415,7 @@ int main(int argc, char **argv) {
         ppo_update(&run, &ac, &rollout, &data, &meter); // learn
 
         // log; then adapt the KL coefficient (Ziegler et al. 2019)
-        update_measure(&meter, &rollout, &data, kl_coef, run_tokenizer(&run));
+        update_measure(&meter, &rollout, &data, kl_coef);
         log_number(&run.log, "step", (double)run.step);
         log_number(&run.log, "episode", (double)(run.step * R));
         meter_log(&meter, &run.log, "");
@@ -442,6 +444,7 @@ int main(int argc, char **argv) {
     gpt2_free(&own_critic);
     pieces_free(&train);
     pieces_free(&eval);
+    free(reward_dir);
     free(data.old_logp); // the block
     free(ac.logp);       // likewise
     free(ac.from);

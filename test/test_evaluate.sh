@@ -188,6 +188,10 @@ check "the best by it has no lower one" \
 check "but may have a lower gold score" \
     test "$(between "dpo, best of 3" dpo worse | tail -n 1)" -gt 0
 check "wins are by gold" grep -q '"judge": "gold"' "$J"
+was=$(of "dpo, best of 3" reward mean)
+check "an ensemble, of twice that one" ev --models "$D" --baseline data --gold --best_of 3 \
+    --reward_model data/rm,data/rm --reward_ensemble min
+check "chooses as that one" is 'abs(x - y) < 1e-5' x="$(of "dpo, best of 3" reward mean)" y="$was"
 
 # no tokenizer: prompts and samples are ids
 mkdir "$T/ids"
@@ -225,6 +229,8 @@ flag "unknown flag --model;" --model "$M"
 flag "--baseline needs a score" --baseline data
 flag "--best_of needs a score" --best_of 2
 flag "either --reward_model or --reward_command" --reward_model "$M" --reward_command cat
+flag "--reward_ensemble is not used without --reward_model" --gold --reward_ensemble min
+flag "found no name at a comma" --reward_model "data/rm,"
 flag "two are called sft; tell them apart with NAME=DIR" --models "$M,$M"
 flag "expected DIR or NAME=DIR" --models "$M,"
 flag "expected DIR or NAME=DIR" --models "=$M"

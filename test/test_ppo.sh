@@ -215,6 +215,29 @@ for key in objective/scores objective/entropy; do
         "$(values $key "$T/zero/metrics.jsonl" | head -n 1)"
 done
 mistake 3 "is a language model without a score, expected a reward model" --reward_model "$M"
+check "an ensemble" run "$T/ensemble" --model data/sft --reward_model data/rm,data/rm \
+    --reward_ensemble min --gold_model data/rm --reward_command "" --total_episodes 16 \
+    --per_device_train_batch_size 3
+check "it is named" grep -q '^reward: min of 2 models data/rm,data/rm$' "$T/log"
+check "its first model is where the critic begins" grep -q '^critic: data/rm, ' "$T/log"
+for key in objective/scores returns/mean grad_norm; do # of twice the same model
+    values $key "$T/model/metrics.jsonl" >"$T/x"
+    values $key "$T/ensemble/metrics.jsonl" >"$T/y"
+    same "one model, and twice that one: $key" "$T/x" "$T/y"
+done
+values objective/scores "$T/ensemble/metrics.jsonl" >"$T/x"
+values objective/gold "$T/ensemble/metrics.jsonl" >"$T/y"
+check "a model that watches" columns "$T/x" "$T/y" 1e-5
+mistake 3 "is a language model without a score, expected a reward model" --reward_model "data/rm,$M" \
+    --model data/sft
+mistake 3 "is a language model without a score, expected a reward model" --gold_model "$M" \
+    --reward_command cat
+mistake 2 "found no name at a comma" --reward_model "data/rm," --model data/sft
+mistake 2 "--reward_ensemble is not used without --reward_model" --reward_command cat \
+    --reward_ensemble min
+mistake 2 "expected one of --gold or --gold_model" --reward_command cat --gold --gold_model data/rm
+mistake 2 "--reward_ensemble max: expected one of mean|min" --reward_model data/rm \
+    --reward_ensemble max
 
 # ---- reward programs that fail ------------------------------------------------------------------
 # Each answers 20 rows, two updates and a half, and then does something else.

@@ -340,6 +340,17 @@ static void test_model_faults(const Tokenizer *t) {
     char *sound = save_model("sound", t, t->vocab_size + 1, true);
     CHECK_DIES(EXIT_BAD_INPUT, "the end-of-text token is 1480 for the reward model and 3",
                reward_open_model(&r, sound, &turned, 4));
+    // Lists.
+    char *lists[] = {text_format("%s,", sound), text_format(",%s", sound),
+                     text_format("%s,,%s", sound, sound)};
+    for (int i = 0; i < COUNT(lists); i++) {
+        CHECK_DIES(EXIT_USAGE, "expected DIR or DIR,DIR,..", reward_open_model(&r, lists[i], t, 4));
+        free(lists[i]);
+    }
+    char *with_plain = text_format("%s,%s", sound, plain);
+    CHECK_DIES(EXIT_BAD_INPUT, "plain: is a language model without a score",
+               reward_open_model(&r, with_plain, t, 4));
+    free(with_plain);
     tokenizer_free(&other), tokenizer_free(&turned);
     free(plain), free(small), free(mute), free(dir), free(path), free(merges), free(sound);
 }
@@ -359,13 +370,13 @@ static void test_model(const Tokenizer *t) {
     reward_open_model(&r, dir, t, 1);
     for (; r.max_rows <= 6; r.max_rows++) {
         char *fault = reward_score(&r, scores, &rows, t);
-        CHECK(!fault && r.warned && !r.model.grads, "%s", fault);
+        CHECK(!fault && r.warned && !r.models[0].grads, "%s", fault);
         for (int i = 0; i < rows.R; i++) {
             const int begin = rows.row_start[i];
             batch_clear(&one);
             batch_add_row(&one, rows.tokens + begin, NULL, rows.row_start[i + 1] - begin);
-            gpt2_forward(&r.model, i < 4 ? &one : &end);
-            value_head_forward(&r.model, value);
+            gpt2_forward(&r.models[0], i < 4 ? &one : &end);
+            value_head_forward(&r.models[0], value);
             const float want = value[(i < 4 ? one.N : end.N) - 1];
             // Another shape of batch, another order of sums of 40 numbers around 1.
             CHECK_NEAR(scores[i], want, 1e-5, 1e-5, "row %d, %d at a time", i, r.max_rows);
@@ -386,21 +397,64 @@ static void test_model(const Tokenizer *t) {
         batch_clear(&one);
         batch_add_row(&one, row + all - kept, NULL, kept);
         if (!ended) batch_lengthen(&one, t->eos_id);
-        gpt2_forward(&r.model, &one);
-        value_head_forward(&r.model, value);
+        gpt2_forward(&r.models[0], &one);
+        value_head_forward(&r.models[0], value);
         CHECK(one.R == 1 && one.N == kept + !ended, "row %d has %d tokens", i, one.N);
         CHECK_NEAR(scores[i], value[one.N - 1], 1e-5, 1e-5, "row %d with EOS", i);
         cut += !ended;
     }
     CHECK(cut > 0 && cut < rows.R, "%d of %d rows are cut", cut, rows.R);
     r.append_eos = false;
-    r.model.w.score[0] = NAN;
+    r.models[0].w.score[0] = NAN;
     char *fault = reward_score(&r, scores, &rows, t);
     CHECK(fault && strstr(fault, "row 1 of 5: the score is nan"), "%s", fault);
     free(fault);
     reward_close(&r);
     batch_free(&rows), batch_free(&one), batch_free(&end);
     free(dir);
+}
+
+// An ensemble of three: a model, one whose scores are minus those, one whose scores are twice those.
+static void test_ensemble(const Tokenizer *t) {
+    char *dir = save_model("member", t, t->vocab_size + 1, true);
+    char *dirs = text_format("%s,%s,%s", dir, dir, dir);
+    char *comma = path_join(root, "member,two"), *link = text_format("ln -s member %s", comma);
+    Batch rows = make_rows(t);
+    float one[4], scores[4];
+    Reward r;
+    CHECK(system(link) == 0, "%s", link);
+    reward_open_model(&r, comma, t, 4); // a directory's name, not a list
+    CHECK(r.n_models == 1 && !reward_score(&r, one, &rows, t), "%d models", r.n_models);
+    reward_close(&r);
+    for (int max_rows = 1; max_rows <= 4; max_rows += 3) {
+        reward_open_model(&r, dirs, t, max_rows);
+        CHECK(r.n_models == 3 && r.ensemble == ENSEMBLE_MEAN, "%d models", r.n_models);
+        for (int c = 0; c < r.models[0].config.n_embd; c++) {
+            r.models[1].w.score[c] *= -1;
+            r.models[2].w.score[c] *= 2;
+        }
+        char *fault = reward_score(&r, scores, &rows, t);
+        CHECK(!fault, "%s", fault);
+        for (int i = 0; i < 4; i++)
+            CHECK_NEAR(scores[i], one[i] * 2 / 3, 1e-5, 1e-5, "mean of row %d", i);
+        r.ensemble = ENSEMBLE_MIN;
+        fault = reward_score(&r, scores, &rows, t);
+        CHECK(!fault, "%s", fault);
+        for (int i = 0; i < 4; i++)
+            CHECK_NEAR(scores[i], fminf(-one[i], 2 * one[i]), 1e-5, 1e-5, "least of row %d", i);
+        r.models[2].w.score[0] = NAN;
+        fault = reward_score(&r, scores, &rows, t);
+        CHECK(fault && strstr(fault, "row 1 of 4: the score is nan"), "%s", fault);
+        free(fault);
+        reward_close(&r);
+    }
+    // Rows have the room that the smallest context leaves.
+    reward_open_model(&r, dirs, t, 4);
+    r.models[1].config.n_positions -= 3;
+    CHECK(reward_positions(&r) == shape.n_positions - 3, "%d positions", reward_positions(&r));
+    reward_close(&r);
+    free(dir), free(dirs), free(comma), free(link);
+    batch_free(&rows);
 }
 
 int main(void) {
@@ -421,6 +475,7 @@ int main(void) {
     test_gold(&tokenizer);
     test_model_faults(&tokenizer); // its children come before the threads of the next test
     test_model(&tokenizer);
+    test_ensemble(&tokenizer);
     tokenizer_free(&tokenizer);
     char *command = text_format("rm -rf %s", root);
     CHECK(system(command) == 0, "clean up");

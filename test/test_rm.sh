@@ -184,6 +184,16 @@ score raw "$T/single.jsonl" 2>"$T/log" |
         '{ print ($1 - mean) / deviation }' >"$T/y"
 score a "$T/single.jsonl" 2>"$T/log" >"$T/x"
 check "normalised scores" columns "$T/x" "$T/y" 1e-4
+
+# An ensemble: the mean of two models' scores, and the least.
+score raw "$T/single.jsonl" 2>"$T/log" | paste "$T/x" - >"$T/both"
+for how in mean min; do
+    score_ --model "$T/a/final,$T/raw/final" --reward_ensemble $how --dataset "$T/single.jsonl" \
+        2>"$T/log" >"$T/x"
+    awk -v how=$how '{ print how == "mean" ? ($1 + $2) / 2 : $1 < $2 ? $1 : $2 }' "$T/both" >"$T/y"
+    check "an ensemble: $how" columns "$T/x" "$T/y" 1e-5
+done
+check "they differ" awk '$1 < $2 { a = 1 } $1 > $2 { b = 1 } END { exit !(a && b) }' "$T/both"
 check "samples of another model" run "$T/other" --model "$T/a/final" --normalize_model "$M" \
     --normalize_rewards 20 --max_steps 1
 check "scores that are all 0" run "$T/flat" --score_init zero --learning_rate 0 --max_steps 1 \
@@ -293,6 +303,9 @@ scoring() { # scoring CODE WORDS FLAG...
     fails "$want" "$words" score_ --output "$OUT" "$@"
 }
 scoring 3 "is a language model without a score" --dataset "$T/eval.jsonl" --model "$M"
+scoring 3 "is a language model without a score" --dataset "$T/eval.jsonl" --model "$T/a/final,$M"
+scoring 3 "tiny_score/vocab.json: no such file" --dataset "$T/eval.jsonl" \
+    --model "$T/a/final,test/golden/tiny_score"
 scoring 3 "missing.jsonl: no such file" --dataset "$T/missing.jsonl" --model "$T/a/final"
 scoring 2 "--model is needed" --dataset "$T/eval.jsonl"
 scoring 2 "--dataset is needed" --model "$T/a/final"

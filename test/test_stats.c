@@ -1,6 +1,7 @@
 // Tests of stats.h: values that SciPy gives (dev/golden_stats.py), values that papers print, and
 // brute force: sums over all outcomes, and how often an interval covers the truth.
 #include "test.h"
+#include "../dev/repro/optimised.h"
 #include "../lib/base/stats.h"
 
 // Compare with one line of the goldens: what it calls, arguments, results.
@@ -264,6 +265,34 @@ static void test_pass_at_k(void) {
     }
 }
 
+// Best of n as the scripts estimate it (dev/repro/optimised.h): the mean over all subsets of n of the reward and the
+// proxy of the sample with the highest proxy.
+static void test_best_of(void) {
+    enum { N = 7 };
+    Draw draws[N];
+    Rng rng = rng_make(3, 1);
+    for (int i = 0; i < N; i++) draws[i] = (Draw){(float)rng_normal(&rng), (float)rng_normal(&rng)};
+    draws_sort(draws, N);
+    for (int n = 1; n <= N; n++) {
+        double reward, proxy, reward_sum = 0, proxy_sum = 0;
+        int subsets = 0;
+        for (int set = 0; set < 1 << N; set++) {
+            if (__builtin_popcount((unsigned)set) != n) continue;
+            int best = -1;
+            for (int i = 0; i < N; i++)
+                if ((set >> i & 1) && (best < 0 || draws[i].proxy > draws[best].proxy)) best = i;
+            reward_sum += draws[best].reward;
+            proxy_sum += draws[best].proxy;
+            subsets++;
+        }
+        best_of_n(&reward, &proxy, draws, N, n);
+        CHECK_NEAR(reward, reward_sum / subsets, 1e-12, 1e-12, "reward of the best of %d", n);
+        CHECK_NEAR(proxy, proxy_sum / subsets, 1e-12, 1e-12, "proxy of the best of %d", n);
+    }
+    CHECK(best_of_kl(1) == 0, "the best of 1 is the policy");
+    CHECK_NEAR(best_of_kl(4), 0.636294361, 1e-9, 0, "log 4 - 3/4");
+}
+
 int main(void) {
     test_calibration();
     test_pass_at_k();
@@ -274,5 +303,6 @@ int main(void) {
     test_coverage();
     test_means();
     test_pairs();
+    test_best_of();
     return test_end("stats");
 }

@@ -36,6 +36,7 @@
 #include "../../lib/base/jsonl.h"
 #include "../../lib/base/stats.h"
 #include "../../lib/report/plot.h"
+#include "optimised.h"
 
 enum { TARGETS = 4, MAX_METHODS = 16, MAX_SEEDS = 8, MAX_POINTS = 64 };
 static const double targets[TARGETS] = {1, 2, 4, 8};
@@ -149,35 +150,21 @@ static void point_add(const Frontier *f, Curve *c, Point p) {
     c->points[c->n++] = p;
 }
 
-// Reward (prompts, N) and proxy, sorted by the proxy, best first, to expectations for best of n.
-typedef struct {
-    float proxy, reward;
-} Draw;
-
-static int draw_compare(const void *a, const void *b) {
-    const float x = ((const Draw *)a)->proxy, y = ((const Draw *)b)->proxy;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
 // The points of best of n: for each n, what the best by proxy of n of the N samples has on average.
 static void best_of_add(const Frontier *f, Curve *c, const float *reward, const float *proxy,
                         int N) {
     Draw *draws = mem_alloc((size_t)N, sizeof *draws);
     for (int n = 2; n <= N / 2; n *= 2) {
-        Point p = {.kl = log(n) - (n - 1.0) / n,
+        Point p = {.kl = best_of_kl(n),
                    .setting = text_format("n %d", n),
                    .reward = mem_floats((size_t)f->prompts)};
         for (int i = 0; i < f->prompts; i++) {
             for (int k = 0; k < N; k++)
                 draws[k] = (Draw){proxy[(size_t)i * N + k], reward[(size_t)i * N + k]};
-            qsort(draws, (size_t)N, sizeof *draws, draw_compare);
-            // P(the k-th best of all is the best of n) = C(N - 1 - k, n - 1) / C(N, n)
-            double chance = (double)n / N, sum = 0;
-            for (int k = 0; k + n <= N; k++) {
-                sum += chance * draws[k].reward;
-                chance *= (double)(N - k - n) / (N - 1 - k);
-            }
-            p.reward[i] = (float)sum;
+            double mean, mean_proxy;
+            draws_sort(draws, N);
+            best_of_n(&mean, &mean_proxy, draws, N, n);
+            p.reward[i] = (float)mean;
         }
         point_add(f, c, p);
     }

@@ -42,6 +42,7 @@ NAME=imdb_frontier
 PROGRAMS="train_sft train_rm train_dpo train_kto train_orpo train_ppo generate score evaluate interval frontier"
 . dev/repro/real_data.sh
 . dev/repro/runs.sh
+. dev/repro/imdb.sh
 
 runs_begin "$@"
 start=${IMDB:-out/imdb_sft/sft/final}
@@ -55,38 +56,6 @@ if [ "$QUICK" ]; then
 fi
 
 # ---- data ------------------------------------------------------------------------------------------
-
-# review_pairs PART: a positive against a negative review of the test half, 60 words of each; PART 1: of
-# every twelfth row, 0: of all others
-review_pairs() {
-    awk -v part="$1" '
-        (NR % 12 == 0) != part { next }
-        {
-            positive = /, "label": true/
-            sub(/^{"text": "/, ""); sub(/", "label": .*/, "")
-            n = split($0, word, " "); text = word[1]
-            for (i = 2; i <= n && i <= 60; i++) text = text " " word[i]
-            if (positive) good[++g] = text; else bad[++b] = text
-        }
-        END {
-            for (i = 1; i <= g && i <= b; i++)
-                printf "{\"prompt\": \"\", \"chosen\": \"%s\", \"rejected\": \"%s\"}\n", good[i], bad[i]
-        }' "$test"
-}
-
-# beginnings FROM COUNT: prompts of the first 2 to 8 words of every twelfth review of the test half
-beginnings() {
-    awk -v from="$1" -v count="$2" '
-        NR % 12 { next }
-        {
-            sub(/^{"text": "/, ""); sub(/", "label": .*/, "")
-            n = split($0, word, " "); text = word[1]
-            for (i = 2; i <= n && i <= 2 + NR / 12 % 7; i++) text = text " " word[i]
-            if (text in seen) next
-            seen[text]
-            if (++k > from && k <= from + count) printf "{\"prompt\": \"%s\"}\n", text
-        }' "$test"
-}
 
 # positive_reviews: 60 words of the positive reviews of the training half, as texts
 positive_reviews() {
@@ -112,21 +81,6 @@ samples_of() {
     rm "$OUT/samples.new"
 }
 
-# ranked NAME: pairs of neighbours among the samples, the higher score is chosen
-ranked() {
-    paste "$OUT/$1.scores" "$OUT/$1.jsonl" | awk -F'\t' '
-        {
-            prompt = text = $2
-            sub(/, "completion": .*/, "", prompt)
-            sub(/.*, "completion": /, "", text); sub(/, "finish_reason": .*/, "", text)
-        }
-        NR % 2 { first = text; score = $1; next }
-        $1 != score {
-            if (score > $1) print prompt ", \"chosen\": " first ", \"rejected\": " text "}"
-            else print prompt ", \"chosen\": " text ", \"rejected\": " first "}"
-        }'
-}
-
 # labelled, chosen: the same as KTO and SFT read them
 labelled() {
     awk -F', "(chosen|rejected)": ' '{
@@ -137,8 +91,8 @@ chosen() {
     awk -F', "(chosen|rejected)": ' '{ print $1 ", \"completion\": " $2 "}" }' "$OUT/pairs.jsonl"
 }
 
-made "$OUT/judge_train.jsonl" review_pairs 0
-made "$OUT/judge_eval.jsonl" review_pairs 1
+made "$OUT/judge_train.jsonl" review_pairs 0 60
+made "$OUT/judge_eval.jsonl" review_pairs 1 60
 made "$OUT/tuned.jsonl" beginnings 0 $tuning
 made "$OUT/judged.jsonl" beginnings $tuning $judging
 made "$OUT/prompts.jsonl" head -n $prompts "$few"
@@ -153,8 +107,8 @@ trained judge train_rm --model "$start" --dataset "$OUT/judge_train.jsonl" \
     --eval_dataset "$OUT/judge_eval.jsonl" --num_train_epochs 2 --learning_rate 0.0005 $reward
 sampled samples "$OUT/prompts.jsonl"
 sampled other "$OUT/other_prompts.jsonl"
-made "$OUT/pairs.jsonl" ranked samples
-made "$OUT/other_pairs.jsonl" ranked other
+made "$OUT/pairs.jsonl" ranked "$OUT/samples.scores" "$OUT/samples.jsonl"
+made "$OUT/other_pairs.jsonl" ranked "$OUT/other.scores" "$OUT/other.jsonl"
 made "$OUT/labels.jsonl" labelled
 made "$OUT/chosen.jsonl" chosen
 trained learned train_rm --model "$start" --dataset "$OUT/pairs.jsonl" \

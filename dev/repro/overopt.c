@@ -22,14 +22,13 @@
 // CONTRADICTED if it holds for none, else NOT DISTINGUISHED. Exit code 0: all REPRODUCED; else 1.
 #include "../../lib/base/common.h"
 #include "../../lib/base/flags.h"
-#include "../../lib/base/jsonl.h"
+#include "optimised.h"
 
 enum { WINDOW = 10, MAX_RUNS = 16, PLOT_COLUMNS = 60, PLOT_LINES = 14 };
 
 typedef struct {
     const char *dir;
-    int n; // updates, from 1
-    double *proxy, *gold, *kl;
+    PpoLog log; // a value for each update
     double last_kl;
     int peak; // window
     bool falls, rises;
@@ -39,31 +38,12 @@ typedef struct {
     double mean, error;
 } Mean;
 
-// Read one run's log. Dies if a row of an update lacks a value.
+// Read one run's log. Dies if that has too few updates.
 static void run_read(Run *run, const char *dir) {
-    static const char *const keys[] = {"objective/scores", "objective/gold", "objective/kl"};
-    char *path = path_join(dir, "metrics.jsonl");
-    LineReader reader;
     *run = (Run){.dir = dir};
-    double **const columns[] = {&run->proxy, &run->gold, &run->kl};
-    lines_open(&reader, path);
-    for (cJSON *record; (record = record_next(&reader));) {
-        if (json_get(record, keys[0])) {
-            for (int k = 0; k < COUNT(keys); k++) {
-                const cJSON *item = json_get(record, keys[k]);
-                if (!cJSON_IsNumber(item))
-                    die(EXIT_BAD_INPUT, "%s:%ld: no number \"%s\"; was train_ppo run with --gold?",
-                        path, reader.number, keys[k]);
-                *columns[k] = mem_resize(*columns[k], (size_t)run->n + 1, sizeof(double));
-                (*columns[k])[run->n] = item->valuedouble;
-            }
-            run->n++;
-        }
-        cJSON_Delete(record);
-    }
-    if (run->n < 2 * WINDOW)
-        die(EXIT_BAD_INPUT, "%s: %d updates, expected at least %d", path, run->n, 2 * WINDOW);
-    lines_close(&reader), free(path);
+    ppo_log_read(&run->log, dir);
+    if (run->log.n < 2 * WINDOW)
+        die(EXIT_BAD_INPUT, "%s: %d updates, expected at least %d", dir, run->log.n, 2 * WINDOW);
 }
 
 // Mean over updates first, first + step, .. of window w.
@@ -78,37 +58,39 @@ static Mean window_mean(const double *x, int w, int first, int step) {
 
 // Print a run's row of the table and judge it.
 static void run_judge(Run *run) {
-    const int last = run->n / WINDOW - 1;
+    const int last = run->log.n / WINDOW - 1;
     int top = 0;
     for (int w = 1; w <= last; w++) {
-        if (window_mean(run->gold, w, 0, 2).mean > window_mean(run->gold, run->peak, 0, 2).mean)
+        if (window_mean(run->log.gold, w, 0, 2).mean >
+            window_mean(run->log.gold, run->peak, 0, 2).mean)
             run->peak = w;
-        if (window_mean(run->proxy, w, 0, 1).mean > window_mean(run->proxy, top, 0, 1).mean)
+        if (window_mean(run->log.proxy, w, 0, 1).mean > window_mean(run->log.proxy, top, 0, 1).mean)
             top = w;
     }
-    const Mean peak = window_mean(run->gold, run->peak, 1, 2);
-    const Mean end = window_mean(run->gold, last, 1, 2);
-    const Mean proxy_top = window_mean(run->proxy, top, 0, 1);
-    const Mean proxy_end = window_mean(run->proxy, last, 0, 1);
+    const Mean peak = window_mean(run->log.gold, run->peak, 1, 2);
+    const Mean end = window_mean(run->log.gold, last, 1, 2);
+    const Mean proxy_top = window_mean(run->log.proxy, top, 0, 1);
+    const Mean proxy_end = window_mean(run->log.proxy, last, 0, 1);
     const double drop = peak.mean - end.mean, error = hypot(peak.error, end.error);
     run->falls = drop > 3 * error;
     run->rises = proxy_top.mean - proxy_end.mean <= 3 * hypot(proxy_top.error, proxy_end.error);
-    run->last_kl = window_mean(run->kl, last, 0, 1).mean;
-    printf(
-        "%-22s %6.2f %6.2f %6.2f  %6.2f %6.2f %6.2f  %5.2f %5.2f  %5d %5.1f %5.1f  %s\n", run->dir,
-        window_mean(run->proxy, 0, 0, 1).mean, window_mean(run->proxy, run->peak, 0, 1).mean,
-        proxy_end.mean, window_mean(run->gold, 0, 1, 2).mean, peak.mean, end.mean, drop, error,
-        run->peak * WINDOW + WINDOW / 2, window_mean(run->kl, run->peak, 0, 1).mean, run->last_kl,
-        run->falls && run->rises ? "over-optimised"
-        : run->falls             ? "gold falls, proxy too"
-                                 : "gold holds");
+    run->last_kl = window_mean(run->log.kl, last, 0, 1).mean;
+    printf("%-22s %6.2f %6.2f %6.2f  %6.2f %6.2f %6.2f  %5.2f %5.2f  %5d %5.1f %5.1f  %s\n",
+           run->dir, window_mean(run->log.proxy, 0, 0, 1).mean,
+           window_mean(run->log.proxy, run->peak, 0, 1).mean, proxy_end.mean,
+           window_mean(run->log.gold, 0, 1, 2).mean, peak.mean, end.mean, drop, error,
+           run->peak * WINDOW + WINDOW / 2, window_mean(run->log.kl, run->peak, 0, 1).mean,
+           run->last_kl,
+           run->falls && run->rises ? "over-optimised"
+           : run->falls             ? "gold falls, proxy too"
+                                    : "gold holds");
 }
 
 // Proxy (p) and gold (g) over the updates, mean of the runs, each on the scale of its own range.
 static void show_plot(const Run *runs, int n, const char *title) {
     char plot[PLOT_LINES][PLOT_COLUMNS];
-    int updates = runs[0].n;
-    for (int i = 1; i < n; i++) updates = runs[i].n < updates ? runs[i].n : updates;
+    int updates = runs[0].log.n;
+    for (int i = 1; i < n; i++) updates = runs[i].log.n < updates ? runs[i].log.n : updates;
     const int windows = updates / WINDOW;
     memset(plot, ' ', sizeof plot);
     printf("\n%s, mean of %d runs\n", title, n);
@@ -116,7 +98,7 @@ static void show_plot(const Run *runs, int n, const char *title) {
         double *y = mem_alloc((size_t)windows, sizeof *y), low = INFINITY, high = -INFINITY;
         for (int w = 0; w < windows; w++) {
             for (int i = 0; i < n; i++)
-                y[w] += window_mean(which ? runs[i].gold : runs[i].proxy, w, 0, 1).mean / n;
+                y[w] += window_mean(which ? runs[i].log.gold : runs[i].log.proxy, w, 0, 1).mean / n;
             low = fmin(low, y[w]), high = fmax(high, y[w]);
         }
         for (int x = 0; x < PLOT_COLUMNS; x++) {
@@ -157,8 +139,6 @@ static int runs_read(Run *runs, char *copy) {
     return n;
 }
 
-static void run_free(Run *run) { free(run->proxy), free(run->gold), free(run->kl); }
-
 int main(int argc, char **argv) {
     struct {
         const char *few, *all;
@@ -191,8 +171,8 @@ int main(int argc, char **argv) {
     if (n_all)
         good &= show_claim(later, n_all, "all pairs: the peak of gold comes later, or no fall");
     printf("verdict: %s\n", good ? "REPRODUCED" : "NOT REPRODUCED");
-    for (int i = 0; i < n; i++) run_free(&few[i]);
-    for (int i = 0; i < n_all; i++) run_free(&all[i]);
+    for (int i = 0; i < n; i++) ppo_log_free(&few[i].log);
+    for (int i = 0; i < n_all; i++) ppo_log_free(&all[i].log);
     free(few_copy), free(all_copy), flags_free(flags, COUNT(flags));
     return good ? 0 : 1;
 }

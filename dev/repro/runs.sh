@@ -48,7 +48,8 @@ runs_begin() {
 }
 
 # trained RUN PROGRAM FLAG..: OUT/RUN/final is there, or PROGRAM makes it; OUT/RUN.log has what it says,
-# OUT/RUN.seconds how long it took, with all that was cut off
+# OUT/RUN.seconds how long it took, with all that was cut off. If the script has defined a function
+# run_ended before runs_begin, it is called then, with OUT/RUN: the last that sees the run's checkpoints.
 trained() {
     run=$OUT/$1 program=$2
     shift 2
@@ -60,6 +61,7 @@ trained() {
     *) set -- "$@" --resume_from_checkpoint latest ;;
     esac
     "$BIN/$program" "$@" --output_dir "$run" >>"$run.log" 2>&1 || fail "$run failed, see $run.log"
+    if command -v run_ended >/dev/null; then run_ended "$run"; fi
     echo $(($(date +%s) - began)) >>"$run.seconds"
     rm -rf "$run"/checkpoint-*
     : >"$run.done"

@@ -1,6 +1,7 @@
 // reward.h: scores of completions, from a reward model or from any program. From top to bottom:
 //
-//   reward model   a checkpoint directory with a scalar head, read at each row's last token
+//   reward models  checkpoint directories with a scalar head, read at each row's last token: one, or
+//                  an ensemble whose scores become one
 //   rows           a row of a batch as the line of JSON that a program reads
 //   program        starting and ending it, and all that can go wrong with it
 //   both           reward_score, reward_close
@@ -39,12 +40,21 @@
 
 extern char **environ; // macOS declares it nowhere
 
+// How the scores of an ensemble's members become one (Coste et al. 2023): their mean, or the least of
+// them, which the paper calls worst-case optimisation: what one member alone likes too much counts
+// for nothing.
+typedef enum { ENSEMBLE_MEAN, ENSEMBLE_MIN } Ensemble;
+#define ENSEMBLE_CHOICES "mean|min" // of --reward_ensemble
+#define ENSEMBLE_HELP "score by several: mean, or the least (worst-case optimisation)"
+
 typedef struct {
-    char *name; // directory or command, as it was given
+    char *name; // directory, directories or command, as it was given
     bool program;
-    // A reward model.
-    GPT2 model;
-    bool append_eos; // score a row that was cut as if it ended there; set after reward_open_model
+    // Reward models.
+    GPT2 *models; // (n_models)
+    int n_models;
+    Ensemble ensemble; // of several; set after reward_open_model, as the next one
+    bool append_eos;   // score a row that was cut as if it ended there
     int eos_id;
     int max_rows; // so many rows at a time
     Batch batch;  // the rows of one pass
@@ -88,21 +98,56 @@ static void reward_check_tokens(const char *dir, int vocab_size, const Tokenizer
     tokenizer_free(&own);
 }
 
-// Score with the reward model in `dir`, max_rows rows at a time. It is forward only: no gradients,
-// no activations kept. `policy` is the tokenizer of the rows, NULL if they are mere ids. Dies if
-// the directory holds no reward model or another vocabulary.
-static void reward_open_model(Reward *r, const char *dir, const Tokenizer *policy, int max_rows) {
-    *r = (Reward){.name = text_copy(dir), .max_rows = max_rows};
-    model_load_reward(&r->model, dir);
-    if (policy) reward_check_tokens(dir, r->model.config.vocab_size, policy);
-    r->eos_id = policy ? policy->eos_id : r->model.config.eos_token_id;
+// The next directory of a list with commas between them, from *list on; free() it. A directory whose
+// name has commas is no list. Dies (EXIT_USAGE) if there is nothing before or after a comma.
+static char *reward_next_dir(const char **list) {
+    const char *comma = path_is_dir(*list) ? NULL : strchr(*list, ',');
+    const size_t n = comma ? (size_t)(comma - *list) : strlen(*list);
+    if (!n) die(EXIT_USAGE, "reward models: expected DIR or DIR,DIR,.., found no name at a comma");
+    char *dir = text_format("%.*s", (int)n, *list);
+    *list = comma ? comma + 1 : NULL;
+    return dir;
+}
+
+// Score with the reward model in the directory `dirs`, or with those in several, "A,B,C", max_rows
+// rows at a time. They are forward only: no gradients, no activations kept. `policy` is the tokenizer
+// of the rows, NULL if they are mere ids. Dies if a directory holds no reward model or another
+// vocabulary.
+static void reward_open_model(Reward *r, const char *dirs, const Tokenizer *policy, int max_rows) {
+    *r = (Reward){.name = text_copy(dirs), .max_rows = max_rows};
+    while (dirs) {
+        char *dir = reward_next_dir(&dirs);
+        r->models = mem_resize(r->models, (size_t)r->n_models + 1, sizeof *r->models);
+        GPT2 *model = &r->models[r->n_models++];
+        model_load_reward(model, dir);
+        if (policy) reward_check_tokens(dir, model->config.vocab_size, policy);
+        free(dir);
+    }
+    r->eos_id = policy ? policy->eos_id : r->models[0].config.eos_token_id;
+}
+
+// The most tokens that all of the models can have: the smallest of their contexts.
+static int reward_positions(const Reward *r) {
+    int positions = r->models[0].config.n_positions;
+    for (int k = 1; k < r->n_models; k++)
+        if (r->models[k].config.n_positions < positions)
+            positions = r->models[k].config.n_positions;
+    return positions;
+}
+
+// score <- the scores of the first k + 1 members, given that of the first k in score and x, that of
+// member k.
+static float ensemble_add(Ensemble ensemble, float score, float x, int k) {
+    if (k == 0) return x;
+    if (ensemble == ENSEMBLE_MIN) return fminf(score, x);
+    return score + (x - score) / (float)(k + 1);
 }
 
 // scores (R) <- the scalar of each row's last token; with append_eos of EOS, which comes after rows that
-// do not have it. Rows longer than the model's context lose their beginning, as prompts do elsewhere;
-// the first time there is a warning.
+// do not have it. Of several models, what `ensemble` makes of theirs. Rows longer than the smallest
+// context lose their beginning, as prompts do elsewhere; the first time there is a warning.
 static char *reward_score_model(Reward *r, float *scores, const Batch *rows) {
-    const int P = r->model.config.n_positions;
+    const int P = reward_positions(r);
     for (int begin = 0; begin < rows->R; begin += r->max_rows) {
         const int end = rows->R - begin < r->max_rows ? rows->R : begin + r->max_rows;
         Batch *b = &r->batch;
@@ -124,13 +169,16 @@ static char *reward_score_model(Reward *r, float *scores, const Batch *rows) {
             free(r->value);
             r->value = mem_floats((size_t)(r->max_N = b->N));
         }
-        gpt2_forward(&r->model, b);
-        value_head_forward(&r->model, r->value);
-        for (int i = begin; i < end; i++) {
-            scores[i] = r->value[b->row_start[i - begin + 1] - 1];
-            if (!isfinite(scores[i]))
-                return text_format("reward model %s: row %d of %d: the score is %g", r->name, i + 1,
-                                   rows->R, (double)scores[i]);
+        for (int k = 0; k < r->n_models; k++) {
+            gpt2_forward(&r->models[k], b);
+            value_head_forward(&r->models[k], r->value);
+            for (int i = begin; i < end; i++) {
+                const float x = r->value[b->row_start[i - begin + 1] - 1];
+                if (!isfinite(x))
+                    return text_format("reward model %s: row %d of %d: the score is %g", r->name,
+                                       i + 1, rows->R, (double)x);
+                scores[i] = ensemble_add(r->ensemble, scores[i], x, k);
+            }
         }
     }
     return NULL;
@@ -395,10 +443,10 @@ static void reward_close(Reward *r) {
         free(program_ending(r, n == 0 ? 1 - (seconds_now() - began) : 0));
         program_end(r);
     }
-    gpt2_free(&r->model);
+    for (int k = 0; k < r->n_models; k++) gpt2_free(&r->models[k]);
     batch_free(&r->batch);
     text_free(&r->said), text_free(&r->heard);
-    free(r->value), free(r->name);
+    free(r->models), free(r->value), free(r->name);
     *r = (Reward){0};
 }
 

@@ -23,7 +23,7 @@
 // Flags
 
 typedef struct {
-    const char *reward_model, *reward_command;
+    const char *reward_model, *reward_command, *reward_ensemble, *gold_model;
     double reward_timeout;
     bool reward_eos;
     int max_prompt_length;
@@ -32,13 +32,15 @@ typedef struct {
     bool gold;
 } RolloutArgs;
 
-#define ROLLOUT_DEFAULTS .reward_timeout = 60, .max_prompt_length = 512
+#define ROLLOUT_DEFAULTS .reward_timeout = 60, .reward_ensemble = "mean", .max_prompt_length = 512
 
 // clang-format off
 // `r` is the RolloutArgs.
 #define ROLLOUT_FLAGS_REWARD(r)                                                                    \
     FLAG_HEADING("reward"),                                                                        \
-    FLAG_TEXT(r, reward_model, "directory of a reward model, as train_rm saves it"),               \
+    FLAG_TEXT(r, reward_model,                                                                     \
+              "directory of a reward model, as train_rm saves it, or of several: A,B,C"),          \
+    FLAG_CHOICE(r, reward_ensemble, ENSEMBLE_CHOICES, ENSEMBLE_HELP),                              \
     FLAG_SWITCH(r, reward_eos, "it scores a cut completion as if EOS came after it"),              \
     FLAG_TEXT(r, reward_command,                                                                   \
               "or a program: gets JSONL of prompt and completion on standard input, answers one "  \
@@ -55,20 +57,24 @@ typedef struct {
 
 #define ROLLOUT_FLAGS_SHOW(r)                                                                      \
     FLAG(r, sample_steps, 0, 1e9, "show so many of the rollout every so many updates"),            \
-    FLAG_SWITCH(r, gold, "give texts the gold score of film reviews (data/gold.h), too")
+    FLAG_SWITCH(r, gold, "give texts the gold score of film reviews (data/gold.h), too"),          \
+    FLAG_TEXT(r, gold_model,                                                                       \
+              "or the score of a reward model that only watches: nothing is learnt from it")
 // clang-format on
 
 // What one update learns from.
 typedef struct {
     const RolloutArgs *args;
     Reward reward;
-    Gold *gold; // with --gold
+    Gold *gold;      // with --gold
+    Reward watching; // with --gold_model
     Sampler sampler;
-    Batch prompts;  // (R)
-    Batch rows;     // (R) prompts with their completions; the mask is 1 on tokens of completions
-    Finish *finish; // (R) what ended each completion
-    float *score;   // (R)
-    double seconds; // that sampling and scoring have taken
+    Batch prompts;     // (R)
+    Batch rows;        // (R) prompts with their completions; the mask is 1 on tokens of completions
+    Finish *finish;    // (R) what ended each completion
+    float *score;      // (R)
+    float *gold_score; // (R), with --gold_model
+    double seconds;    // that sampling and scoring have taken
 } Rollout;
 
 // ------------------------------------------------------------------------------------------------
@@ -80,6 +86,9 @@ static void rollout_begin(Run *run, const RolloutArgs *a, int length) {
     if (!a->reward_model == !a->reward_command)
         die(EXIT_USAGE, "%s --reward_model or --reward_command; see --help",
             a->reward_model ? "expected one of" : "nothing gives a reward: expected");
+    if (a->reward_command && strcmp(a->reward_ensemble, "mean"))
+        die(EXIT_USAGE, "--reward_ensemble is not used without --reward_model");
+    if (a->gold && a->gold_model) die(EXIT_USAGE, "expected one of --gold or --gold_model");
     // flags that such programs do not have, but run.h reads
     run->args->max_new_tokens = length;
     run->args->temperature = a->temperature;
@@ -104,6 +113,17 @@ static void rollout_policy(Run *r, GPT2 *model, bool head) {
     printf("reference: %s\n", r->reference_dir);
 }
 
+// Open the reward models in `dirs`. Dies unless each has as many tokens as the policy, vocab_size.
+static void rollout_open_model(Reward *reward, const Run *run, const RolloutArgs *a,
+                               const char *dirs, int vocab_size) {
+    reward_open_model(reward, dirs, run_tokenizer(run), run->args->per_device_train_batch_size);
+    reward->append_eos = a->reward_eos;
+    for (int k = 0; k < reward->n_models; k++)
+        if (reward->models[k].config.vocab_size < vocab_size)
+            die(EXIT_BAD_INPUT, "%s: the reward model's vocabulary has %d tokens, the policy's %d",
+                dirs, reward->models[k].config.vocab_size, vocab_size);
+}
+
 // Room for R completions, and what scores them: a model, or a program that is started here. Dies if
 // that does not fit the policy.
 static void rollout_open(Rollout *r, const Run *run, const RolloutArgs *a, const GPT2 *policy,
@@ -114,20 +134,21 @@ static void rollout_open(Rollout *r, const Run *run, const RolloutArgs *a, const
         die(EXIT_USAGE, "--missing_eos_penalty: %s has no EOS", run->args->model);
     if (a->gold && !t)
         die(EXIT_USAGE, "--gold: %s has no tokenizer, so there are no texts", run->args->model);
+    const int vocab_size = t ? t->vocab_size : policy->config.vocab_size;
     if (a->reward_model) {
-        const int vocab_size = t ? t->vocab_size : policy->config.vocab_size;
-        reward_open_model(&r->reward, a->reward_model, t, run->args->per_device_train_batch_size);
-        r->reward.append_eos = a->reward_eos;
-        if (r->reward.model.config.vocab_size < vocab_size)
-            die(EXIT_BAD_INPUT, "%s: the reward model's vocabulary has %d tokens, the policy's %d",
-                a->reward_model, r->reward.model.config.vocab_size, vocab_size);
-        printf("reward: model %s\n", a->reward_model);
+        rollout_open_model(&r->reward, run, a, a->reward_model, vocab_size);
+        r->reward.ensemble = (Ensemble)choice_index(a->reward_ensemble, ENSEMBLE_CHOICES);
+        printf("reward: ");
+        if (r->reward.n_models > 1) printf("%s of %d ", a->reward_ensemble, r->reward.n_models);
+        printf("%s %s\n", r->reward.n_models > 1 ? "models" : "model", a->reward_model);
     } else {
         reward_open_command(&r->reward, a->reward_command, a->reward_timeout);
         printf("reward: program %s\n", a->reward_command);
     }
     r->finish = mem_alloc((size_t)R, sizeof *r->finish);
     r->score = mem_floats((size_t)R);
+    if (a->gold || a->gold_model) r->gold_score = mem_floats((size_t)R);
+    if (a->gold_model) rollout_open_model(&r->watching, run, a, a->gold_model, vocab_size);
     if (!a->gold) return;
     r->gold = mem_alloc(1, sizeof *r->gold);
     gold_create(r->gold);
@@ -139,6 +160,7 @@ static void rollout_end(Rollout *r) {
     char took[32];
     printf("sampling and scoring took %s\n", time_format(took, r->seconds));
     reward_close(&r->reward);
+    reward_close(&r->watching);
     if (r->gold) gold_free(r->gold);
     sampler_free(&r->sampler);
     batch_free(&r->prompts);
@@ -146,6 +168,7 @@ static void rollout_end(Rollout *r) {
     free(r->gold);
     free(r->finish);
     free(r->score);
+    free(r->gold_score);
     *r = (Rollout){0};
 }
 
@@ -181,11 +204,25 @@ static void rollout_sample(Rollout *r, Run *run, const GPT2 *policy, const Promp
     r->seconds += seconds_now() - began;
 }
 
+// The gold score of each completion, with --gold or --gold_model. NULL, or what went wrong.
+static char *rollout_judge(Rollout *r, const Tokenizer *t) {
+    if (r->watching.n_models) return reward_score(&r->watching, r->gold_score, &r->rows, t);
+    const Batch *b = &r->rows;
+    for (int i = 0; i < b->R; i++) {
+        Text text = {0};
+        text_add_bytes(&text, t, b->tokens + b->row_start[i], (size_t)batch_row_length(b, i));
+        r->gold_score[i] = (float)gold_parts(r->gold, text.data, text.size).score;
+        text_free(&text);
+    }
+    return NULL;
+}
+
 // The score of each completion as a whole, less --missing_eos_penalty where the policy did not end it.
 // t: NULL for bare token ids. Returns NULL, or what went wrong with the reward: see rollout_fail.
 static char *rollout_score(Rollout *r, const Tokenizer *t) {
     const double began = seconds_now();
     char *failure = reward_score(&r->reward, r->score, &r->rows, t);
+    if (r->gold_score && !failure) failure = rollout_judge(r, t);
     r->seconds += seconds_now() - began;
     for (int i = 0; i < r->rows.R && !failure; i++)
         if (r->finish[i] != FINISH_EOS) r->score[i] -= (float)r->args->missing_eos_penalty;
@@ -262,19 +299,6 @@ static double masked_mean(const float *x, const float *y, const unsigned char *m
     }
     *variance = squares / count;
     return mean;
-}
-
-// Mean gold score of the texts.
-static double rollout_gold(const Rollout *r, const Tokenizer *t) {
-    const Batch *b = &r->rows;
-    double sum = 0;
-    for (int i = 0; i < b->R; i++) {
-        Text text = {0};
-        text_add_bytes(&text, t, b->tokens + b->row_start[i], (size_t)batch_row_length(b, i));
-        sum += gold_parts(r->gold, text.data, text.size).score;
-        text_free(&text);
-    }
-    return sum / b->R;
 }
 
 // Every --sample_steps updates, but not after the last, print the first --samples texts with their

@@ -1,0 +1,52 @@
+#!/bin/sh
+# The alignment tax (Ouyang et al. 2022; Askell et al. 2021): what a model knew before DPO, KTO and PPO, and what
+# after, on benchmarks that none of them was trained for.
+#
+#     sh dev/repro/alignment_tax.sh [--quick] [DIR]
+#
+# DIR (out/alignment_tax) gets the results. Needs the runs of imdb_frontier.sh (FRONTIER=DIR: where they are;
+# out/imdb_frontier). --quick: 20 items of each benchmark, to try the script.
+#
+#   models      the start of imdb_frontier.sh, and what DPO (beta 0.05), KTO (beta 0.05) and PPO (KL coefficient
+#               0.05, learned reward) made of it, seed 1: all taught to write praise
+#   benchmarks  BLiMP (grammar; the only one on which a model of this size is well above chance), ARC-Easy, PIQA,
+#               LAMBADA, and BIG-Bench Hard's 6,511 questions with exact match of a line
+#
+# Claim: no tax, that is, on none of the five is one of the three behind the start: the paired 90 % interval of
+# the difference in accuracy does not lie below 0. (15 comparisons: by chance alone one in twenty would. So a
+# single one that lies below 0 by less than 0.01 is printed as such and the verdict is NOT DISTINGUISHED; one by
+# more, or several, is CONTRADICTED.) A benchmark on which the start is not above chance can show no tax and does
+# not count; LAMBADA and BIG-Bench Hard count where the start has 1 % or more. Written before the first full run.
+#
+# What came out: not run yet.
+set -eu
+NAME=alignment_tax PROGRAMS=evaluate
+. dev/repro/real_data.sh
+. dev/repro/runs.sh
+runs_begin "$@"
+from=${FRONTIER:-out/imdb_frontier}
+start=${IMDB:-out/imdb_sft/sft/final}
+models=start=$start
+for run in dpo/0.05-1 kto/0.05-1 ppo/0.05-1; do
+    model=$from/runs/$run/final
+    [ -f "$model/model.safetensors" ] || fail "$model: no model; make it with: sh dev/repro/imdb_frontier.sh"
+    models=$models,${run%/*}=$model
+done
+files=
+for set in blimp/blimp mcq/arc_easy mcq/piqa lambada/lambada_openai_test; do
+    file=$(real $set.jsonl)
+    files=$files${files:+,}${set%/*}=$file
+done
+files=$(echo "$files" | sed 's/mcq=\([^,]*arc_easy\)/arc_easy=\1/; s/mcq=\([^,]*piqa\)/piqa=\1/')
+bbh=$(real bbh/bbh_train.jsonl),$(real bbh/bbh_eval.jsonl)
+made "$OUT/bbh.jsonl" cat "${bbh%,*}" "${bbh#*,}"
+few=
+[ -z "$QUICK" ] || few="--max_items 20"
+if [ ! -f "$OUT/benchmarks.json" ]; then
+    began=$(date +%s)
+    "$BIN/evaluate" --models "$models" --benchmark "$files,bbh=$OUT/bbh.jsonl" --max_new_tokens 16 $few \
+        --output "$OUT/benchmarks.new" --overwrite_output >"$OUT/evaluated" 2>&1 || fail "see $OUT/evaluated"
+    echo $(($(date +%s) - began)) >"$OUT/benchmarks.seconds"
+    mv "$OUT/benchmarks.new" "$OUT/benchmarks.json"
+fi
+cat "$OUT/evaluated" >"$OUT/result.txt"
