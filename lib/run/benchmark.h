@@ -804,7 +804,7 @@ static void scorer_reward(Benchmarks *b, int c) {
     tokenizer_load(&b->own, dir);
     b->t = &b->own;
     reward_open_model(&reward, scorer->dir, &b->own, 64);
-    const DataOptions o = {.max_length = pair_length(b, reward.model.config.n_positions),
+    const DataOptions o = {.max_length = pair_length(b, reward_positions(&reward)),
                            .whole = true, // the score is read at EOS
                            .chat_format = chat_open(b->chat_format, &b->own, dir)};
     for (int i = 0; i < b->n_sets; i++) {
