@@ -189,10 +189,9 @@ static void corpora_report(Text *out, const Corpora *c, double rows) {
     for (int i = 0; i < c->n && c->weighted; i++) {
         const Corpus *corpus = &c->items[i];
         const double share = corpus->quota / all, passes = share * rows / corpus->rows;
-        text_print(out,
-                   "%s: %.1f %% of the mixture, in this run %.0f of %.0f, about %.3g tokens, %.3g "
-                   "passes\n",
-                   corpus->names, 100 * share, share * rows, rows, passes * (double)corpus->tokens,
+        text_print(out, "%s: %.1f %% of the mixture, in this run %.0f of %.0f", corpus->names,
+                   100 * share, share * rows, rows);
+        text_print(out, ", about %.0f tokens, %.3g passes\n", passes * (double)corpus->tokens,
                    passes);
     }
 }
