@@ -488,15 +488,6 @@ static void ending_print(double began, const char *output, const char *samples_f
 // ------------------------------------------------------------------------------------------------
 // Benchmarks
 
-// Die if a flag is given that means nothing with --benchmark.
-static void benchmark_check(Flag *flags, int n) {
-    static const char *const others[] = {"dataset", "baseline",     "reward_command", "gold",
-                                         "best_of", "eval_prompts", "reward_eos"};
-    for (int i = 0; i < COUNT(others); i++)
-        if (flag_given(flags, n, others[i]))
-            die(EXIT_USAGE, "--%s has no meaning with --benchmark", others[i]);
-}
-
 // Add the models of "NAME=DIR,DIR,.." (or NULL), policies or models of rewards.
 static void scorers_add(Benchmarks *b, const char *flag, const char *text, bool reward) {
     Results *names = mem_alloc(1, sizeof *names);
@@ -623,8 +614,20 @@ int main(int argc, char **argv) {
     const int B = args.batch_size;
     if (!args.models && !(args.benchmark && args.reward_model))
         die(EXIT_USAGE, "--models is needed; see --help");
-    if (args.benchmark) benchmark_check(flags, COUNT(flags));
-    else if (!args.dataset) die(EXIT_USAGE, "--dataset or --benchmark is needed; see --help");
+    if (!args.benchmark && !args.dataset)
+        die(EXIT_USAGE, "--dataset or --benchmark is needed; see --help");
+    const struct {
+        bool set;
+        const char *name;
+    } idle[] = {{args.dataset, "dataset"},
+                {args.baseline, "baseline"},
+                {args.best_of > 1, "best_of"},
+                {args.reward_command, "reward_command"},
+                {args.gold, "gold"},
+                {args.eval_prompts > 0, "eval_prompts"},
+                {args.reward_eos, "reward_eos"}};
+    for (int i = 0; i < COUNT(idle) && args.benchmark; i++)
+        if (idle[i].set) die(EXIT_USAGE, "--%s has no meaning with --benchmark", idle[i].name);
     if (args.reward_model && args.reward_command)
         die(EXIT_USAGE, "give either --reward_model or --reward_command");
     if (!args.reward_model && strcmp(args.reward_ensemble, "mean"))
@@ -640,15 +643,15 @@ int main(int argc, char **argv) {
     guard_output(args.samples_file, config_file, flags, COUNT(flags), "output|samples_file");
 
     if (args.benchmark) {
-        const bool greedy =
-            args.num_return_sequences == 1 && !flag_given(flags, COUNT(flags), "temperature");
+        if (args.num_return_sequences == 1 && !flag_given(flags, COUNT(flags), "temperature"))
+            args.temperature = 0; // one answer is written greedily, as in lm-evaluation-harness
         Benchmarks b = {
             .tokenizer = args.tokenizer,
             .ref_model = args.ref_model,
             .chat_format = args.chat_format,
             .delimiter = args.target_delimiter ? args.target_delimiter : "",
             .rules = rules_open(args.answer_pattern, args.answer_ignore, args.stop),
-            .sampling = {.temperature = greedy ? 0 : args.temperature,
+            .sampling = {.temperature = args.temperature,
                          .top_k = args.top_k,
                          .top_p = args.top_p,
                          .seed = (uint64_t)args.seed,

@@ -243,6 +243,14 @@ check "a continuation longer than the context" ev --models "a=$M,b=$T/model" --b
 check "is left out, for all models" is 'items == 1 && skipped == 1' items="$(of items)" skipped="$(of skipped)"
 check "and named" grep -q '"error": "a continuation has 7[0-9] tokens, context is 64"' "$S"
 
+# ---- the same again by --config ---------------------------------------------------------------------
+
+check "a run to repeat" answers --stop '.'
+sed -n '/^"flags": {/,/^},/p' "$J" | sed 's|^"flags": ||; s|^},|}|' >"$T/run.json"
+cp "$S" "$T/first.jsonl"
+check "from its flags" logged timeout 120 "$BIN/evaluate" --config "$T/run.json"
+same "is the same" "$T/first.jsonl" "$S"
+
 # ---- mistakes ------------------------------------------------------------------------------------
 
 mkdir "$T/out"
@@ -292,6 +300,7 @@ flag "have no \\d" --answer_pattern '\d+'
 flag "--answer_ignore [: not a regular expression" --answer_ignore '['
 flag "--stop a||b: a text between the bars is empty" --stop 'a||b'
 flag "--max_items -1: out of range" --max_items -1
+flag "--overwrite_output would replace $T/choice.jsonl, which --benchmark names" --output "$T/choice.jsonl" --overwrite_output
 mistake 3 "no such file" --models "$M" --benchmark "$T/none.jsonl"
 mistake 3 "no file has such a name" --models "$M" --benchmark "$T/none*.jsonl"
 mistake 3 "no such directory" --models "$T/none" --benchmark "$T/choice.jsonl"
