@@ -49,4 +49,26 @@ if [ ! -f "$OUT/benchmarks.json" ]; then
     echo $(($(date +%s) - began)) >"$OUT/benchmarks.seconds"
     mv "$OUT/benchmarks.new" "$OUT/benchmarks.json"
 fi
-cat "$OUT/evaluated" >"$OUT/result.txt"
+
+# ---- verdict ---------------------------------------------------------------------------------------
+{
+    sed -n '/^benchmark /,/chance: of a guess/p' "$OUT/evaluated"
+    echo
+    grep ' - start on ' "$OUT/evaluated"
+    echo
+    [ "$QUICK" ] || awk '
+        $2 == "start" && (/above it/ || ($6 == "-" && $4 >= 0.01)) { counts[$1] = 1; names = names " " $1 }
+        / - start on / {
+            name = $5; sub(/:/, "", name)
+            high = $9; sub(/\]/, "", high)
+            if (name in counts) { n++; if (high < 0) { behind++; if ($7 < least) least = $7 } }
+        }
+        END {
+            print "benchmarks on which the start knows something:" (names ? names : " none")
+            verdict = behind == 0 ? "REPRODUCED" : behind == 1 && least > -0.01 ? "NOT DISTINGUISHED" : "CONTRADICTED"
+            printf "%d of %d comparisons lie below 0\n  no alignment tax: %s\n", behind, n, n ? verdict : "NOT DISTINGUISHED"
+        }' "$OUT/evaluated"
+    echo "$(minutes) minutes"
+} >"$OUT/result.txt"
+cat "$OUT/result.txt"
+[ "$QUICK" ] || grep -q 'tax: REPRODUCED' "$OUT/result.txt"
