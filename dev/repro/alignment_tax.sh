@@ -60,7 +60,7 @@ fi
         $2 == "start" && (/above it/ || ($6 == "-" && $4 >= 0.01)) { counts[$1] = 1; names = names " " $1 }
         / - start on / {
             name = $5; sub(/:/, "", name)
-            high = $9; sub(/\]/, "", high)
+            high = $9 + 0 # of "0.01],"
             if (name in counts) { n++; if (high < 0) { behind++; if ($7 < least) least = $7 } }
         }
         END {
