@@ -13,7 +13,7 @@
 #     random()             in (0, 1), of Lehmer's generator: the same with every awk; -v seed=N
 #     opening()            what is said before the first answer of a talk, in small letters
 pairs_awk() {
-    script=$1 file=$2
+    pairs_script=$1 pairs_file=$2
     shift 2
     awk -F '", "(chosen|rejected|set|ranks)": ' "$@" '
         function random() { return (state = state * 16807 % 2147483647) / 2147483647 }
@@ -34,7 +34,7 @@ pairs_awk() {
         }
         function opening() { return tolower(substr($0, 1, index($0, "\\n\\nAssistant:"))) }
         BEGIN { state = seed + 1; for (i = 0; i < 20; i++) random() }
-        '"$script" "$file"
+        '"$pairs_script" "$pairs_file"
 }
 
 # good_answers FILE: what SFT learns from, each good answer once
