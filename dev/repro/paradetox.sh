@@ -75,8 +75,7 @@ data=$OUT/data
 
 # texts_split DIR: of each part DIR/PART_{neutral,toxic}.jsonl, texts, and DIR/PART_pairs.jsonl
 texts_split() {
-    { cat "$evaluation"; echo; cat "$train"; } | sed \
-        's/^{"chosen": "\(.*\)", "rejected": "\(.*\)", "prompt": ""}$/{"prompt": "", "chosen": "\1", "rejected": "\2"}/' |
+    { cat "$evaluation"; echo; cat "$train"; } | sed 's/^{\(.*\), "prompt": ""}$/{"prompt": "", \1}/' |
         pairs_awk '
         function plain(text,    i) { # \047 is an apostrophe
             text = tolower(text)
@@ -282,7 +281,7 @@ code=0
     echo "fluency: held-out completions cost it $(bits fluency.bits 1) bits a byte where neutral," \
         "$(bits fluency.bits 0) where toxic"
     echo
-    "$BIN/verdict" --needed 3 <"$OUT/lines" || code=1
+    "$BIN/verdict" --needed 3 <"$OUT/lines" || code=$?
     [ -z "$QUICK" ] || echo "--quick: none of this is a result"
     echo "$(minutes) minutes of a core in runs"
 } >"$OUT/result.txt"

@@ -164,8 +164,9 @@ done | at_once
 
 # distances RUN ITERATION: held-out NLL, bigrams' total variation, updates so far, of a player in a run's log
 distances() {
-    sed -n 's|.*"step": \([0-9]*\), "iteration": '"$2"', "player/nll": \([^,]*\), "player/bigram_tv": \([^,}]*\).*|\2 \3 \1|p' \
-        "$OUT/$1/metrics.jsonl" | tail -n 1
+    number='\([^,]*\)'
+    grep "\"iteration\": $2, \"player/nll\"" "$OUT/$1/metrics.jsonl" | tail -n 1 |
+        sed "s|.*\"step\": $number,.*\"player/nll\": $number, \"player/bigram_tv\": $number,.*|\2 \3 \1|"
 }
 # values SEED NAME NLL BIGRAMS ..: lines for `verdict`
 values() { printf 'value %s %s held_nll %s\nvalue %s %s bigrams %s\n' "$1" "$2" "$3" "$1" "$2" "$4"; }
@@ -202,14 +203,14 @@ values() { printf 'value %s %s held_nll %s\nvalue %s %s bigrams %s\n' "$1" "$2" 
 } >"$OUT/lines"
 code=0
 {
-    echo "SFT: selection's loss is $(losses | head -n 1 | cut -d ' ' -f 2) before any, lowest after ${lowest% *} updates" \
-        "(${lowest#* }); stopped after $stop ($(losses | awk -v stop="$stop" '$1 == stop { print $2 }'))"
+    echo "SFT: selection's loss is $(losses | awk 'NR == 1 { print $2 }') before any update, lowest after" \
+        "${lowest% *} (${lowest#* }); stopped after $stop ($(losses | awk -v stop="$stop" '$1 == stop { print $2 }'))"
     cat "$OUT/try/spin.chosen" "$OUT/try/more.chosen"
     grep -h '^data ' "$OUT"/[0-9]*/spin.log | head -n 1
     echo "judge: right on $(last judge eval_accuracy) [$(last judge eval_accuracy_low)," \
         "$(last judge eval_accuracy_high)] of held-out pairs"
     echo
-    "$BIN/verdict" --needed 5 <"$OUT/lines" || code=1
+    "$BIN/verdict" --needed 5 <"$OUT/lines" || code=$?
     [ -z "$QUICK" ] || echo "--quick: none of this is a result"
     echo "$(minutes) minutes of a core in runs"
 } >"$OUT/result.txt"

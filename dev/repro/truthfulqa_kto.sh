@@ -106,9 +106,8 @@ fi
 answers=$(wc -l <"$data/train_answers.jsonl")
 true_answers=$(wc -l <"$data/train_true.jsonl")
 weight=$(awk -v all="$answers" -v good="$true_answers" 'BEGIN { printf "%.4f\n", 4 / 3 * (all - good) / good }')
-echo "training: $answers answers, $true_answers of them true, $(wc -l <"$data/train_pairs.jsonl") pairs; desirable" \
-    "weight $weight; selection: $(wc -l <"$data/select_pairs.jsonl") pairs; held out: $(wc -l <"$data/held_answers.jsonl")" \
-    "answers, $(wc -l <"$data/held_pairs.jsonl") pairs"
+echo "training: $answers answers, $true_answers of them true, desirable weight $weight"
+for part in train select held; do echo "$part: $(wc -l <"$data/${part}_pairs.jsonl") pairs"; done
 updates=$((answers / 64))
 
 # ---- start, and a reward model to compare with -----------------------------------------------------
@@ -158,12 +157,13 @@ done | at_once
 for method in $methods; do
     for rate in $rates; do
         told "try/$method-$rate" select "$data/select_pairs.jsonl"
-        echo "$(ratios "try/$method-$rate" select | right | awk '{ sum += $1 } END { printf "%.4f\n", sum / NR }') $rate"
+        ratios "try/$method-$rate" select | right |
+            awk -v rate="$rate" '{ sum += $1 } END { printf "%.4f %s\n", sum / NR, rate }'
     done >"$OUT/try/$method.tried"
     rate=$(sort -rn "$OUT/try/$method.tried" | head -n 1 | cut -d ' ' -f 2)
     eval "rate_$method=$rate"
-    awk -v method="$method" -v kept="$rate" '{ printf "  %-12s rate %-7s accuracy on selection %.3f%s\n", method, $2, $1,
-        $2 == kept ? "  chosen" : "" }' "$OUT/try/$method.tried"
+    awk -v method="$method" -v kept="$rate" '{ printf "  %-12s rate %-7s accuracy on selection %.3f%s\n", method,
+        $2, $1, $2 == kept ? "  chosen" : "" }' "$OUT/try/$method.tried"
 done >"$OUT/try/chosen"
 
 # ---- methods ---------------------------------------------------------------------------------------
@@ -192,7 +192,8 @@ for seed in $seeds; do
         ratios $run elsewhere | awk '{ sum += $1 } END { print (sum > 0 ? sum / NR : 0) }' >"$OUT/$run.z"
         # SEED METHOD QUESTION LABEL r - z, as auc.c reads it; SEED METHOD QUESTION RIGHT
         ratios $run answers | paste -d ' ' "$OUT/answers.questions" - |
-            awk -v begin="$seed $method" -v z="$(cat "$OUT/$run.z")" '{ print begin, $1, $2, $3 - z }' >"$OUT/$run.scores"
+            awk -v begin="$seed $method" -v z="$(cat "$OUT/$run.z")" '{ print begin, $1, $2, $3 - z }' \
+                >"$OUT/$run.scores"
         ratios $run pairs | right | paste -d ' ' "$OUT/pairs.questions" - | sed "s/^/$seed $method /" >"$OUT/$run.right"
     done
 done
@@ -232,7 +233,7 @@ code=0
     echo "z of kto, by seed: $(cat "$OUT"/[0-9]*/kto.z | paste -sd ' ' -); of kto_weighted:" \
         "$(cat "$OUT"/[0-9]*/kto_weighted.z | paste -sd ' ' -)"
     echo
-    "$BIN/verdict" --needed 5 <"$OUT/lines" || code=1
+    "$BIN/verdict" --needed 5 <"$OUT/lines" || code=$?
     [ -z "$QUICK" ] || echo "--quick: none of this is a result"
     echo "$(minutes) minutes of a core in runs"
 } >"$OUT/result.txt"
