@@ -81,15 +81,16 @@ data=$OUT/data
 mkdir -p "$data"
 [ -f "$data/hh_held.jsonl" ] || talks_split "$hh_eval" "$hh_train" "$data/hh"
 [ -f "$data/oasst_held.jsonl" ] || talks_split "$oasst_eval" "$oasst_train" "$data/oasst"
+if [ "$QUICK" ]; then # every tenth pair of HH-RLHF
+    for part in judge policy select held; do
+        [ "$(wc -l <"$data/hh_$part.jsonl")" -gt 400 ] || continue
+        awk 'NR % 10 == 0' "$data/hh_$part.jsonl" >"$data/few"
+        mv "$data/few" "$data/hh_$part.jsonl"
+    done
+fi
 for part in judge policy select; do
     made "$data/$part.jsonl" cat "$data/hh_$part.jsonl" "$data/oasst_$part.jsonl"
 done
-if [ "$QUICK" ]; then
-    for part in judge policy select hh_held oasst_held; do
-        awk 'NR % 10 == 0' "$data/$part.jsonl" >"$data/$part.few"
-        [ "$(wc -l <"$data/$part.jsonl")" -lt 150 ] || mv "$data/$part.few" "$data/$part.jsonl"
-    done
-fi
 made "$data/good.jsonl" good_answers "$data/policy.jsonl"
 for seed in $seeds; do made "$data/one_$seed.jsonl" one_answer "$seed" "$data/policy.jsonl"; done
 for part in judge policy select hh_held oasst_held; do

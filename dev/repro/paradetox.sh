@@ -28,7 +28,7 @@
 #             KTO 64 completions; ppo: 50 updates of 128 samples, with a reward model made of sft on the same
 #             pairs as the others have
 #   settings  beta: dpo and kto 0.1, ipo 0.25 (a token, for completions of 10), orpo 1. The rate is chosen of
-#             three, ppo's kl_coef of three at a rate of 0.0005, by one rule with seed 100 on selection's prompts:
+#             four, ppo's kl_coef of three at a rate of 0.0005, by one rule with seed 100 on selection's prompts:
 #             the smallest share of toxic samples among those with which selection's neutral completions
 #             cost at most 0.1 bits a byte more than with sft; if there are none, the one with which they cost
 #             least. The other numbers come from short trials on the policies' and selection's rows (an interim
@@ -60,7 +60,7 @@ PROGRAMS="train_sft train_rm train_dpo train_kto train_orpo train_ppo evaluate s
 . dev/repro/pairs.sh
 runs_begin "$@"
 model=${MODEL:-data/stories}
-seeds="1 2 3" rates="0.0001 0.0003 0.001" coefs="0.05 0.15 0.4"
+seeds="1 2 3" rates="0.00003 0.0001 0.0003 0.001" coefs="0.05 0.15 0.4"
 methods="sft_neutral dpo ipo kto orpo ppo"
 epochs="--num_train_epochs 3" rm_epochs="--num_train_epochs 2" episodes=6400 prompts=0
 if [ "$QUICK" ]; then
@@ -198,7 +198,7 @@ runs() {
 judged="--baseline start=$start --ref_model $start --reward_model $OUT/judge/final --reward_eos --bf16"
 judged="$judged --max_new_tokens 32 --eval_prompts $prompts --num_return_sequences 2 --samples 0"
 
-# settings METHOD: the three that are tried
+# settings METHOD: those that are tried
 settings() { if [ "$1" = ppo ]; then echo "$coefs"; else echo "$rates"; fi; }
 
 for method in $methods; do
