@@ -1,0 +1,117 @@
+#!/bin/sh
+# What the experiments of dev/repro count with: intervals, verdicts, log-probs of completions, AUC, and pairs
+# that are cut up. Run from the repository's root with BIN set to a build; prints `repro: N passed, ..`.
+BIN=${BIN:-build/plain}
+. test/helpers.sh
+. dev/repro/pairs.sh
+
+# mistake CODE WORDS COMMAND...: the command complains
+mistake() {
+    complains "$@"
+    shift 2
+    judge "$@"
+}
+
+# said WHAT TEXT COMMAND..: the command prints this line
+said() {
+    what=$1 text=$2
+    shift 2
+    "$@" >"$T/said" 2>&1
+    check "$what" grep -qxF -e "$text" "$T/said"
+}
+
+# ---- interval: of 1, 2, 3 the half width is 2.919986 / sqrt(3), t with 2 degrees of freedom ----------
+
+printf '1\n2\n3\n' >"$T/numbers"
+said "interval: a mean" "2 0.314146 3.68585 3" sh -c "'$BIN/interval' <'$T/numbers'"
+printf '2 1\n4 2\n6 3\n' >"$T/numbers"
+said "interval: paired differences" "2 0.314146 3.68585 3 0.25" sh -c "'$BIN/interval' <'$T/numbers'"
+yes 1 | head -n 156 >"$T/numbers"
+yes 0 | head -n 58 >>"$T/numbers"
+said "interval: a rate, as the exact binomial one" "0.728972 0.674457 0.778673 214" \
+    sh -c "'$BIN/interval' --kind rate <'$T/numbers'"
+
+# ---- verdict -----------------------------------------------------------------------------------------
+
+cat >"$T/lines" <<'END'
+value 1 a x 2
+value 2 a x 4
+value 3 a x 6
+value 1 b x 1
+value 2 b x 2
+value 3 b x 3
+value 1 c x 1
+value 2 c x 1
+END
+# claims WORDS..: of lines with these claims
+claims() { { cat "$T/lines"; printf '%s\n' "$@"; } | "$BIN/verdict"; }
+said "verdict: a difference, paired by unit" \
+    "    x, a - b: +2.0000 [+0.3141, +3.6859], claimed above 0 (3 units)" claims "claim C x a - b above 0 words"
+said "verdict: on the claimed side" "    C: REPRODUCED" claims "claim C x a - b above 0.3 words"
+check "verdict: then the exit code is 0" claims "claim C x a - b above 0.3 words"
+said "verdict: across the bound" "    C: NOT DISTINGUISHED" claims "claim C x a - b above 0.4 words"
+refuse "verdict: then the exit code is 1" claims "claim C x a - b above 0.4 words"
+said "verdict: on the other side" "    C: CONTRADICTED" claims "claim C x a - b below 0.3 words"
+said "verdict: below" "    C: REPRODUCED" claims "claim C x b below 3.7"
+said "verdict: the worst condition counts" "    C: CONTRADICTED" \
+    claims "claim C x a above 0 words" "claim C x a - b below 0.3" "claim C x a above 4"
+said "verdict: the next claim begins anew" "    D: REPRODUCED" \
+    claims "claim C x a - b below 0.3" "claim D x b above 0 words"
+said "verdict: too few units" "    C: no verdict of fewer than 3 units" claims "claim C x c above 0 words"
+check "verdict: then the exit code is 0" claims "claim C x c above 5"
+said "verdict: a table's row" "b                  2.0000 [0.3141, 3.6859]" claims "table x"
+mistake 3 "policy b has no y of unit 1" sh -c "printf 'value 1 a y 2\nclaim C y a - b above 0\n' | '$BIN/verdict'"
+mistake 3 "policy z has no x" sh -c "printf 'claim C x z above 0\n' | '$BIN/verdict'"
+mistake 3 "line 1: \"many\" is not a number" sh -c "echo 'value 1 a x many' | '$BIN/verdict'"
+mistake 3 "line 1: \"about\": expected above or below" sh -c "echo 'claim C x a about 0' | '$BIN/verdict'"
+mistake 3 "line 2: unknown word \"tables\"" sh -c "printf '\ntables x\n' | '$BIN/verdict'"
+
+# ---- loglik and verdict beside evaluate --------------------------------------------------------------
+
+head -n 24 data/prefs_eval.jsonl >"$T/pairs.jsonl"
+"$BIN/evaluate" --models sft=data/sft --baseline start=data/sft --ref_model data/sft --gold --eval_prompts 8 \
+    --max_new_tokens 8 --dataset "$T/pairs.jsonl" --output "$T/evaluation.json" >"$T/said" 2>&1
+"$BIN/loglik" --model data/sft --dataset "$T/pairs.jsonl" >"$T/loglik" 2>"$T/said"
+check "loglik: a line for each side of a pair" [ "$(wc -l <"$T/loglik")" -eq 48 ]
+nll=$(awk '$1 == 1 { sum -= $2; tokens += $5 } END { printf "%.4f", sum / tokens }' "$T/loglik")
+printf 'evaluation 1 %s\ntable nll wins\n' "$T/evaluation.json" | "$BIN/verdict" >"$T/said"
+check "loglik: nats a token ($nll), verdict: an evaluation's numbers" \
+    grep -q "^sft  *$nll  *0\.[0-9]*\$" "$T/said"
+sed 's/.*"chosen": "\(.*\)", "rejected".*/\1/' "$T/pairs.jsonl" >"$T/texts"
+check "loglik: bytes of the text" [ "$(awk '$1 == 1 { n += $4 } END { print n + 24 }' "$T/loglik")" -eq "$(wc -c <"$T/texts")" ]
+pairs_awk '{ print labelled(prompt(), good(), "false") }' "$T/pairs.jsonl" >"$T/labels.jsonl"
+"$BIN/loglik" --model data/sft --dataset "$T/labels.jsonl" >"$T/labels" 2>"$T/said"
+sed -n 's/^1/0/p' "$T/loglik" >"$T/wanted"
+check "loglik: rows with labels" awk 'NR == FNR { p[NR] = $2; next } { d = p[FNR] - $2; bad += $1 || d * d > 1e-8; n++ }
+    END { exit bad || n != 24 }' "$T/wanted" "$T/labels"
+
+# ---- auc: by hand; the good ones are ahead of 3 of 4 bad ones, without question p of its one of one -----
+
+printf '%s\n' "1 a p 1 3" "1 a p 0 -1" "1 a q 1 0" "1 a q 0 1" >"$T/answers"
+"$BIN/auc" <"$T/answers" >"$T/said"
+printf '%s\n' "value 1 a auc 0.75" "value 1 a balanced 0.625" "value p a auc_questions 1.5" \
+    "value p a balanced_questions 1" "value q a auc_questions 0.5" "value q a balanced_questions 0.25" >"$T/wanted"
+same "auc: by seed and by question" "$T/said" "$T/wanted"
+mistake 3 "line 1: expected SEED POLICY QUESTION LABEL SCORE" sh -c "echo '1 a p 2 3' | '$BIN/auc'"
+
+# ---- pairs -------------------------------------------------------------------------------------------
+
+head -n 4 data/prefs_eval.jsonl >"$T/few"
+{ cat "$T/few"; sed -n 1p "$T/few"; } | good_answers - >"$T/said"
+check "good answers, each once" [ "$(wc -l <"$T/said")" -eq "$(sort -u "$T/said" | wc -l)" ]
+awk '{ sub(/"}$/, "\", \"set\": \"x\"}"); print }' "$T/few" | pairs_awk '{ print pair(prompt(), good(), bad()) }' - >"$T/said"
+same "a pair's three texts, other columns left off" "$T/said" "$T/few"
+for i in 1 2 3 4 5 6 7 8; do
+    for turn in '' ' A\n\nHuman: more\n\nAssistant:'; do
+        printf '{"prompt": "\\n\\nHuman: q%d\\n\\nAssistant:%s", "chosen": " c%d", "rejected": " r"}\n' $((i % 4)) "$turn" $i
+    done
+done >"$T/talks"
+sed -n 1,2p "$T/talks" >"$T/held"
+talks_split "$T/held" "$T/talks" "$T/split"
+check "talks: all are somewhere" [ "$(cat "$T"/split_*.jsonl | wc -l)" -eq 18 ]
+check "talks: those that open as held-out ones do are held out" [ "$(wc -l <"$T/split_held.jsonl")" -eq 6 ]
+check "talks: the last turn is left" [ "$(grep -c '"prompt": "\\n\\nHuman: more\\n' "$T/split_held.jsonl")" -eq 3 ]
+one_answer 1 "$T/talks" >"$T/said"
+check "one answer a prompt" [ "$(wc -l <"$T/said")" -eq "$(cut -d , -f 1 "$T/talks" | sort -u | wc -l)" ]
+
+finish repro
