@@ -56,9 +56,14 @@
 #
 # What came out: not run yet.
 set -eu
-NAME=convarg_noise PROGRAMS="train_sft train_dpo train_rm score evaluate text_logps interval"
+NAME=convarg_noise PROGRAMS="train_sft train_dpo train_rm score evaluate loglik interval"
 . dev/repro/real_data.sh
 . dev/repro/runs.sh
+
+# logps FLAG..: the log-prob of each text, a line each, as loglik measures it
+logps() {
+    "$BIN/loglik" --strict_data "$@" >"$OUT/loglik.$$" && awk '{ print $2 }' "$OUT/loglik.$$" && rm "$OUT/loglik.$$"
+}
 
 # What is measured of a run before its checkpoints go: RUN.SPLIT.MODEL has a number for each text of the split,
 # the log-prob by a policy, the score by a reward model.
@@ -74,7 +79,7 @@ run_ended() {
             [ $split != train ] || [ "$model" = "$1/final" ] || continue
             case $1 in
             */rm*) measure="$BIN/score --batch_size 32 --max_length 256" ;;
-            *) measure=$BIN/text_logps ;;
+            *) measure=logps ;;
             esac
             made "$1.$split.${model##*/}" $measure --model "$model" --dataset "$OUT/data/$split.texts.jsonl" \
                 2>>"$1.log"
@@ -246,7 +251,7 @@ trained sft train_sft --model "$model" --dataset "$OUT/data/sft.jsonl" --max_len
     ${QUICK:+--max_steps 4} --per_device_train_batch_size 16 --learning_rate 0.0005 --lr_scheduler_type cosine \
     --warmup_steps 0.1 --bf16 --save_steps 0
 for place in eval select train; do
-    made "$OUT/reference.$place" "$BIN/text_logps" --model "$OUT/sft/final" \
+    made "$OUT/reference.$place" logps --model "$OUT/sft/final" \
         --dataset "$OUT/data/$place.texts.jsonl" 2>>"$OUT/sft.log"
 done
 
