@@ -379,6 +379,9 @@ static void pass_run(Benchmarks *b, const ItemSet *s, Pass *p, Scores *scores) {
                 w->sum += (double)p->logp[way_target(w, t)];
                 w->greedy &= p->stats[way_target(w, t)].correct > 0;
             }
+            if (!isfinite(w->sum))
+                die(EXIT_DIVERGED, "%s: log-probs are not finite (%s:%ld)", b->scorer->dir, s->path,
+                    item->line);
             if (w->same == i) continue;
             w->sum = ways[w->same].sum;
             w->greedy = ways[w->same].greedy;
