@@ -49,7 +49,7 @@ static void batch_add_child(Batch *b, int parent, const int *tokens, const unsig
     const int at = batch_open_row(b, parent, n);
     memcpy(b->tokens + at, tokens, (size_t)n * sizeof(int));
     if (mask) memcpy(b->mask + at, mask, (size_t)n);
-    else memset(b->mask + at, 1, (size_t)n);
+    else memset(b->mask + at, 1, (size_t)(b->N - at));
 }
 
 // Append a row that continues none. Its first token is predicted by nothing, so its mask is 0.
