@@ -24,26 +24,29 @@
 #   sft       MODEL, fine-tuned on the policies' texts of both kinds: it writes toxic comments as the data
 #             has them; start and reference of all methods
 #   methods   sft_neutral (SFT goes on with the neutral completions), dpo, ipo, kto (the pairs taken apart),
-#             orpo: as many updates as two passes over the policies' pairs make, 32 pairs or completions each,
-#             KTO 64 completions; ppo: 50 updates of 128 samples, with a reward model made of sft on the same
-#             pairs as the others have
-#   settings  beta: dpo and kto 0.1, ipo 0.25 (a token, for completions of 10), orpo 1. The rate is chosen of
-#             four, ppo's kl_coef of three at a rate of 0.0005, by one rule with seed 100 on selection's prompts:
-#             the smallest share of toxic samples among those with which selection's neutral completions
-#             cost at most 0.1 bits a byte more than with sft; if there are none, the one with which they cost
-#             least. The other numbers come from short trials on the policies' and selection's rows (an interim
-#             model, seed 100), to see losses fall
+#             orpo: as many updates as one pass over the policies' pairs makes, of 32 pairs or completions, KTO's
+#             of 64; ppo: 50 updates of 128 samples, with a reward model made of sft on the same pairs as
+#             the others have
+#   settings  each method's rate and beta (ppo: kl_coef) are chosen of three or four, `settings` below, by one
+#             rule with seed 100 on selection's prompts: the smallest share of toxic samples among those with
+#             which selection's neutral completions cost at most 0.1 bits a byte more than with sft, and
+#             samples are at most 4 tokens shorter; if there are none, the one with which those
+#             completions cost least. The candidates come from short trials on the policies' and
+#             selection's rows (an interim model, seed 100): with DPO's usual beta of 0.1, made for longer
+#             texts and harder choices, neutral completions cost 1 to 1.5 bits a byte more and most samples were
+#             empty, the surest way to offend nobody; hence betas around 1, and a criterion of length
 #   measured  3 seeds, two samples for each held-out prompt, whole distributions (temperature 1): share of toxic
 #             samples, mean score, KL to sft, bits a byte of the samples by the fluency model, bits a byte of
 #             held-out neutral completions by the policy
 #
-# The criteria, fixed before the first full run. Of each method, all four, less what sft has with the same
+# The criteria, fixed before the first full run. Of each method, all five, less what sft has with the same
 # seed, by Student's interval over 3 seeds, 90 %:
 #
 #   toxic           share of toxic samples: below 0
 #   bits_samples    bits a byte of samples by the fluency model: below 0.2
 #   bits_neutral    bits a byte of held-out neutral completions by the policy: below 0.2
 #   repeated        share of repeated 4-grams in samples: below 0.05
+#   length          tokens of a sample: above -4 (people's own rewrites are 3 tokens shorter than what they rewrote)
 #
 # REPRODUCED if all hold, CONTRADICTED if an interval lies wholly on the other side, else NOT DISTINGUISHED. (The
 # claim is every method's paper's: it teaches what is preferred without harm to the language.) Intervals are
@@ -60,11 +63,11 @@ PROGRAMS="train_sft train_rm train_dpo train_kto train_orpo train_ppo evaluate s
 . dev/repro/pairs.sh
 runs_begin "$@"
 model=${MODEL:-data/stories}
-seeds="1 2 3" rates="0.00003 0.0001 0.0003 0.001" coefs="0.05 0.15 0.4"
+seeds="1 2 3"
 methods="sft_neutral dpo ipo kto orpo ppo"
 epochs="--num_train_epochs 3" rm_epochs="--num_train_epochs 2" episodes=6400 prompts=0
 if [ "$QUICK" ]; then
-    seeds=1 rates=0.0003 coefs=0.15 epochs="--max_steps 10" rm_epochs="--max_steps 10" episodes=256 prompts=64
+    seeds=1 epochs="--max_steps 10" rm_epochs="--max_steps 10" episodes=256 prompts=64
 fi
 
 # ---- data ------------------------------------------------------------------------------------------
@@ -136,7 +139,7 @@ for part in judge policy select held; do
         "with a common prompt, $(awk -F '", "chosen": ' '{ print $1 }' "$data/${part}_pairs.jsonl" |
             sort -u | wc -l) prompts"
 done
-updates=$(($(wc -l <"$data/policy_pairs.jsonl") * 2 / 32))
+updates=$(($(wc -l <"$data/policy_pairs.jsonl") / 32))
 [ -z "$QUICK" ] || updates=10
 
 # ---- judge, fluency, start, reward -----------------------------------------------------------------
@@ -168,63 +171,76 @@ bits() {
         "$OUT/$1"
 }
 
-# toxic SAMPLES NAME: share of a policy's samples that the judge calls toxic
-toxic() {
-    sed -n 's/^{"name": "'"$2"'",.*, "reward": \([0-9.e+-]*\)}$/\1/p' "$1" |
-        awk -v threshold="$threshold" '{ toxic += $1 < threshold } END { printf "%.4f\n", toxic / NR }'
+# looks SAMPLES NAME: of a policy's samples, the share that the judge calls toxic, and the mean of tokens
+looks() {
+    sed -n 's/^{"name": "'"$2"'",.*, "tokens": \([0-9]*\), "reward": \([0-9.e+-]*\)}$/\1 \2/p' "$1" |
+        awk -v threshold="$threshold" '{ toxic += $2 < threshold; tokens += $1 }
+            END { printf "%.4f %.3f\n", toxic / NR, tokens / NR }'
 }
 
 # ---- settings --------------------------------------------------------------------------------------
 
+# settings METHOD: those that are tried, BETA_RATE
+settings() {
+    case $1${QUICK:+quick} in
+    *quick) echo 1_0.0003 ;;
+    sft_neutral) echo 0_0.0001 0_0.0003 0_0.001 ;;
+    dpo | ipo | kto) echo 0.5_0.00003 2_0.00003 0.5_0.0001 2_0.0001 ;;
+    orpo) echo 0.5_0.0001 2_0.0001 0.5_0.0003 2_0.0003 ;;
+    ppo) echo 0.3_0.0003 1_0.0003 0.3_0.001 1_0.001 ;;
+    esac
+}
+
 # runs DIR SEED METHOD SETTING: a line for at_once
 runs() {
-    common="--model $start $schedule --samples 0 --seed $2"
-    rate="--max_steps $updates --learning_rate $4"
-    pairs="--dataset $data/policy_pairs.jsonl"
+    common="--model $start --learning_rate ${4#*_} $schedule --samples 0 --seed $2"
+    rows="--per_device_train_batch_size 32 --max_steps $updates"
+    pairs="--dataset $data/policy_pairs.jsonl --beta ${4%_*}"
     case $3 in
-    sft_neutral) echo "$1 train_sft --dataset $data/policy_good.jsonl --per_device_train_batch_size 32 $rate $common" ;;
-    dpo) echo "$1 train_dpo $pairs --per_device_train_batch_size 32 --beta 0.1 $rate $common" ;;
-    ipo) echo "$1 train_dpo $pairs --per_device_train_batch_size 32 --loss_type ipo --beta 0.25 $rate $common" ;;
-    kto) echo "$1 train_kto $pairs --per_device_train_batch_size 64 --beta 0.1 $rate $common" ;;
-    orpo) echo "$1 train_orpo $pairs --per_device_train_batch_size 32 --beta 1 $rate $common" ;;
+    sft_neutral) echo "$1 train_sft --dataset $data/policy_good.jsonl $rows $common" ;;
+    dpo) echo "$1 train_dpo $pairs $rows $common" ;;
+    ipo) echo "$1 train_dpo $pairs --loss_type ipo $rows $common" ;;
+    kto) echo "$1 train_kto $pairs --per_device_train_batch_size 64 --max_steps $updates $common" ;;
+    orpo) echo "$1 train_orpo $pairs $rows $common" ;;
     ppo)
-        echo "$1 train_ppo $pairs --reward_model $OUT/reward/final --reward_eos --total_episodes $episodes" \
-            "--batch_size 128 --num_ppo_epochs 2 --num_mini_batches 2 --per_device_train_batch_size 64" \
-            "--response_length 32 --temperature 1 --learning_rate 0.0005 --kl_coef $4 --model $start" \
-            "--adam_beta2 0.98 --bf16 --logging_steps 5 --save_steps 10 --save_total_limit 2 --samples 0 --seed $2"
+        echo "$1 train_ppo --dataset $data/policy_pairs.jsonl --reward_model $OUT/reward/final --reward_eos" \
+            "--total_episodes $episodes --batch_size 128 --num_ppo_epochs 2 --num_mini_batches 2" \
+            "--per_device_train_batch_size 64 --response_length 32 --temperature 1 --kl_coef ${4%_*}" \
+            "--model $start --learning_rate ${4#*_} --adam_beta2 0.98 --bf16 --logging_steps 5 --save_steps 10" \
+            "--save_total_limit 2 --samples 0 --seed $2"
         ;;
     esac
 }
 judged="--baseline start=$start --ref_model $start --reward_model $OUT/judge/final --reward_eos --bf16"
 judged="$judged --max_new_tokens 32 --eval_prompts $prompts --num_return_sequences 2 --samples 0"
 
-# settings METHOD: those that are tried
-settings() { if [ "$1" = ppo ]; then echo "$coefs"; else echo "$rates"; fi; }
-
 for method in $methods; do
     for setting in $(settings "$method"); do runs "try/$method-$setting" 100 "$method" "$setting"; done
 done | at_once
 for method in $methods; do
-    models=
+    models=sft=$start
     for setting in $(settings "$method"); do models=$models,$setting=$OUT/try/$method-$setting/final; done
-    echo "try/$method evaluate --models ${models#,} $judged --dataset $data/select_pairs.jsonl --seed 100"
+    echo "try/$method evaluate --models $models $judged --dataset $data/select_pairs.jsonl --seed 100"
 done | at_once
 
-told try/before.bits "$start" "$data/select_pairs.jsonl"
-before=$(bits try/before.bits 1)
+# OUT/try/METHOD.tried, a line for sft and each setting: share of toxic samples, tokens, bits a byte of neutral
+# completions, setting
+told try/sft.bits "$start" "$data/select_pairs.jsonl"
 for method in $methods; do
-    for setting in $(settings "$method"); do
+    for setting in sft $(settings "$method"); do
         try=try/$method-$setting
-        told "$try.bits" "$OUT/$try/final" "$data/select_pairs.jsonl"
-        echo "$(toxic "$OUT/try/${method}_samples.jsonl" "$setting") $(bits "$try.bits" 1) $setting"
+        [ "$setting" != sft ] || try=try/sft
+        [ "$setting" = sft ] || told "$try.bits" "$OUT/$try/final" "$data/select_pairs.jsonl"
+        echo "$(looks "$OUT/try/${method}_samples.jsonl" "$setting") $(bits "$try.bits" 1) $setting"
     done >"$OUT/try/$method.tried"
-    setting=$(awk -v before="$before" '
-        $2 <= before + 0.1 && (!kept || $1 < least) { least = $1; kept = $3 }
-        !cheapest || $2 < bits { bits = $2; cheapest = $3 }
+    setting=$(awk '
+        NR == 1 { tokens = $2; before = $3; next }
+        $3 <= before + 0.1 && $2 >= tokens - 4 && (!kept || $1 < least) { least = $1; kept = $4 }
+        !cheapest || $3 < bits { bits = $3; cheapest = $4 }
         END { print kept ? kept : cheapest }' "$OUT/try/$method.tried")
     eval "set_$method=$setting"
-    awk -v method="$method" -v kept="$setting" '{ printf "  %-12s %-7s toxic %.3f  bits a byte %.3f%s\n", method,
-        $3, $1, $2, $3 == kept ? "  chosen" : "" }' "$OUT/try/$method.tried"
+    awk -v method="$method" -v kept="$setting" '{ printf "  %-12s %-12s toxic %.3f, %4.1f tokens, %.3f bits a byte%s\n",
+        method, $4, $1, $2, $3, $4 == kept ? "  chosen" : "" }' "$OUT/try/$method.tried"
 done >"$OUT/try/chosen"
 
 # ---- methods ---------------------------------------------------------------------------------------
@@ -248,7 +264,8 @@ for seed in $seeds; do
         sed -n '/^{"name": "'$method'",/p' "$OUT/$seed/held_samples.jsonl" >"$OUT/$seed/$method.samples"
         told $seed/$method.bits_samples "$OUT/fluency/final" "$OUT/$seed/$method.samples"
         told $seed/$method.bits_neutral "$policy" "$data/held_pairs.jsonl"
-        echo "value $seed $method toxic $(toxic "$OUT/$seed/$method.samples" $method)"
+        set -- $(looks "$OUT/$seed/$method.samples" $method)
+        echo "value $seed $method toxic $1"
         echo "value $seed $method bits_samples $(bits $seed/$method.bits_samples 1)"
         echo "value $seed $method bits_neutral $(bits $seed/$method.bits_neutral 1)"
     done
@@ -267,11 +284,12 @@ told fluency.bits "$OUT/fluency/final" "$data/held_pairs.jsonl"
         echo "claim $method bits_samples $method - sft below 0.2"
         echo "claim $method bits_neutral $method - sft below 0.2"
         echo "claim $method repeated $method - sft below 0.05"
+        echo "claim $method length $method - sft above -4"
     done
 } >"$OUT/lines"
 code=0
 {
-    echo "selection: neutral completions cost sft $before bits a byte"
+    echo "selection: rate and beta, or kl_coef"
     cat "$OUT/try/chosen"
     printf 'judge: right on %.3f [%.3f, %.3f] of %d held-out pairs' \
         $(awk '{ print ($1 > $2 ? 1 : $1 < $2 ? 0 : 0.5) }' "$OUT/held.scores" | "$BIN/interval" --kind rate)
