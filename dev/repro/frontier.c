@@ -31,12 +31,11 @@
 // A claim "a>b" is REPRODUCED if a dominates b, CONTRADICTED if b dominates a, else NOT DISTINGUISHED. Exit
 // code 0: all are reproduced; 1: not so.
 #include "../../lib/base/common.h"
-#include "../../lib/base/disk.h"
 #include "../../lib/base/flags.h"
 #include "../../lib/base/jsonl.h"
 #include "../../lib/base/stats.h"
-#include "../../lib/report/plot.h"
 #include "optimised.h"
+#include "picture.h"
 
 enum { TARGETS = 4, MAX_METHODS = 16, MAX_SEEDS = 8, MAX_POINTS = 64 };
 static const double targets[TARGETS] = {1, 2, 4, 8};
@@ -355,15 +354,8 @@ static void figure_save(const Frontier *f, const char *path, const char *y_name)
             }
     axis_finish(&x, 8, false, 50, 690);
     axis_finish(&y, 8, false, 440, 20);
-    svg_begin(&out, 800, 490, "reward of each method against its KL divergence from the reference");
-    static const char *const colours[] = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd",
-                                          "#ff7f0e", "#8c564b", "#c0399f", "#0b8793"};
-    text_put(&out, "<style>text{font:13px sans-serif;fill:#222}.tick{font-size:12px;fill:#555}"
-                   ".grid,.axis{stroke:#ddd;fill:none}.line{fill:none;stroke-width:1.5}"
-                   ".dash{stroke-dasharray:6 4}");
-    for (int i = 0; i < PLOT_COLOURS; i++)
-        text_print(&out, ".line.c%d{stroke:%s}.mark.c%d{fill:%s}", i, colours[i], i, colours[i]);
-    text_put(&out, "</style>\n<rect width=\"800\" height=\"490\" fill=\"#fff\"/>\n");
+    picture_begin(&out, 800, 490,
+                  "reward of each method against its KL divergence from the reference");
     svg_axes(&out, &x, &y, "KL to the reference, nats a completion", y_name);
     for (int m = 0; m < f->n; m++) {
         const Method *method = &f->methods[m];
@@ -386,12 +378,7 @@ static void figure_save(const Frontier *f, const char *path, const char *y_name)
                              axis_at(&y, reward[n - 1]), &x, &y);
         }
     }
-    svg_end(&out);
-    Text file = {0}; // a picture of its own needs what one inside a page does not
-    text_put(&file, "<svg xmlns=\"http://www.w3.org/2000/svg\"");
-    text_put(&file, out.data + strlen("<svg"));
-    disk_file_save(path, file.data, file.size);
-    text_free(&out), text_free(&file);
+    picture_save(&out, path);
 }
 
 int main(int argc, char **argv) {

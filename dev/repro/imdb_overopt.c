@@ -34,12 +34,11 @@
 // Gao et al.'s forms are fitted by least squares to each curve: gold = d (alpha - beta d) for best of n, d (alpha -
 // beta log d) for PPO, where d >= 0.5.
 #include "../../lib/base/common.h"
-#include "../../lib/base/disk.h"
 #include "../../lib/base/flags.h"
 #include "../../lib/base/jsonl.h"
 #include "../../lib/base/stats.h"
-#include "../../lib/report/plot.h"
 #include "optimised.h"
+#include "picture.h"
 
 enum { MAX_ARMS = 16, MAX_SEEDS = 16, MAX_POINTS = 64, LARGEST_N = 256, WINDOW = 10 };
 static const double level = 0.9;
@@ -393,21 +392,12 @@ static void panel_draw(Text *out, const Study *s, bool ppo, bool gold, double le
 }
 
 static void figure_save(const Study *s, const char *dir, bool ppo) {
-    static const char *const colours[] = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd",
-                                          "#ff7f0e", "#8c564b", "#c0399f", "#0b8793"};
     Text out = {0};
     char *path = path_join(dir, ppo ? "ppo.svg" : "best_of_n.svg");
-    svg_begin(&out, 1160, 490, ppo ? "PPO: gold and proxy against KL" : "best of n: the same");
-    text_put(&out, "<style>text{font:13px sans-serif;fill:#222}.tick{font-size:12px;fill:#555}"
-                   ".grid,.axis{stroke:#ddd;fill:none}.line{fill:none;stroke-width:1.5}");
-    for (int i = 0; i < PLOT_COLOURS; i++)
-        text_print(&out, ".line.c%d{stroke:%s}.mark.c%d{fill:%s}", i, colours[i], i, colours[i]);
-    text_put(&out, "</style>\n<rect width=\"1160\" height=\"490\" fill=\"#fff\"/>\n");
+    picture_begin(&out, 1160, 490, ppo ? "PPO: gold and proxy against KL" : "best of n: the same");
     panel_draw(&out, s, ppo, true, 50, 560);
     panel_draw(&out, s, ppo, false, 630, 1140);
-    svg_end(&out);
-    disk_file_save(path, out.data, out.size);
-    text_free(&out);
+    picture_save(&out, path);
     free(path);
 }
 

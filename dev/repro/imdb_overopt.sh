@@ -210,9 +210,9 @@ claims="$claims,end:PPO mean>PPO one,end:PPO min>PPO one,end:PPO mean kl>PPO one
 agree() { awk '$1 != "nan" { n++; right += $1 > $2 ? 1 : $1 < $2 ? 0 : 0.5 } END { printf "%.3f", right / n }' "$1"; }
 code=0
 {
-    echo "gold: accuracy on pairs of reviews that it has not seen, 60 words: $(last gold eval_accuracy)" \
-        "($(last gold eval_accuracy_low) to $(last gold eval_accuracy_high)), a bag of words .86; 25 words: $(
-            agree "$OUT/gold_short.scores")"
+    printf 'gold: accuracy on pairs of reviews that it has not seen, 60 words: %.3f (%.3f to %.3f), a bag of words .86; ' \
+        "$(last gold eval_accuracy)" "$(last gold eval_accuracy_low)" "$(last gold eval_accuracy_high)"
+    echo "25 words: $(agree "$OUT/gold_short.scores")"
     echo "proxies: share of $held other pairs that they rank as gold does, of each seed"
     for kind in small_few large_few small_many large_many; do
         printf '  %-11s' "$(echo $kind | tr _ ' ')"
