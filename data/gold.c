@@ -26,7 +26,8 @@ int main(int argc, char **argv) {
         FLAG_SWITCH(args, explain, "print what the score is made of and the text behind it"),
     };
     flags_parse(argc, argv, flags, COUNT(flags),
-                "gold score of film reviews, one number a line; serves as a --reward_command", NULL);
+                "gold score of film reviews, one number a line; serves as a --reward_command",
+                NULL);
 
     Gold *gold = mem_alloc(1, sizeof *gold);
     gold_create(gold);
