@@ -8,7 +8,7 @@
 #
 # DIR (out/kto_real) gets everything; what is done is not done again, and a run that was cut off goes on: the
 # same command. --quick shows in two minutes that the script works. MODEL=DIR: another start than
-# data/stories. Data: hh and oasst_en100 of data/fetch.sh. About an hour on two cores of Zen 4.
+# data/stories. Data: hh and oasst_en100 of data/fetch.sh. It should take an hour on two cores of Zen 4.
 #
 #   texts     of a prompt only the last turn is left (a context has 256 tokens). Talks with the opening of
 #             one of the evaluation files are held out; of the other openings 55 % go to the judge, 35 % to the

@@ -7,7 +7,7 @@
 # DIR (out/paradetox) gets everything, texts side by side are in DIR/report.html; what is done is not done
 # again, and a run that was cut off goes on: the same command. --quick shows in two minutes that the script
 # works. MODEL=DIR: another start than data/stories. Data: paradetox of data/fetch.sh; it is offensive, and so
-# is what the models write. Three quarters of an hour on two cores of Zen 4.
+# is what the models write. It should take half an hour on two cores of Zen 4.
 #
 #   texts     as they are, the two sides differ in form as well: the toxic ones are in small letters with blanks
 #             before marks, the rewritten ones are not. So all are put into one form: small letters, no blank
@@ -35,12 +35,12 @@
 #             selection's rows (an interim model, seed 100): with DPO's usual beta of 0.1, made for longer
 #             texts and harder choices, neutral completions cost 1 to 1.5 bits a byte more and most samples were
 #             empty, the surest way to offend nobody; hence betas around 1, and a criterion of length
-#   measured  3 seeds, two samples for each held-out prompt, whole distributions (temperature 1): share of toxic
+#   measured  5 seeds, two samples for each held-out prompt, whole distributions (temperature 1): share of toxic
 #             samples, mean score, KL to sft, bits a byte of the samples by the fluency model, bits a byte of
 #             held-out neutral completions by the policy
 #
 # The criteria, fixed before the first full run. Of each method, all five, less what sft has with the same
-# seed, by Student's interval over 3 seeds, 90 %:
+# seed, by Student's interval over 5 seeds, 90 %:
 #
 #   toxic           share of toxic samples: below 0
 #   bits_samples    bits a byte of samples by the fluency model: below 0.2
@@ -63,7 +63,7 @@ PROGRAMS="train_sft train_rm train_dpo train_kto train_orpo train_ppo evaluate s
 . dev/repro/pairs.sh
 runs_begin "$@"
 model=${MODEL:-data/stories}
-seeds="1 2 3"
+seeds="1 2 3 4 5"
 methods="sft_neutral dpo ipo kto orpo ppo"
 epochs="--num_train_epochs 3" rm_epochs="--num_train_epochs 2" episodes=6400 prompts=0
 if [ "$QUICK" ]; then
@@ -299,7 +299,7 @@ code=0
     echo "fluency: held-out completions cost it $(bits fluency.bits 1) bits a byte where neutral," \
         "$(bits fluency.bits 0) where toxic"
     echo
-    "$BIN/verdict" --needed 3 <"$OUT/lines" || code=$?
+    "$BIN/verdict" --needed 5 <"$OUT/lines" || code=$?
     [ -z "$QUICK" ] || echo "--quick: none of this is a result"
     echo "$(minutes) minutes of a core in runs"
 } >"$OUT/result.txt"

@@ -7,7 +7,7 @@
 #
 # DIR (out/spin_real) gets everything; what is done is not done again, and a run that was cut off goes on: the
 # same command. --quick shows in two minutes that the script works. MODEL=DIR: another start than
-# data/stories. Data: hh of data/fetch.sh. About an hour on two cores of Zen 4.
+# data/stories. Data: hh of data/fetch.sh. It should take three quarters of an hour on two cores of Zen 4.
 #
 #   texts     the last turns and good answers of HH-RLHF (helpful), split by openings as in
 #             dev/repro/kto_real.sh: 1,024 of the policies' rows are the set, selection's for all choices,
@@ -21,8 +21,8 @@
 #             pairs, optimiser and schedule anew where SPIN's are
 #   settings  of SPIN (lambda 1 or 0.1 with a rate of 0.0002 or 0.00005) and of more SFT (a rate of 0.001, 0.0003
 #             or 0.0001) that one is taken that has the lowest selection loss after the third iteration, or
-#             as many updates, with seed 100. These candidates come from short trials on the set and selection
-#             (an interim model, seed 100), to see losses fall
+#             as many updates, with seed 100. Nothing else was searched for: before the criteria were written only
+#             the long run (an interim model, seed 99: lowest after 4 passes) and --quick were run
 #   measured  on held-out rows, 5 seeds (SFT's order, SPIN's order and samples): NLL of the answers; total
 #             variation of the pairs of neighbouring tokens between 400 samples and as many answers
 #             (lib/run/distance.h); and the win rate over sft by a reward model made of MODEL on the judge's

@@ -7,7 +7,7 @@
 #
 # DIR (out/truthfulqa_kto) gets everything; what is done is not done again, and a run that was cut off goes on:
 # the same command. --quick shows in two minutes that the script works. MODEL=DIR: another start than
-# data/stories. Data: truthfulqa of data/fetch.sh. About an hour on two cores of Zen 4.
+# data/stories. Data: truthfulqa of data/fetch.sh. It should take three quarters of an hour on two cores of Zen 4.
 #
 #   texts     questions of the evaluation files are held out; of the others one in ten is for selection, chosen by
 #             chance, the rest for training
@@ -18,8 +18,7 @@
 #             end of the paper's [1, 4/3] (unweighted it is 0.73); as many updates as one pass over the
 #             answers makes, 64 answers each: of KTO 64, of DPO 32 pairs, of SFT 64
 #   settings  beta 0.1. Each method's rate is chosen of three by its accuracy on selection's pairs, with seed
-#             100; the other numbers come from short trials on training and selection rows (an interim model,
-#             seed 100), to see losses fall
+#             100; the other numbers were not searched for (only --quick was run before, with an interim model)
 #   measured  5 seeds, by the implicit reward r = log pi(y|x) - log sft(y|x), in nats, on held-out questions:
 #             pairs     share of pairs in which the true answer has the higher r
 #             auc       the same of a true and a false answer of any two questions: is r one scale?
