@@ -632,6 +632,8 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "give either --reward_model or --reward_command");
     if (!args.reward_model && strcmp(args.reward_ensemble, "mean"))
         die(EXIT_USAGE, "--reward_ensemble is not used without --reward_model");
+    if (!args.reward_model && args.reward_eos)
+        die(EXIT_USAGE, "--reward_eos is not used without --reward_model");
     if ((args.baseline || args.best_of > 1) && !scored)
         die(EXIT_USAGE, "--%s needs a score: --reward_model, --reward_command or --gold",
             args.baseline ? "baseline" : "best_of");

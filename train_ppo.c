@@ -357,23 +357,21 @@ int main(int argc, char **argv) {
     run_open(&run);
     run.adamw.tensorflow_epsilon = !strcmp(args.adam_epsilon_style, "tensorflow");
 
-    // policy, reference, critic (its head is zero where its directory has none), reward
+    // policy, reference, reward, critic (its head is zero where its directory has none)
     GPT2 policy, reference, own_critic = {0};
     GPT2 *critic = args.shared_critic ? &policy : &own_critic;
-    const char *rewards = args.rollout.reward_model;
-    char *reward_dir = rewards ? reward_next_dir(&rewards) : NULL; // the first of several
-    const char *critic_dir = args.critic_model ? args.critic_model : reward_dir;
-    if (!critic_dir) critic_dir = args.run.model;
+    Rollout rollout;
     rollout_policy(&run, &policy, args.shared_critic);
     run_reference(&run, &reference, &policy);
+    rollout_open(&rollout, &run, &args.rollout, &policy, R);
+    const char *critic_dir = args.critic_model ? args.critic_model : rollout.reward.first;
+    if (!critic_dir) critic_dir = args.run.model;
     if (!args.shared_critic) model_load_scored(critic, NULL, critic_dir, "zero", 0);
     if (critic->config.vocab_size < policy.config.vocab_size)
         die(EXIT_BAD_INPUT, "%s: the critic's vocabulary has %d tokens, the policy's %d",
             critic_dir, critic->config.vocab_size, policy.config.vocab_size);
     printf("critic: %s, ", args.shared_critic ? "a head on the policy" : critic_dir);
     run_describe(critic);
-    Rollout rollout;
-    rollout_open(&rollout, &run, &args.rollout, &policy, R);
     policy.temperature = reference.temperature = (float)args.rollout.temperature;
 
     // prompts, and room for a completion after each
@@ -444,7 +442,6 @@ int main(int argc, char **argv) {
     gpt2_free(&own_critic);
     pieces_free(&train);
     pieces_free(&eval);
-    free(reward_dir);
     free(data.old_logp); // the block
     free(ac.logp);       // likewise
     free(ac.from);

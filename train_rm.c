@@ -287,6 +287,8 @@ int main(int argc, char **argv) {
     if (!args.run.model) die(EXIT_USAGE, "--model is needed; see --help");
     if (args.normalize_model && !args.normalize_rewards)
         die(EXIT_USAGE, "--normalize_model needs --normalize_rewards");
+    if (args.reward_eos && !args.normalize_rewards)
+        die(EXIT_USAGE, "--reward_eos needs --normalize_rewards: training rows end with EOS");
     if (args.normalize_rewards == 1) die(EXIT_USAGE, "--normalize_rewards 1: needs 2 at least");
     run_open(&run);
 

@@ -2,12 +2,12 @@
 
     python dev/compare_pretrain.py --text out/pretrain/tried.txt [--updates 200] [--bf16]
 
-A model of data/stories' shape with random weights of `transformers` is trained by `train_sft` and by PyTorch
-(`GPT2LMHeadModel`, `torch.optim.AdamW`, the settings of dev/repro/pretrain.sh) on the text's first rows, in
-their order. Prints both losses and how long an update took, each program alone with all its threads. Rows and
-ids are made here by `tokenizers`, so they do not come from us. Exit code 0: in float32 the first 20 losses agree
-within 0.0002 nats (the sums are in other orders, and training lets the differences grow), and the means of the
-last 20 within 0.02. With --bf16 (train_sft alone) only the latter is asked for.
+A model of the shape that dev/repro/pretrain.sh has chosen, with random weights of `transformers`, is trained
+by `train_sft` and by PyTorch (`GPT2LMHeadModel`, `torch.optim.AdamW`, that script's settings) on the text's
+first rows, in their order. Prints both losses and how long an update took, each program alone with all its
+threads. Rows and ids are made here by `tokenizers`, so they do not come from us. Exit code 0: in float32 the
+first 20 losses agree within 0.0002 nats (the sums are in other orders, and training lets the differences grow),
+and the means of the last 20 within 0.02. With --bf16 (train_sft alone) only the latter is asked for.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main():
     torch.manual_seed(1)
     tokenizer = GPT2Tokenizer.from_pretrained(args.vocabulary)
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=LENGTH, n_embd=192, n_layer=3, n_head=3,
+        vocab_size=len(tokenizer), n_positions=LENGTH, n_embd=224, n_layer=2, n_head=7,
         resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
         bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
     )

@@ -62,6 +62,13 @@ complains() {
     esac
 }
 
+# leaves CODE WORDS COMMAND...: it complains, and the files of $T/out are as they were
+leaves() {
+    before=$(ls -lA "$T/out")
+    complains "$@"
+    [ "$before" = "$(ls -lA "$T/out")" ] || amiss "files have changed"
+}
+
 # no_warnings: the same, and stderr has that one line only
 no_warnings() { [ "$(wc -l <"$T/stderr")" -eq 1 ] || amiss "more than the error"; }
 

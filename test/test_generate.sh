@@ -11,10 +11,8 @@ gen() { timeout 120 "$BIN/generate" --model "$M" "$@"; }
 # mistake CODE WORDS COMMAND...: the command complains, without a warning, and leaves the files of
 # $T/out as they were
 mistake() {
-    before=$(ls -lA "$T/out")
-    complains "$@"
+    leaves "$@"
     no_warnings
-    [ "$before" = "$(ls -lA "$T/out")" ] || amiss "files have changed"
     shift 2
     judge "$@"
 }

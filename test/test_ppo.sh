@@ -233,6 +233,7 @@ mistake 3 "is a language model without a score, expected a reward model" --rewar
 mistake 3 "is a language model without a score, expected a reward model" --gold_model "$M" \
     --reward_command cat
 mistake 2 "found no name at a comma" --reward_model "data/rm," --model data/sft
+mistake 2 "--reward_eos is not used without --reward_model or --gold_model" --reward_command cat --reward_eos
 mistake 2 "--reward_ensemble is not used without --reward_model" --reward_command cat \
     --reward_ensemble min
 mistake 2 "expected one of --gold or --gold_model" --reward_command cat --gold --gold_model data/rm

@@ -129,6 +129,47 @@ mistake 3 "16 scores for 3 prompts" over "end:good>bad" --prompts 3
 mistake 3 'no number "objective/gold"' sh -c "sed -i.old 's|objective/gold|gold|' '$T/ppo-2/metrics.jsonl'; '$BIN/imdb_overopt' \
     --curves '$T/curves.jsonl' --gold '$T/up' --prompts 2 --claims end:good'>'bad"
 
+# ---- frontier: 4 prompts. At KL 2 a has 2 everywhere, at 3 less; b has 1 at KL 4. So at KL 1, 2, 4, 8 a is worth 1, 2, 2,
+# ---- 2 and b 0.25, 0.5, 1, 1. The best of 2 of the start's samples 1, 2, 3, 4 has 10/3 on average, at log 2 - 1/2 nats
+
+# policy NAME KL REWARD..: what evaluate writes of a policy with these rewards, as many samples a prompt as there are
+policy() {
+    echo '{"models": [{"name": "policy", "kl": {"mean": '"$2"'}}]}' >"$T/$1.json"
+    name=$1
+    shift 2
+    for prompt in 0 1 2 3; do
+        for reward in "$@"; do echo '{"name": "policy", "prompt_number": '"$prompt, \"reward\": $reward}"; done
+    done >"$T/$name.jsonl"
+}
+# point METHOD NAME: its line
+point() {
+    echo '{"method": "'"$1"'", "seed": 1, "setting": "'"$2"'", "name": "policy",' \
+        '"evaluation": "'"$T/$2.json"'", "samples": "'"$T/$2.jsonl"'"}'
+}
+policy start 0 0
+policy a2 2 2
+policy a3 3 1
+policy b4 4 1
+policy drawn 0 1 2 3 4
+{
+    point start start
+    point a a2
+    point a a3
+    point b b4
+    echo '{"method": "best", "seed": 1, "name": "policy", "samples": "'"$T/drawn.jsonl"'", "proxy": ""}'
+} >"$T/points"
+front() { "$BIN/frontier" --points "$T/points" --figure "$T/frontier.svg" --claims "$@"; }
+said "frontier: the differences" "a less b at KL  1: +0.750 (+0.750, +0.750) ahead  2: +1.500 (+1.500, +1.500) ahead  4: \
++1.000 (+1.000, +1.000) ahead  8: +1.000 (+1.000, +1.000) ahead" front "a>b"
+check "frontier: then the exit code is 0" front "a>b"
+said "frontier: the other way round" "  b dominates a: CONTRADICTED" front "b>a"
+refuse "frontier: then the exit code is 1" front "b>a"
+said "frontier: a point that another beats is left out" "  a                seed 1:  a2: 2.00 at 2.00" front "a>b"
+said "frontier: the best of n" "  best             seed 1:  n 2: 3.33 at 0.19" front "a>b"
+check "frontier: a figure" grep -q '^<svg xmlns=' "$T/frontier.svg"
+mistake 2 "expected METHOD>METHOD" front "a>c"
+mistake 3 "no policy \"policy\" with a KL" sh -c "echo '{\"models\": []}' >'$T/b4.json'; '$BIN/frontier' --points '$T/points'"
+
 # ---- pairs -------------------------------------------------------------------------------------------
 
 head -n 4 data/prefs_eval.jsonl >"$T/few"

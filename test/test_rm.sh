@@ -270,6 +270,7 @@ for pair in center_rewards_coefficient/-1 center_rewards_coefficient/x normalize
 done
 mistake 2 "--normalize_rewards 1: needs 2 at least" --normalize_rewards 1
 mistake 2 "--normalize_model needs --normalize_rewards" --normalize_model "$M"
+mistake 2 "--reward_eos needs --normalize_rewards" --reward_eos
 mistake 3 "none: no such directory" --normalize_model "$T/none" --normalize_rewards 4
 mistake 3 "is a reward model, expected a language model" --model "$T/a/final" --normalize_rewards 4
 mistake 2 "unknown flag --beta" --beta 1

@@ -456,8 +456,7 @@ claims() {
     tables
     claims
     echo
-    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
-    echo "$(minutes) minutes of a core in runs"
+    result_ends
 } >"$OUT/result.txt"
 
 # ---- what they write ---------------------------------------------------------------------------------

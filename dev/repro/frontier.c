@@ -44,7 +44,7 @@ static const double level = 0.9;
 typedef struct {
     double kl, selected, judged; // means over even and over odd prompts
     float *reward;               // (prompts)
-    const char *setting;
+    char *setting;
 } Point;
 
 typedef struct {
@@ -158,8 +158,10 @@ static void best_of_add(const Frontier *f, Curve *c, const float *reward, const 
                    .setting = text_format("n %d", n),
                    .reward = mem_floats((size_t)f->prompts)};
         for (int i = 0; i < f->prompts; i++) {
-            for (int k = 0; k < N; k++)
-                draws[k] = (Draw){proxy[(size_t)i * N + k], reward[(size_t)i * N + k]};
+            for (int k = 0; k < N; k++) {
+                const float score = proxy[(size_t)i * N + k]; // nan where a sample has no text
+                draws[k] = (Draw){isnan(score) ? -INFINITY : score, reward[(size_t)i * N + k]};
+            }
             double mean, mean_proxy;
             draws_sort(draws, N);
             best_of_n(&mean, &mean_proxy, draws, N, n);
@@ -190,7 +192,7 @@ static void points_read(Frontier *f, const char *path) {
                 prompts, n, f->prompts);
         if (!f->start.reward) {
             Curve first = {0};
-            point_add(f, &first, (Point){.reward = reward, .setting = "start"});
+            point_add(f, &first, (Point){.reward = reward, .setting = text_copy("start")});
             f->start = first.points[0];
             continue;
         }
@@ -201,6 +203,7 @@ static void points_read(Frontier *f, const char *path) {
             float *score = *proxy ? scores_read(proxy, n * prompts) : NULL;
             best_of_add(f, curve, reward, score ? score : reward, n);
             free(score);
+            free(reward);
         } else {
             const char *evaluation = string_in(&reader, record, "evaluation");
             point_add(f, curve,
@@ -225,8 +228,15 @@ static int point_compare(const void *a, const void *b) {
 static void curve_finish(const Frontier *f, Curve *c) {
     int kept = 1;
     qsort(c->points, (size_t)c->n, sizeof *c->points, point_compare);
-    for (int i = 1; i < c->n; i++)
-        if (c->points[i].selected > c->points[kept - 1].selected) c->points[kept++] = c->points[i];
+    for (int i = 1; i < c->n; i++) {
+        Point *p = &c->points[i];
+        if (p->selected > c->points[kept - 1].selected) {
+            c->points[kept++] = *p;
+        } else if (p->reward != f->start.reward) { // the start is a point of every curve
+            free(p->reward);
+            free(p->setting);
+        }
+    }
     c->n = kept;
     for (int k = 0; k < TARGETS; k++) {
         int right = 0;
@@ -405,6 +415,7 @@ int main(int argc, char **argv) {
         all = claim_print(&f, claim) && all;
     free(claims);
     if (args.figure) figure_save(&f, args.figure, args.reward);
+    flags_free(flags, COUNT(flags));
     const int code = stdout_end();
     return code ? code : !all;
 }

@@ -45,12 +45,8 @@ PROGRAMS="train_sft train_rm train_dpo train_kto train_orpo train_ppo generate s
 . dev/repro/imdb.sh
 
 runs_begin "$@"
-start=${IMDB:-out/imdb_sft/sft/final}
-[ -f "$start/model.safetensors" ] || fail "$start: no model; make it with: sh dev/repro/imdb_sft.sh"
-train=$(real imdb/train.jsonl)
-test=$(real imdb/test.jsonl)
-few=$(real imdb/prompts_train.jsonl)
-prompts=4000 tuning=300 judging=800 episodes=8192 drawn=64 updates= judge=
+imdb_begin
+prompts=4000 tuning=300 judging=800 episodes=8192 drawn=64 updates=
 if [ "$QUICK" ]; then
     prompts=40 tuning=8 judging=16 episodes=128 drawn=8 updates="--max_steps 2"
 fi
@@ -59,14 +55,7 @@ fi
 
 # positive_reviews: 60 words of the positive reviews of the training half, as texts
 positive_reviews() {
-    awk '
-        !/, "label": true/ { next }
-        {
-            sub(/^{"text": "/, ""); sub(/", "label": .*/, "")
-            n = split($0, word, " "); text = word[1]
-            for (i = 2; i <= n && i <= 60; i++) text = text " " word[i]
-            printf "{\"text\": \"%s\"}\n", text
-        }' "$train"
+    awk "$imdb_awk"' /, "label": true/ { printf "{\"text\": \"%s\"}\n", first_words(60) }' "$train"
 }
 
 # sampled NAME PROMPTS: OUT/NAME.jsonl has 4 samples of the start for each prompt, OUT/NAME.scores the judge's
@@ -95,8 +84,8 @@ made "$OUT/judge_train.jsonl" review_pairs 0 60
 made "$OUT/judge_eval.jsonl" review_pairs 1 60
 made "$OUT/tuned.jsonl" beginnings 0 $tuning
 made "$OUT/judged.jsonl" beginnings $tuning $judging
-made "$OUT/prompts.jsonl" head -n $prompts "$few"
-made "$OUT/other_prompts.jsonl" sed -n "$((prompts + 1)),$((prompts + prompts / 16))p" "$few"
+made "$OUT/prompts.jsonl" head -n $prompts "$beginnings_train"
+made "$OUT/other_prompts.jsonl" sed -n "$((prompts + 1)),$((prompts + prompts / 16))p" "$beginnings_train"
 made "$OUT/positive.jsonl" positive_reviews
 
 reward="--per_device_train_batch_size 32 --per_device_eval_batch_size 64 --lr_scheduler_type cosine"
@@ -230,13 +219,12 @@ made "$OUT/best.learned" "$BIN/score" --model "$OUT/learned/final" --dataset "$O
     [ -z "$QUICK" ] || claims= # a few updates are no result
     "$BIN/frontier" --points "$OUT/points.jsonl" --figure "$OUT/frontier.svg" --reward "judge's score" \
         $claims || code=$?
-    echo "$code" >"$OUT/code"
     echo
-    echo "$(minutes) minutes of a core in runs"
+    result_ends
 } >"$OUT/result.txt"
 cat "$OUT/result.txt"
 if command -v rsvg-convert >/dev/null; then
     rsvg-convert -w 1600 "$OUT/frontier.svg" -o "$OUT/frontier.png"
 fi
 echo "figure: $OUT/frontier.svg"
-exit "$(cat "$OUT/code")"
+exit $code

@@ -52,11 +52,7 @@ NAME=imdb_overopt PROGRAMS="train_sft train_rm train_ppo generate score evaluate
 . dev/repro/runs.sh
 . dev/repro/imdb.sh
 runs_begin "$@"
-start=${IMDB:-out/imdb_sft/sft/final}
-[ -f "$start/model.safetensors" ] || fail "$start: no model; make it with: sh dev/repro/imdb_sft.sh"
-train=$(real imdb/train.jsonl)
-test=$(real imdb/test.jsonl)
-beginnings_train=$(real imdb/prompts_train.jsonl)
+imdb_begin
 seeds="1 2 3 4 5" members="1 2 3" many=4000 few=300 held=500 prompts=96 drawn=512 episodes=15360 batch=128
 normalized=1000 kl_coef=0.01 steps=
 if [ "$QUICK" ]; then
@@ -65,13 +61,6 @@ fi
 
 # ---- gold, pairs, samples ----------------------------------------------------------------------------
 
-# unseen: the reviews of the training half that are not in the test half, too
-unseen() {
-    awk '
-        { text = $0; sub(/", "label": .*/, "", text) }
-        FNR == NR { known[text]; next }
-        !(text in known)' "$test" "$train"
-}
 # few_of SEED: its pairs
 few_of() { sed -n "$((($1 - 1) * few + 1)),$(($1 * few))p" "$OUT/pairs.jsonl"; }
 # samples PROMPTS COUNT: so many of the start for each prompt
@@ -88,7 +77,7 @@ made "$OUT/gold_train.jsonl" review_pairs 0 60
 made "$OUT/gold_eval.jsonl" review_pairs 1 60
 made "$OUT/gold_short.jsonl" review_pairs 1 25
 made "$OUT/prompts.jsonl" beginnings 0 $prompts
-made "$OUT/texts.jsonl" unseen
+made "$OUT/texts.jsonl" unseen "$train"
 made "$OUT/pair_prompts.jsonl" head -n $((many + held + 100)) "$beginnings_train"
 
 common="--lr_scheduler_type cosine --warmup_steps 0.05 --adam_beta2 0.98 --bf16 --logging_steps 10 --save_steps 100"
@@ -227,8 +216,7 @@ code=0
     "$BIN/imdb_overopt" --curves "$OUT/curves.jsonl" --gold "$OUT/pool.gold" --prompts $prompts --figures "$OUT" \
         --claims "$claims" ${QUICK:+--quick} || code=$?
     echo
-    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
-    echo "$(minutes) minutes of a core in runs"
+    result_ends
 } >"$OUT/result.txt"
 
 # what they write: the first seed's policies on prompts of best of n

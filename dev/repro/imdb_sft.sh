@@ -19,6 +19,7 @@ set -eu
 NAME=imdb_sft PROGRAMS=train_sft
 . dev/repro/real_data.sh
 . dev/repro/runs.sh
+. dev/repro/imdb.sh
 runs_begin "$@"
 model=${MODEL:-data/stories}
 train=$(real imdb/train.jsonl)
@@ -26,13 +27,6 @@ unsup=$(real imdb/unsup.jsonl)
 test=$(real imdb/test.jsonl)
 books=$(real books/eval.txt)
 
-# unseen FILE..: the rows whose text is not a row of the test half
-unseen() {
-    awk '
-        { text = $0; sub(/", "label": .*/, "", text); sub(/"}$/, "", text) }
-        FNR == NR { known[text]; next }
-        !(text in known)' "$test" "$@"
-}
 made "$OUT/train.jsonl" unseen "$train" "$unsup"
 made "$OUT/eval.jsonl" awk 'NR % 12 == 0' "$test"
 length="--num_train_epochs 2"

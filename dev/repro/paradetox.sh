@@ -238,19 +238,14 @@ for method in $methods; do
         $3 <= before + 0.1 && $2 >= tokens - 4 && (!kept || $1 < least) { least = $1; kept = $4 }
         !cheapest || $3 < bits { bits = $3; cheapest = $4 }
         END { print kept ? kept : cheapest }' "$OUT/try/$method.tried")
-    eval "set_$method=$setting"
+    echo "$setting" >"$OUT/try/$method.kept"
     awk -v method="$method" -v kept="$setting" '{ printf "  %-12s %-12s toxic %.3f, %4.1f tokens, %.3f bits a byte%s\n",
         method, $4, $1, $2, $3, $4 == kept ? "  chosen" : "" }' "$OUT/try/$method.tried"
 done >"$OUT/try/chosen"
 
 # ---- methods ---------------------------------------------------------------------------------------
 
-for seed in $seeds; do
-    for method in $methods; do
-        eval "setting=\$set_$method"
-        runs "$seed/$method" "$seed" "$method" "$setting"
-    done
-done | at_once
+runs_chosen
 for seed in $seeds; do
     models=sft=$start
     for method in $methods; do models=$models,$method=$OUT/$seed/$method/final; done
@@ -300,13 +295,8 @@ code=0
         "$(bits fluency.bits 0) where toxic"
     echo
     "$BIN/verdict" --needed 5 <"$OUT/lines" || code=$?
-    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
-    echo "$(minutes) minutes of a core in runs"
+    result_ends
 } >"$OUT/result.txt"
-cat "$OUT/result.txt"
-"$BIN/report" --experiments "$OUT" --runs "$OUT/1,sft=$OUT/sft,reward=$OUT/reward,judge=$OUT/judge" --samples 20 \
-    --evaluation "$OUT/1/held.json" --samples_file "$OUT/1/held_samples.jsonl" --output "$OUT/report.html" \
-    --overwrite_output --title "Toxic comments, before and after" >"$OUT/report.log"
-echo "curves and texts of seed 1: $OUT/report.html"
-[ -z "$QUICK" ] || code=0
-exit $code
+ended $code "Toxic comments, before and after" --samples 20 \
+    --runs "$OUT/1,sft=$OUT/sft,reward=$OUT/reward,judge=$OUT/judge" \
+    --evaluation "$OUT/1/held.json" --samples_file "$OUT/1/held_samples.jsonl"

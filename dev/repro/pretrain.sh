@@ -1,6 +1,6 @@
 #!/bin/sh
 # A small real language model: GPT-2 of 3M parameters, context 256, from nothing on 100M characters of
-# public-domain story books (data/fetch.sh has them). What it makes is data/stories.
+# public-domain story books (data/fetch.sh has them). What it makes is to be data/stories.
 #
 #     sh dev/repro/pretrain.sh [--quick] [DIR]
 #

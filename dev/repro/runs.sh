@@ -14,7 +14,7 @@ unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 fail() { echo "error: $*" >&2; exit 1; }
 
 runs_begin() {
-    OUT= QUICK= JOBS=2 ONE=
+    OUT= QUICK= JOBS=2
     while [ $# -gt 0 ]; do
         case $1 in
         --quick) QUICK=--quick ;;
@@ -96,6 +96,35 @@ made() {
 
 # last RUN METRIC: the last value of a metric in a run's log
 last() { sed -n 's|.*"'"$2"'": \([^,}]*\).*|\1|p' "$OUT/$1/metrics.jsonl" | tail -n 1; }
+
+# runs_chosen: what the scripts do that first try settings: with each of $seeds, each of $methods with the setting
+# that OUT/try/METHOD.kept has. The script's `runs DIR SEED METHOD SETTING` prints the line for at_once.
+runs_chosen() {
+    for seed in $seeds; do
+        for method in $methods; do
+            runs "$seed/$method" "$seed" "$method" "$(cat "$OUT/try/$method.kept")"
+        done
+    done | at_once
+}
+
+# result_ends: the last lines of result.txt
+result_ends() {
+    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
+    echo "$(minutes) minutes of a core in runs"
+}
+
+# ended CODE TITLE FLAG..: show OUT/result.txt, make OUT/report.html of it and of what these flags of report
+# name, and end the script with CODE; --quick has no verdict, so it ends with 0
+ended() {
+    code=$1 title=$2
+    shift 2
+    cat "$OUT/result.txt"
+    "$BIN/report" --experiments "$OUT" "$@" --output "$OUT/report.html" --overwrite_output --title "$title" \
+        >"$OUT/report.log"
+    echo "curves, and texts where there are any: $OUT/report.html"
+    [ -z "$QUICK" ] || code=0
+    exit "$code"
+}
 
 # minutes: what the runs of OUT have taken, in minutes of the machine as it was used
 minutes() {

@@ -211,13 +211,8 @@ code=0
         "$(last judge eval_accuracy_high)] of held-out pairs"
     echo
     "$BIN/verdict" --needed 5 <"$OUT/lines" || code=$?
-    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
-    echo "$(minutes) minutes of a core in runs"
+    result_ends
 } >"$OUT/result.txt"
-cat "$OUT/result.txt"
-"$BIN/report" --experiments "$OUT" --runs "$(for run in sft spin more1 more2 more3; do echo $run="$OUT/1/$run"; done |
-    paste -sd , -)" --evaluation "$OUT/1/held.json" --samples_file "$OUT/1/held_samples.jsonl" \
-    --output "$OUT/report.html" --overwrite_output --title "SPIN and more SFT" >"$OUT/report.log"
-echo "curves and texts of seed 1: $OUT/report.html"
-[ -z "$QUICK" ] || code=0
-exit $code
+ended $code "SPIN and more SFT" \
+    --runs "$(for run in sft spin more1 more2 more3; do echo $run="$OUT/1/$run"; done | paste -sd , -)" \
+    --evaluation "$OUT/1/held.json" --samples_file "$OUT/1/held_samples.jsonl"

@@ -160,19 +160,14 @@ for method in $methods; do
             awk -v rate="$rate" '{ sum += $1 } END { printf "%.4f %s\n", sum / NR, rate }'
     done >"$OUT/try/$method.tried"
     rate=$(sort -rn "$OUT/try/$method.tried" | head -n 1 | cut -d ' ' -f 2)
-    eval "rate_$method=$rate"
+    echo "$rate" >"$OUT/try/$method.kept"
     awk -v method="$method" -v kept="$rate" '{ printf "  %-12s rate %-7s accuracy on selection %.3f%s\n", method,
         $2, $1, $2 == kept ? "  chosen" : "" }' "$OUT/try/$method.tried"
 done >"$OUT/try/chosen"
 
 # ---- methods ---------------------------------------------------------------------------------------
 
-for seed in $seeds; do
-    for method in $methods; do
-        eval "rate=\$rate_$method"
-        runs "$seed/$method" "$seed" "$method" "$rate"
-    done
-done | at_once
+runs_chosen
 
 # numbered FILE: the number of each row's question
 numbered() {
@@ -233,12 +228,6 @@ code=0
         "$(cat "$OUT"/[0-9]*/kto_weighted.z | paste -sd ' ' -)"
     echo
     "$BIN/verdict" --needed 5 <"$OUT/lines" || code=$?
-    [ -z "$QUICK" ] || echo "--quick: none of this is a result"
-    echo "$(minutes) minutes of a core in runs"
+    result_ends
 } >"$OUT/result.txt"
-cat "$OUT/result.txt"
-"$BIN/report" --experiments "$OUT" --runs "$OUT/1,sft=$OUT/sft,reward=$OUT/reward" --output "$OUT/report.html" \
-    --overwrite_output --title "KTO on answers marked true or false" >"$OUT/report.log"
-echo "curves of seed 1: $OUT/report.html"
-[ -z "$QUICK" ] || code=0
-exit $code
+ended $code "KTO on answers marked true or false" --runs "$OUT/1,sft=$OUT/sft,reward=$OUT/reward"

@@ -136,6 +136,16 @@ static const char *tokenizer_piece(const Tokenizer *t, int id, size_t *n) {
     return t->bytes.data + t->start[id];
 }
 
+// The first token of b's vocabulary that has other bytes in a's, or -1.
+static int tokenizer_difference(const Tokenizer *a, const Tokenizer *b) {
+    for (int id = 0; id < b->vocab_size; id++) {
+        size_t n, m;
+        const char *x = tokenizer_piece(a, id, &n), *y = tokenizer_piece(b, id, &m);
+        if (n != m || memcmp(x, y, n)) return id;
+    }
+    return -1;
+}
+
 // ------------------------------------------------------------------------------------------------
 // Vocabulary
 

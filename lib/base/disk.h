@@ -315,6 +315,20 @@ static void disk_hash_add(DiskHash *h, const void *bytes, size_t n) {
     if (n) disk_hash_add(h, p, n);
 }
 
+// Add all bytes of an open file from `offset` on. False if they cannot be read, with errno set.
+static bool disk_hash_file(DiskHash *h, int fd, uint64_t offset) {
+    const size_t block = 1 << 20;
+    const uint64_t before = h->size;
+    char *data = mem_alloc(block, 1);
+    ssize_t n;
+    while ((n = disk_read(fd, data, block, offset + h->size - before)) > 0)
+        disk_hash_add(h, data, (size_t)n);
+    const int error = errno;
+    free(data);
+    errno = error;
+    return n == 0;
+}
+
 // The checksum of what was added so far; more may follow.
 static uint64_t disk_hash_end(const DiskHash *h) {
     unsigned char last[32] = {0};

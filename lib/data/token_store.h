@@ -98,20 +98,13 @@ static void store_free(TokenStore *s) {
 static bool store_file_hash(const char *path, uint64_t *result, int64_t *bytes) {
     struct stat st;
     DiskHash hash = disk_hash_begin();
-    const size_t block = 1 << 20;
     const int fd = disk_open(path, O_RDONLY);
     if (fd < 0) return false;
-    ssize_t n = fstat(fd, &st) || !S_ISREG(st.st_mode) ? -1 : 1;
-    char *data = mem_alloc(block, 1);
-    while (n > 0) {
-        n = disk_read(fd, data, block, hash.size);
-        if (n > 0) disk_hash_add(&hash, data, (size_t)n);
-    }
-    free(data);
+    const bool read = !fstat(fd, &st) && S_ISREG(st.st_mode) && disk_hash_file(&hash, fd, 0);
     disk_close(fd);
     *result = disk_hash_end(&hash);
     *bytes = (int64_t)hash.size;
-    return n == 0;
+    return read;
 }
 
 // Add a string with its end, so that "ab", "c" is not "a", "bc".
@@ -181,15 +174,7 @@ static bool store_check(int fd, size_t bytes, StoreHeader *header, uint64_t key,
         bytes != sizeof *header + header->n * width)
         return false;
     DiskHash hash = disk_hash_begin();
-    const size_t block = 1 << 20;
-    char *data = mem_alloc(block, 1);
-    ssize_t n = 1;
-    while (n > 0) {
-        n = disk_read(fd, data, block, sizeof *header + hash.size);
-        if (n > 0) disk_hash_add(&hash, data, (size_t)n);
-    }
-    free(data);
-    return n == 0 && disk_hash_end(&hash) == header->checksum;
+    return disk_hash_file(&hash, fd, sizeof *header) && disk_hash_end(&hash) == header->checksum;
 }
 
 // Map the store's file in place of what is in memory. False if it is not there or, with a warning (unless it

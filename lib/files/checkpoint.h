@@ -336,7 +336,7 @@ static char *checkpoint_verify(const char *dir) {
     char *path = path_join(dir, "trainer/manifest.json"), *reason = NULL;
     if (!path_is_file(path)) return free(path), text_copy("no trainer/manifest.json");
     size_t n;
-    char *text = file_read(path, &n), *block = mem_alloc(1 << 16, 1);
+    char *text = file_read(path, &n);
     cJSON *manifest = cJSON_ParseWithLength(text, n);
     const cJSON *files = json_get(manifest, "files"), *item;
     if (!cJSON_IsObject(files)) reason = text_copy("trainer/manifest.json is damaged");
@@ -350,11 +350,9 @@ static char *checkpoint_verify(const char *dir) {
         int fd = disk_open(path, O_RDONLY);
         // Read the whole file: its size alone says nothing of pages that never reached the disk.
         DiskHash h = disk_hash_begin();
-        ssize_t got = fd < 0 ? -1 : 0;
-        while (fd >= 0 && (got = disk_read(fd, block, 1 << 16, h.size)) > 0)
-            disk_hash_add(&h, block, (size_t)got);
+        const bool read = fd >= 0 && disk_hash_file(&h, fd, 0);
         snprintf(sum, sizeof sum, "%016" PRIx64, disk_hash_end(&h));
-        if (got < 0) reason = text_format("%s: %s", item->string, strerror(errno));
+        if (!read) reason = text_format("%s: %s", item->string, strerror(errno));
         else if ((uint64_t)size != h.size)
             reason = text_format("%s has %" PRIu64 " bytes, expected %" PRId64, item->string,
                                  h.size, size);
@@ -365,7 +363,7 @@ static char *checkpoint_verify(const char *dir) {
         if (reason) break;
     }
     cJSON_Delete(manifest);
-    free(text), free(block);
+    free(text);
     return reason;
 }
 

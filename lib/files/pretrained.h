@@ -643,13 +643,9 @@ static void policy_load(GPT2 *model, const char *dir, const Tokenizer *tokenizer
     if (!tokenizer || !dir_has_tokenizer(dir)) return;
     Tokenizer own;
     tokenizer_load(&own, dir);
-    bool same = own.eos_id == tokenizer->eos_id && own.vocab_size == tokenizer->vocab_size;
-    for (int id = 0; same && id < own.vocab_size; id++) {
-        size_t n, m;
-        const char *a = tokenizer_piece(&own, id, &n), *b = tokenizer_piece(tokenizer, id, &m);
-        same = n == m && !memcmp(a, b, n);
-    }
-    if (!same) die(EXIT_BAD_INPUT, "%s: its tokenizer is not the other models'", dir);
+    if (own.eos_id != tokenizer->eos_id || own.vocab_size != tokenizer->vocab_size ||
+        tokenizer_difference(&own, tokenizer) >= 0)
+        die(EXIT_BAD_INPUT, "%s: its tokenizer is not the other models'", dir);
     tokenizer_free(&own);
 }
 

@@ -128,6 +128,13 @@ static void table_text(Text *out, const Report *r) {
     }
 }
 
+// The marker of a name, which stands before it.
+static void key_html(Text *out, const Report *r, const char *name) {
+    text_put(out, "<svg class=\"key\" viewBox=\"-7 -7 14 14\" aria-hidden=\"true\">");
+    svg_marker(out, 0, 0, name_colour(r, name));
+    text_put(out, "</svg>");
+}
+
 // The table for the page, and what its columns mean.
 static void table_html(Text *out, const Report *r) {
     text_put(out, "<div class=\"wide\"><table><thead><tr>");
@@ -144,11 +151,7 @@ static void table_html(Text *out, const Report *r) {
             if (!column_shown(r, c)) continue;
             char *text = cell_text(r, r->policy[i], c);
             text_put(out, c ? "<td>" : "<th scope=\"row\">");
-            if (!c) {
-                text_put(out, "<svg class=\"key\" viewBox=\"-7 -7 14 14\" aria-hidden=\"true\">");
-                svg_marker(out, 0, 0, name_colour(r, text));
-                text_put(out, "</svg>");
-            }
+            if (!c) key_html(out, r, text);
             text_html(out, text);
             text_put(out, c ? "</td>" : "</th>");
             free(text);
@@ -478,9 +481,9 @@ static void samples_html(Text *out, const Report *r, int count) {
                 text_put(out, " …</h3><div class=\"texts\">\n");
             }
             begun = true;
-            text_put(out, "<div><svg class=\"key\" viewBox=\"-7 -7 14 14\" aria-hidden=\"true\">");
-            svg_marker(out, 0, 0, name_colour(r, string_of(s, "name")));
-            text_put(out, "</svg><b>");
+            text_put(out, "<div>");
+            key_html(out, r, string_of(s, "name"));
+            text_put(out, "<b>");
             text_html(out, string_of(s, "name"));
             text_put(out, "</b>");
             const double score = number_of(s, r->judge ? r->judge : "gold");

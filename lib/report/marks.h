@@ -136,14 +136,6 @@ static void marks_text(Text *out, const Report *r) {
     }
 }
 
-// A model's name with its marker.
-static void mark_name_html(Text *out, const Report *r, const char *name) {
-    text_put(out, "<svg class=\"key\" viewBox=\"-7 -7 14 14\" aria-hidden=\"true\">");
-    svg_marker(out, 0, 0, name_colour(r, name));
-    text_put(out, "</svg>");
-    text_html(out, name);
-}
-
 // The table for the page, and what its columns mean.
 static void marks_table_html(Text *out, const Report *r) {
     text_put(out, "<div class=\"wide\"><table><thead><tr>");
@@ -160,8 +152,8 @@ static void marks_table_html(Text *out, const Report *r) {
             if (!mark_width(r, c)) continue;
             char *text = mark_cell(&r->marks[i], c);
             text_put(out, c ? "<td>" : "<th scope=\"row\">");
-            if (c == M_MODEL) mark_name_html(out, r, text);
-            else if (c || mark_begins(r, i)) text_html(out, text);
+            if (c == M_MODEL) key_html(out, r, text);
+            if (c || mark_begins(r, i)) text_html(out, text);
             text_put(out, c ? "</td>" : "</th>");
             free(text);
         }
@@ -237,7 +229,8 @@ static void mark_tasks_html(Text *out, const Report *r, int begin, int end) {
     text_put(out, "</summary>\n<div class=\"wide\"><table><thead><tr><th>task</th>");
     for (int i = begin; i < end; i++) {
         text_put(out, "<th>");
-        mark_name_html(out, r, string_of(r->marks[i].model, "name"));
+        key_html(out, r, string_of(r->marks[i].model, "name"));
+        text_html(out, string_of(r->marks[i].model, "name"));
         text_put(out, "</th>");
     }
     text_put(out, "</tr></thead><tbody>\n");

@@ -48,7 +48,8 @@ typedef enum { ENSEMBLE_MEAN, ENSEMBLE_MIN } Ensemble;
 #define ENSEMBLE_HELP "score by several: mean, or the least (worst-case optimisation)"
 
 typedef struct {
-    char *name; // directory, directories or command, as it was given
+    char *name;  // directory, directories or command, as it was given
+    char *first; // the first of the directories; NULL for a program
     bool program;
     // Reward models.
     GPT2 *models; // (n_models)
@@ -81,14 +82,14 @@ static void reward_check_tokens(const char *dir, int vocab_size, const Tokenizer
         die(EXIT_BAD_INPUT,
             "%s: the reward model's tokenizer has %d tokens, the policy's %d: they must agree", dir,
             own.vocab_size, policy->vocab_size);
-    for (int id = 0; id < policy->vocab_size; id++) {
+    const int id = tokenizer_difference(&own, policy);
+    if (id >= 0) {
         size_t n, m;
         const char *a = tokenizer_piece(&own, id, &n), *b = tokenizer_piece(policy, id, &m);
-        if (n != m || memcmp(a, b, n))
-            die(EXIT_BAD_INPUT,
-                "%s: token %d is \"%.*s\" for the reward model and \"%.*s\" for the policy: their "
-                "tokenizers must agree",
-                dir, id, (int)n, a, (int)m, b);
+        die(EXIT_BAD_INPUT,
+            "%s: token %d is \"%.*s\" for the reward model and \"%.*s\" for the policy: their "
+            "tokenizers must agree",
+            dir, id, (int)n, a, (int)m, b);
     }
     if (own.eos_id != policy->eos_id)
         die(EXIT_BAD_INPUT,
@@ -121,7 +122,8 @@ static void reward_open_model(Reward *r, const char *dirs, const Tokenizer *poli
         GPT2 *model = &r->models[r->n_models++];
         model_load_reward(model, dir);
         if (policy) reward_check_tokens(dir, model->config.vocab_size, policy);
-        free(dir);
+        if (r->n_models == 1) r->first = dir;
+        else free(dir);
     }
     r->eos_id = policy ? policy->eos_id : r->models[0].config.eos_token_id;
 }
@@ -446,7 +448,7 @@ static void reward_close(Reward *r) {
     for (int k = 0; k < r->n_models; k++) gpt2_free(&r->models[k]);
     batch_free(&r->batch);
     text_free(&r->said), text_free(&r->heard);
-    free(r->models), free(r->value), free(r->name);
+    free(r->models), free(r->value), free(r->name), free(r->first);
     *r = (Reward){0};
 }
 

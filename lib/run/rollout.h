@@ -88,6 +88,8 @@ static void rollout_begin(Run *run, const RolloutArgs *a, int length) {
             a->reward_model ? "expected one of" : "nothing gives a reward: expected");
     if (a->reward_command && strcmp(a->reward_ensemble, "mean"))
         die(EXIT_USAGE, "--reward_ensemble is not used without --reward_model");
+    if (a->reward_eos && !a->reward_model && !a->gold_model)
+        die(EXIT_USAGE, "--reward_eos is not used without --reward_model or --gold_model");
     if (a->gold && a->gold_model) die(EXIT_USAGE, "expected one of --gold or --gold_model");
     // flags that such programs do not have, but run.h reads
     run->args->max_new_tokens = length;
