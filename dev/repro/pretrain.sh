@@ -1,6 +1,6 @@
 #!/bin/sh
 # A small real language model: GPT-2 of 3M parameters, context 256, from nothing on 100M characters of
-# public-domain story books (data/fetch.sh has them). What it makes is to be data/stories.
+# public-domain story books (data/fetch.sh has them). What it made is data/stories.
 #
 #     sh dev/repro/pretrain.sh [--quick] [DIR]
 #
@@ -21,7 +21,10 @@
 # of its row before it, so 128 of 256 at the mean: longer contexts would do better.
 #
 # What came out. The sweep (Zen 4, bits per byte of what was kept): 224x2 at 0.002 1.8524, 192x3 at 0.004 1.8706,
-# 192x3 at 0.002 1.8957, 160x5 at 0.002 1.9207; so 2 layers of 224 are taken. The last run: not run yet.
+# 192x3 at 0.002 1.8957, 160x5 at 0.002 1.9207; so 2 layers of 224 are taken. The last run: 1.4472 bits per byte of
+# books that nobody has seen (3.8848 nats a token; gzip -9 needs 2.8963, xz -9 2.2789). It was stopped and went on
+# twice; its last two thirds took 39 minutes on two threads that had the machine for themselves, so all of it an hour
+# there; the sweep took 29 minutes.
 set -eu
 NAME=pretrain PROGRAMS="train_sft generate bf16_model"
 . dev/repro/real_data.sh
