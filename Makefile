@@ -25,12 +25,18 @@ PROGRAMS = train_sft train_rm train_dpo train_kto train_orpo train_ppo train_spi
 TOOLS = reviews gold prefs ppo_frontier bench interval verdict loglik auc imdb_overopt frontier
 TESTS = losses exact common flags machine bf16 amx tokenizer dataset corpora chat directory model checkpoint sample sample_amx benchmark reviews stats kl reward distance ppo
 SCRIPTS = test/test_kernels.sh test/test_programs.sh test/test_signals.sh test/test_trl_flags.sh test/test_generate.sh test/test_data.sh test/test_fetch.sh test/test_corpora.sh test/test_default.sh test/test_prefs.sh test/test_dpo.sh test/test_kto_orpo.sh test/test_rm.sh test/test_spin.sh test/test_evaluate.sh test/test_benchmark.sh test/test_ppo.sh test/test_ppo_frontier.sh test/test_docs.sh test/test_onefile.sh test/test_report.sh test/test_bench.sh test/test_repro.sh test/test_campaign.sh
+# label serves a page, for which it needs libmicrohttpd: it is made where that is installed.
+ifneq ($(shell echo '\#include <microhttpd.h>' | $(CC) -E - >/dev/null 2>&1 && echo yes),)
+PROGRAMS += label
+TESTS += label
+endif
 HEADERS = $(wildcard *.h lib/*/*.h data/*.h test/*.h dev/*.h)
 
 all: $(PROGRAMS)
 
 $(PROGRAMS): %: %.c $(HEADERS)
 	$(CC) $(CFLAGS) $< -o $@ $(LIBS)
+label build/%/label build/%/test_label: LIBS += -lmicrohttpd
 
 # What takes longer than `make test` may, on the plain build. (`make aarch64` is apart: it needs packages
 # and a quarter of an hour of a processor.)

@@ -6,7 +6,7 @@
 //
 //     ./generate --model DIR --prompt "The film"
 //     ./generate --model DIR --dataset prompts.jsonl --output completions.jsonl
-//     ./generate --model DIR --chat_format hh
+//     ./generate --model DIR --chat_format hh --log talks.jsonl
 //
 // Without arguments the model that ships in data/sft completes a few film reviews.
 #include "lib/base/common.h"
@@ -31,8 +31,10 @@ typedef struct {
     Sampler sampler;
     SampleOptions options;
     int return_sequences, batch_size;
-    bool chat;   // prompts are what a user says
-    bool strict; // a record without a prompt to complete is an error
+    bool chat;        // prompts are what a user says
+    bool strict;      // a record without a prompt to complete is an error
+    const char *name; // of the model: its directory
+    int log;          // file of what was said and answered; 0: none
     ChatFormat format;
     // What the report tells:
     int64_t tokens, cut, finished[4]; // sampled; prompts cut to the context; rows by Finish
@@ -67,8 +69,50 @@ static void batch_generate(Generator *g, const Batch *prompts, uint64_t first_ro
     }
 }
 
-// Sample one row and print it while it grows; `reply`: without the blank that it begins with.
-static void stream_generate(Generator *g, const Batch *prompts, uint64_t first_row, bool reply) {
+// What the user said in a turn of a talk, what was answered, and where in the talk's tokens that begins.
+typedef struct {
+    char *said, *answered; // NULL: not yet
+    size_t answer;
+} Turn;
+
+// Append turns as a list of messages.
+static void turns_json(Text *out, const Turn *turns, int n) {
+    text_print(out, "[");
+    for (int i = 0; i < n; i++) {
+        text_print(out, "%s{\"role\": \"user\", \"content\": ", i ? ", " : "");
+        text_json(out, turns[i].said, strlen(turns[i].said));
+        if (turns[i].answered) {
+            text_print(out, "}, {\"role\": \"assistant\", \"content\": ");
+            text_json(out, turns[i].answered, strlen(turns[i].answered));
+        }
+        text_print(out, "}");
+    }
+    text_print(out, "]");
+}
+
+// Append a line to the log (--log): what was said before, as JSON, and the answer. label shows and scores such
+// logs. One write, so that two programs may share a log.
+static void log_answer(const Generator *g, const Text *prompt, const Text *completion) {
+    Text line = {0};
+    char when[32];
+    const time_t now = time(NULL);
+    struct tm utc;
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    text_print(&line, "{\"when\": \"%s\", \"model\": ", when);
+    text_json(&line, g->name, strlen(g->name));
+    text_print(&line, ", \"seed\": %" PRIu64 ", \"prompt\": %s, \"completion\": ", g->options.seed,
+               prompt->data);
+    text_json(&line, completion->data, completion->size);
+    text_print(&line, "}\n");
+    if (disk_write(g->log, line.data, line.size))
+        die(EXIT_IO, "--log: cannot write: %s", strerror(errno));
+    text_free(&line);
+}
+
+// Sample one row and print it while it grows; `reply`: without the blank that it begins with. `said`, if not
+// NULL, gets all of it.
+static void stream_generate(Generator *g, const Batch *prompts, uint64_t first_row, bool reply,
+                            Text *said) {
     Text text = {0};
     TokenStream stream = {0};
     sampler_begin(&g->sampler, &g->model, &g->options, prompts, first_row);
@@ -80,6 +124,7 @@ static void stream_generate(Generator *g, const Batch *prompts, uint64_t first_r
         if (row->finish) token_stream_end(&stream, &text);
         size_t skip = reply && text.size && text.data[0] == ' ';
         if (text.size) reply = false, fwrite(text.data + skip, 1, text.size - skip, stdout);
+        if (said) text_append(said, text.data + skip, text.size - skip);
         fflush(stdout);
         text.size = 0;
     }
@@ -107,8 +152,14 @@ static void generate_prompt(Generator *g, const char *prompt) {
     for (int i = 1; i < g->return_sequences; i++) prompt_add(g, &batch, ids.data, ids.n);
     if (g->return_sequences == 1) {
         if (!g->chat) printf("%s", prompt);
-        stream_generate(g, &batch, 0, g->chat);
+        Text said = {0}, before = {0};
+        text_append(&said, "", 0);
+        stream_generate(g, &batch, 0, g->chat, &said);
         printf("\n");
+        if (g->chat) turns_json(&before, &(Turn){.said = (char *)prompt}, 1);
+        else text_json(&before, prompt, n);
+        if (g->log) log_answer(g, &before, &said);
+        text_free(&said), text_free(&before);
     } else {
         batch_generate(g, &batch, 0);
         for (int i = 0; i < g->return_sequences; i++) {
@@ -123,16 +174,10 @@ static void generate_prompt(Generator *g, const char *prompt) {
 // ------------------------------------------------------------------------------------------------
 // As a talk
 
-// What the user said in a turn of a talk, and where in the talk's tokens the answer to it begins.
-typedef struct {
-    char *said;
-    size_t answer;
-} Turn;
-
 // Forget the first of n turns. The next one then begins the talk, with all that the chat's form puts
 // there (a token, the template's own system message). Returns n - 1.
 static int turn_forget(const Generator *g, TokenList *ids, Turn *turns, int n) {
-    free(turns[0].said);
+    free(turns[0].said), free(turns[0].answered);
     memmove(turns, turns + 1, (size_t)--n * sizeof *turns);
     Text text = {0};
     TokenList kept = {0};
@@ -189,21 +234,28 @@ static void generate_talk(Generator *g) {
         chat_encode(&g->tokenizer, &ids, text.data + before, text.size - before);
         if (g->chat) {
             turns = mem_resize(turns, (size_t)n_turns + 1, sizeof *turns);
-            turns[n_turns++] = (Turn){text_copy(line), ids.n};
+            turns[n_turns++] = (Turn){.said = text_copy(line), .answer = ids.n};
         }
         while (n_turns > 1 && ids.n > room) n_turns = turn_forget(g, &ids, turns, n_turns);
         batch_clear(&batch);
         prompt_add(g, &batch, ids.data, ids.n);
         if (!g->chat) printf("%s", line);
-        stream_generate(g, &batch, turn, g->chat);
+        Text said = {0}, talk = {0};
+        text_append(&said, "", 0);
+        stream_generate(g, &batch, turn, g->chat, &said);
         printf("\n");
+        if (g->chat) turns_json(&talk, turns, n_turns);
+        else text_json(&talk, line, n);
+        if (g->log) log_answer(g, &talk, &said);
+        if (g->chat) turns[n_turns - 1].answered = text_copy(said.data);
+        text_free(&said), text_free(&talk);
         const SampleRow *row = &g->sampler.rows[0];
         if (row->finish == FINISH_CONTEXT) warn("the context of %d tokens is full", P);
         for (int i = row->n_prompt; i < row->n - (row->finish == FINISH_EOS); i++)
             tokens_append(&ids, row->tokens[i]);
     }
     if (terminal) printf("\n");
-    for (int i = 0; i < n_turns; i++) free(turns[i].said);
+    for (int i = 0; i < n_turns; i++) free(turns[i].said), free(turns[i].answered);
     free(turns);
     text_free(&text), lines_close(&lines);
     tokens_free(&ids), batch_free(&batch);
@@ -382,7 +434,7 @@ static void generate_file(Generator *g, const char *path, const char *output, in
 int main(int argc, char **argv) {
     // Names and defaults are transformers', but for max_new_tokens (20 there).
     struct {
-        const char *model, *prompt, *dataset, *output, *chat_format;
+        const char *model, *prompt, *dataset, *output, *log, *chat_format;
         double temperature, top_p;
         int top_k, max_new_tokens, num_return_sequences, batch_size;
         int64_t seed, max_samples;
@@ -420,6 +472,8 @@ int main(int argc, char **argv) {
         FLAG_TEXT(args, output,
                   "JSONL: the records of --dataset with completion and finish_reason"),
         FLAG_SWITCH(args, overwrite_output, "replace that file if it is there"),
+        FLAG_TEXT(args, log,
+                  "JSONL to append what was said and answered to (not with --dataset); see label"),
     };
     const char *config_file =
         flags_parse(argc, argv, flags, COUNT(flags), "sample text from a GPT-2", preset);
@@ -429,11 +483,14 @@ int main(int argc, char **argv) {
     const bool talk = !prompt && !args.dataset;
     if (talk && args.num_return_sequences > 1)
         die(EXIT_USAGE, "--num_return_sequences needs --prompt or --dataset");
+    if (args.log && (args.dataset || args.num_return_sequences > 1))
+        die(EXIT_USAGE, "--log is for one prompt or a talk");
     if (args.output && path_is_dir(args.output))
         die(EXIT_USAGE, "--output %s: is a directory, expected the name of a file", args.output);
     if (args.output && !access(args.output, F_OK) && !args.overwrite_output)
         die(EXIT_USAGE, "--output %s: already there; see --overwrite_output", args.output);
     guard_output(args.output, config_file, flags, COUNT(flags), "output");
+    guard_output(args.log, config_file, flags, COUNT(flags), "log");
 
     Generator g = {
         .options = {.temperature = args.temperature,
@@ -457,6 +514,10 @@ int main(int argc, char **argv) {
     const Stops stops = stops_read(args.model, g.model.config.vocab_size);
     g.options.stop_ids = stops.ids, g.options.n_stops = stops.n;
     g.options.vocab_size = g.tokenizer.vocab_size;
+
+    g.name = args.model;
+    if (args.log) g.log = open(args.log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (g.log < 0) die(EXIT_IO, "%s: cannot open: %s", args.log, strerror(errno));
 
     if (prompt) generate_prompt(&g, args.prompt ? args.prompt : "");
     else if (args.dataset) generate_file(&g, args.dataset, args.output, args.max_samples);

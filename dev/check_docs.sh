@@ -48,7 +48,7 @@ function room(file) {
     if (file ~ /^lib\/data\//) return 3
     if (file ~ /^lib\/files\//) return 4
     if (file ~ /^lib\/run\//) return 5
-    if (file ~ /^lib\/report\//) return 6
+    if (file ~ /^lib\/(report|label)\//) return 6
     return 7
 }
 
@@ -146,7 +146,7 @@ function check_flags(s, file,   name, before) {
         if (file) {
             if (!known_here(file, name)) fail("--" name ": " file " has no such flag")
         } else if (!(name in any_flag) && name != "config" && name != "help" &&
-                   !((FILENAME !~ /docs\// || FILENAME ~ /(speed|campaigns|results|real_data)\.md$/) && (name in tool_flag || name in foreign)))
+                   !((FILENAME !~ /docs\// || FILENAME ~ /(speed|campaigns|results|real_data|loop)\.md$/) && (name in tool_flag || name in foreign)))
             fail("--" name ": no program has this flag")
     }
 }

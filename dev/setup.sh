@@ -1,8 +1,9 @@
 #!/bin/sh
-# Install what align.c needs on Debian or Ubuntu: a C compiler, OpenBLAS in its OpenMP build, cJSON.
+# Install what align.c needs on Debian or Ubuntu: a C compiler, OpenBLAS in its OpenMP build, cJSON, and for the
+# page of label.c libmicrohttpd.
 # With CI set in the environment also clang, so that the tests build everything twice.
 set -e
-packages="gcc libc6-dev make libopenblas-openmp-dev libcjson-dev"
+packages="gcc libc6-dev make libopenblas-openmp-dev libcjson-dev libmicrohttpd-dev"
 [ -z "$CI" ] || packages="$packages clang libomp-dev"
 missing=
 for p in $packages; do

@@ -229,4 +229,20 @@ else
     skip "no /dev/full here"
 fi
 
+# ---- --log: what was said and answered, as label and the training programs read it
+
+printf 'one\ntwo\n' | gen --chat_format hh --max_new_tokens 4 --log "$T/log.jsonl" >"$T/a" 2>"$T/b"
+gen --prompt 'say "x"' --max_new_tokens 4 --log "$T/log.jsonl" >"$T/a" 2>"$T/b"
+check "log: three answers" test "$(wc -l <"$T/log.jsonl")" -eq 3
+check "log: a talk's first turn" grep -q '"prompt": \[{"role": "user", "content": "one"}\], "completion": "' "$T/log.jsonl"
+check "log: then both" grep -q '"content": "one"}, {"role": "assistant", "content": ".*"}, {"role": "user", "content": "two"}\]' \
+    "$T/log.jsonl"
+check "log: a prompt" grep -q '"prompt": "say \\"x\\"", "completion": "' "$T/log.jsonl"
+mistake 2 "--log is for one prompt or a talk" gen --dataset "$T/log.jsonl" --log "$T/other.jsonl"
+mistake 4 "cannot open" gen --prompt x --log "$T/none/log.jsonl"
+
+# the model of real English, which is in bfloat16
+"$BIN/generate" --model data/stories --prompt "Once upon a" --max_new_tokens 5 --temperature 0 >"$T/a" 2>"$T/b"
+check "data/stories goes on as English does" grep -q "^Once upon a time" "$T/a"
+
 finish generate

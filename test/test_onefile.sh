@@ -6,7 +6,9 @@
 [ "${BIN##*/}" = plain ] || { finish onefile; exit; }
 cc=${CC:-cc}
 
-for program in train_*.c generate.c evaluate.c score.c data/gold.c; do
+programs=$(ls train_*.c generate.c evaluate.c score.c data/gold.c)
+[ ! -e "$BIN/label" ] || programs="$programs label.c" # where its library is
+for program in $programs; do
     sh dev/onefile.sh "$program" >"$T/one.c"
     check "$program: pasted" test $? -eq 0
     check "$program: in a folder of its own" sh -c "cd '$T' &&

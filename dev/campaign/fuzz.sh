@@ -1,8 +1,9 @@
 #!/bin/sh
 # Fuzzing: libFuzzer throws bytes at the readers of everything that comes from outside, with ASan and UBSan
-# watching: safetensors, config.json, a tokenizer's files, rows of data in each form, a reward program's answers, a
-# checkpoint's manifest and state (fuzz_*.c say what an input is, and what must hold for one that is taken).
-# It shows that none of so many inputs crashes, hangs (10 s) or reads beside its memory.
+# watching: safetensors, config.json, a tokenizer's files, rows of data in each form, benchmarks, a reward program's
+# answers, a checkpoint's manifest and state, the requests that label.c gets and its log (fuzz_*.c say what an input
+# is, and what must hold for one that is taken). It shows that none of so many inputs crashes, hangs (10 s) or reads
+# beside its memory.
 #
 #   sh dev/campaign/fuzz.sh [--executions N] [--target NAME] [--quick]
 #
@@ -13,7 +14,7 @@
 # compiler-rt (Debian: clang libclang-rt-14-dev).
 NAME=fuzz
 . dev/campaign/campaign.sh
-executions= targets="safetensors rows config tokenizer reward checkpoint"
+executions= targets="safetensors rows items config tokenizer reward checkpoint label"
 campaign_option() {
     case $1 in
     --executions) executions=$2 ;;

@@ -122,6 +122,35 @@ static int disk_sync_dir(const char *path) {
     return result;
 }
 
+// "a/b/c" -> "a/b" and "c"; both new strings. Slashes at the end do not count.
+static void path_split(const char *path, char **parent, char **name) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    size_t base = n;
+    while (base > 0 && path[base - 1] != '/') base--;
+    *name = text_format("%.*s", (int)(n - base), path + base);
+    *parent = base ? text_format("%.*s", (int)base, path) : text_copy(".");
+}
+
+// mkdir -p, each new entry synced: what is saved inside must be reachable after a power failure.
+static void disk_make_dirs(const char *path) {
+    if (path_is_dir(path)) return;
+    char *parent, *name;
+    path_split(path, &parent, &name);
+    if (strcmp(parent, path)) disk_make_dirs(parent);
+    if ((disk_mkdir(path) && errno != EEXIST) || disk_sync_dir(parent))
+        die(EXIT_IO, "%s: cannot create: %s", path, strerror(errno));
+    free(parent), free(name);
+}
+
+// Make the folder that is to hold `path`.
+static void disk_make_parent(const char *path) {
+    char *parent, *name;
+    path_split(path, &parent, &name);
+    disk_make_dirs(parent);
+    free(parent), free(name);
+}
+
 // Open a directory to list it; NULL if it is not there. One that cannot be listed must not count as
 // empty, so it ends the program.
 static DIR *disk_list(const char *path) {

@@ -60,16 +60,6 @@ typedef struct {
     DiskHash hash;
 } Stage;
 
-// "a/b/c" -> "a/b" and "c"; both new strings. Slashes at the end do not count.
-static void path_split(const char *path, char **parent, char **name) {
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    size_t base = n;
-    while (base > 0 && path[base - 1] != '/') base--;
-    *name = text_format("%.*s", (int)(n - base), path + base);
-    *parent = base ? text_format("%.*s", (int)base, path) : text_copy(".");
-}
-
 // Release the memory; the directory is no longer the stage's business.
 static void stage_free(Stage *s) {
     for (int i = 0; i < s->n_files; i++) free(s->files[i].name);
@@ -603,17 +593,6 @@ static void output_trash(const char *dir, const char *name) {
     free(from), free(trash);
 }
 
-// mkdir -p, each new entry synced: what is saved inside must be reachable after a power failure.
-static void output_make_dirs(const char *path) {
-    if (path_is_dir(path)) return;
-    char *parent, *name;
-    path_split(path, &parent, &name);
-    if (strcmp(parent, path)) output_make_dirs(parent);
-    if ((disk_mkdir(path) && errno != EEXIST) || disk_sync_dir(parent))
-        die(EXIT_IO, "%s: cannot create: %s", path, strerror(errno));
-    free(parent), free(name);
-}
-
 // Write a small file of the run, as run.json, whole or not at all.
 static void output_file(const Output *out, const char *name, const char *text) {
     char *path = path_join(out->dir, name);
@@ -627,11 +606,11 @@ static void output_start(Output *out, const char *run_json, const char *config_p
     signal(SIGXFSZ, SIG_IGN); // a file size limit is then an error of write, not the end
     out->pattern = config_pattern(config_path);
     out->generation = generation_pattern(config_path);
-    output_make_dirs(out->target);
+    disk_make_dirs(out->target);
     if (out->lock < 0) output_lock(out);
     if (out->replace) {
         out->dir = text_format("%s/.tmp-%s-%d", out->parent, out->name, (int)getpid());
-        output_make_dirs(out->dir);
+        disk_make_dirs(out->dir);
     } else out->dir = text_copy(out->target);
     out->metrics_path = path_join(out->dir, "metrics.jsonl");
     if (out->overwrite && !out->replace) output_step_aside(out);
