@@ -4,7 +4,7 @@
 //
 // Human feedback as Christiano et al. (2017), Ziegler et al. (2019) and Bai et al. (2022) collect it:
 //
-//     ./label --model out/sft/final --dataset prompts.jsonl --output feedback.jsonl
+//     ./label --model out/sft/final --dataset prompts.jsonl --output out/label/feedback.jsonl
 //
 // prints an address of this machine to open in a browser. There, in four modes:
 //
@@ -13,10 +13,10 @@
 //   correct   one completion: make it a good one
 //   talk      with the model; any answer can be judged
 //
-// Completions are sampled now, while the page shows them, or were made before (--completions FILE). With
+// Completions are sampled now, some prompts ahead of the page, or were made before (--completions FILE). With
 // --models a=DIR,b=DIR it is a blind test of two models: which is which nobody sees, and the summary has
-// the win rate. What people say is in FEEDBACK.jsonl and, as rows that the training programs read, beside
-// it: see lib/label/feedback.h. Without arguments: the model in data/sft, on film reviews.
+// the win rate. What people say is in --output and, as rows that the training programs read, beside it:
+// see lib/label/feedback.h. Without arguments: the model in data/sft, on film reviews.
 #include "lib/base/common.h"
 #include "lib/base/disk.h"
 #include "lib/base/flags.h"
@@ -38,17 +38,20 @@ static const char preset[] = "--model data/sft --dataset data/prefs_eval.jsonl "
                              "--output out/label/feedback.jsonl --max_new_tokens 50";
 
 enum { MAX_WHO = 40, MAX_NOTE = 2000 }; // bytes
+enum { MAX_TURNS = 201 };
 
 // ------------------------------------------------------------------------------------------------
-// Sampling and scores: all on the first thread, which owns the models
+// Sampling and scores: all on the first thread, which owns the models. The web's thread changes nothing of an
+// item or answer before it is ready, and the first nothing after, so each reads its own without the lock.
 
-// Sample n completions of these tokens; each text grows while the page looks on. `reply`: without the blank
-// that it begins with, which the form of a talk puts there.
-static void sample_into(Label *l, const Model *m, const TokenList *ids, Text *texts, int n,
-                        uint64_t first_row, bool reply) {
+// Sample n completions of these tokens; each text grows while the page looks on. `reply`: a blank at the
+// beginning is left out, since the form of a talk has it between a name and what it says.
+static void sample_into(Label *l, const Model *m, const TokenList *ids, Text *texts,
+                        const char **finish, int n, uint64_t first_row, bool reply) {
     Batch batch = {0};
     TokenStream streams[MAX_SHOWN] = {0};
     int seen[MAX_SHOWN];
+    bool fresh[MAX_SHOWN]; // nothing has been written yet
     SampleOptions o = l->options;
     o.eos_id = m->tokenizer.eos_id;
     o.vocab_size = m->tokenizer.vocab_size;
@@ -57,6 +60,7 @@ static void sample_into(Label *l, const Model *m, const TokenList *ids, Text *te
     for (int k = 0; k < n; k++) {
         batch_add_row(&batch, ids->data, NULL, (int)ids->n);
         seen[k] = (int)ids->n;
+        fresh[k] = true;
     }
     sampler_begin(&l->sampler, &m->gpt2, &o, &batch, first_row);
     for (int live = n; live && !stop_signal;) {
@@ -69,8 +73,12 @@ static void sample_into(Label *l, const Model *m, const TokenList *ids, Text *te
                 if (seen[k] < row->n - 1 || row->finish != FINISH_EOS)
                     token_stream_add(&streams[k], &m->tokenizer, &texts[k], row->tokens[seen[k]]);
             if (ends) token_stream_end(&streams[k], &texts[k]);
-            if (reply && seen[k] == (int)ids->n + 1 && texts[k].size && texts[k].data[0] == ' ')
+            if (row->finish) finish[k] = finish_name(row->finish);
+            for (char *nul; (nul = memchr(texts[k].data, 0, texts[k].size));)
+                *nul = ' '; // which no string of JSON could hold
+            if (reply && fresh[k] && texts[k].size && texts[k].data[0] == ' ')
                 memmove(texts[k].data, texts[k].data + 1, texts[k].size--);
+            fresh[k] = fresh[k] && !texts[k].size;
         }
         pthread_mutex_unlock(&l->lock);
         stop_mark();
@@ -92,16 +100,18 @@ static void item_sample(Label *l, int i) {
     pthread_mutex_unlock(&l->lock);
     for (int m = 0; m < l->n_models; m++) {
         ids_of(&ids, l, &l->models[m], &item->text, item->chat);
-        sample_into(l, &l->models[m], &ids, item->completions + m * rows, rows,
-                    (uint64_t)i * MAX_SHOWN + (uint64_t)m, item->chat);
+        sample_into(l, &l->models[m], &ids, item->completions + m * rows, item->finish + m * rows,
+                    rows, (uint64_t)i * MAX_SHOWN + (uint64_t)m, item->chat);
     }
     tokens_free(&ids);
     pthread_mutex_lock(&l->lock);
-    item->ready = !stop_signal;
+    item->ready = !stop_signal; // else they are cut
+    if (item->ready) item_adopt(l, i);
     pthread_mutex_unlock(&l->lock);
 }
 
-// Answer what was said in a talk. Where all of it is too long for the model, its oldest turns go.
+// Answer what was said in a talk. Where turns of it are too long for the model, the oldest go, also from what
+// the judgement will say was the prompt; one turn that is too long loses its beginning (ids_of).
 static void answer_sample(Label *l, Answer *a) {
     const Model *m = &l->models[0];
     const int P = m->gpt2.config.n_positions, new = l->options.max_new_tokens;
@@ -122,52 +132,57 @@ static void answer_sample(Label *l, Answer *a) {
         for (int k = 0; k < 2; k++)
             cJSON_DeleteItemFromArray(turns, 0); // what was said and answered
     }
+    char *prompt = cJSON_PrintUnformatted(turns);
     ids_of(&ids, l, m, &text, cJSON_IsArray(turns));
-    sample_into(l, m, &ids, &a->answer, 1, (uint64_t)1 << 40 | (uint64_t)a->number,
+    sample_into(l, m, &ids, &a->answer, &a->finish, 1, (uint64_t)1 << 40 | (uint64_t)a->number,
                 cJSON_IsArray(turns));
     cJSON_Delete(turns);
     text_free(&text), tokens_free(&ids);
     pthread_mutex_lock(&l->lock);
-    a->ready = true;
+    free(a->prompt);
+    a->prompt = prompt;
+    a->ready = !stop_signal; // else it is cut
     pthread_mutex_unlock(&l->lock);
 }
 
-// What a person is to see next in a mode, as in Label.current; -1: nothing is left. In the order of the
-// prompts, or that whose margin is smallest among those that are sampled.
+// The place that a person is to see next in a mode; -1: nothing is left. It is the first one in Label.order that
+// is not done; comparing with --choose uncertain that of the smallest margin, of those that are scored by now.
 static int item_next(const Label *l, int who, Mode mode) {
     int first = -1, best = -1;
     double least = INFINITY;
-    for (int k = 0; k < l->n_items && (best < 0 || l->uncertain); k++) {
+    for (int k = 0; k < l->n_items; k++) {
         const int i = l->order[k];
         const Item *item = &l->items[i];
         for (int c = 0; c < item_units(l, item, mode); c++) {
             if (item->done[mode][c] >> who & 1) continue;
-            if (first < 0) first = i * MAX_SHOWN + c;
+            if (first < 0) first = place_of(i, c);
             if (!l->uncertain || mode != COMPARE) return first;
-            if (!item->scored || item_margin(l, item) >= least) continue;
-            least = item_margin(l, item);
-            best = i * MAX_SHOWN + c;
+            const double margin = item->scored ? item_margin(l, item) : INFINITY;
+            if (!(margin < least)) continue;
+            least = margin;
+            best = place_of(i, c);
         }
     }
     return best >= 0 ? best : first;
 }
 
-// The item to sample or score next, or -1: what somebody is waiting for, then those to be shown next.
+// The item to sample or score next, or -1: what somebody is waiting for, then the first that nobody has judged;
+// of a file all are scored, for the summary.
 static int work_find(const Label *l) {
+    const bool scores = l->n_judges || l->has_ref;
     int fresh = 0;
     for (int p = 0; p < l->feedback.n_people; p++)
         for (int m = 0; m < MODES; m++)
-            if (l->current[p][m] >= 0 && !l->items[l->current[p][m] / MAX_SHOWN].ready)
-                return l->current[p][m] / MAX_SHOWN;
+            if (l->current[p][m] >= 0 && !l->items[place_item(l->current[p][m])].ready)
+                return place_item(l->current[p][m]);
     for (int k = 0; k < l->n_items && (l->from_file || fresh < l->ahead); k++) {
         const Item *item = &l->items[l->order[k]];
-        uint64_t people = 0;
+        uint64_t judged_by = 0;
         for (int m = 0; m < MODES; m++)
-            for (int c = 0; c < MAX_SHOWN; c++) people |= item->done[m][c];
-        fresh += !people;
-        if ((!people && !item->ready) ||
-            (item->ready && !item->scored && (l->n_judges || l->has_ref)))
-            return l->order[k];
+            for (int c = 0; c < MAX_SHOWN; c++) judged_by |= item->done[m][c];
+        fresh += !judged_by;
+        if (!judged_by && !item->ready) return l->order[k];
+        if (scores && item->ready && !item->scored) return l->order[k];
     }
     return -1;
 }
@@ -182,7 +197,8 @@ static Answer *answer_find(Label *l) {
     return found;
 }
 
-// Sample and score whatever is wanted, until a signal.
+// Sample and score whatever is wanted, answers of talks first, until a signal: what is half sampled then is not
+// kept.
 static void work(Label *l) {
     while (!stop_signal) {
         pthread_mutex_lock(&l->lock);
@@ -218,34 +234,36 @@ static int request_person(Label *l, const char *name, Reply *r) {
     return who;
 }
 
-// The order in which a person sees an item's completions: a side means nothing.
+// The order in which a person sees an item's completions: a side means nothing. It must be the same for the page
+// that shows them and for the choice that comes back; after a new start it may be another, but then so is the
+// key, and no old page gets in.
 static void sides(const Label *l, int order[MAX_SHOWN], int i, int who) {
     rng_permutation(order, l->items[i].n, l->options.seed + 1,
                     (uint64_t)i * MAX_PEOPLE + (uint64_t)who);
 }
 
-// GET /task?who&mode: what to judge, as far as it is sampled.
+// GET /task?who&mode: what to judge, as far as it is sampled. `last` is the number of the person's last judgement.
 static void task_show(Label *l, int who, Mode mode, Reply *r) {
-    int *now = &l->current[who][mode], mine = 0, all = 0;
-    if (*now < 0 || l->items[*now / MAX_SHOWN].done[mode][*now % MAX_SHOWN] >> who & 1)
+    int *now = &l->current[who][mode], mine;
+    const int all = units_count(l, mode, who, &mine);
+    if (*now < 0 || l->items[place_item(*now)].done[mode][place_completion(*now)] >> who & 1)
         *now = item_next(l, who, mode);
-    for (int i = 0; i < l->n_items; i++)
-        for (int c = 0; c < item_units(l, &l->items[i], mode); c++, all++)
-            mine += l->items[i].done[mode][c] >> who & 1;
-    text_print(&r->body, "{\"done\": %d, \"all\": %d, \"item\": %d, \"chat\": %s, \"modes\": [",
-               mine, all, *now, l->chat ? "true" : "false");
+    text_print(
+        &r->body,
+        "{\"done\": %d, \"all\": %d, \"place\": %d, \"last\": %d, \"chat\": %s, \"modes\": [", mine,
+        all, *now, feedback_last(&l->feedback, who) + 1, l->chat ? "true" : "false");
     for (int m = 0, n = 0; m < MODES; m++)
         if (mode_open(l, m)) text_print(&r->body, "%s\"%s\"", n++ ? ", " : "", mode_names[m]);
     text_print(&r->body, "], \"prompt\": ");
     Text shown = {0};
     text_append(&shown, "", 0);
-    const Item *item = *now < 0 ? NULL : &l->items[*now / MAX_SHOWN];
+    const Item *item = *now < 0 ? NULL : &l->items[place_item(*now)];
     if (item) chat_show(&shown, item->text.data, item->text.size);
     text_json(&r->body, shown.data, shown.size);
     text_free(&shown);
     text_print(&r->body, ", \"ready\": %s, \"texts\": [", item && item->ready ? "true" : "false");
-    int order[MAX_SHOWN] = {*now % MAX_SHOWN};
-    if (item && mode == COMPARE) sides(l, order, *now / MAX_SHOWN, who);
+    int order[MAX_SHOWN] = {place_completion(*now)};
+    if (item && mode == COMPARE) sides(l, order, place_item(*now), who);
     for (int k = 0; item && k < (mode == COMPARE ? item->n : item->n > 0); k++) {
         const Text *text = &item->completions[order[k]];
         text_print(&r->body, k ? ", " : "");
@@ -254,28 +272,31 @@ static void task_show(Label *l, int who, Mode mode, Reply *r) {
     text_print(&r->body, "]}\n");
 }
 
-// POST /judge {who, mode, item or answer, choice, text, note, seconds}: on the disk before the reply.
+// POST /judge {who, mode, place or answer, choice, text, note, seconds}: on the disk before the reply. What the
+// person has judged already, with the same choice, is a request that was sent again.
 static void judgement_take(Label *l, int who, Mode mode, const cJSON *body, Reply *r) {
-    const char *prompt_wanted = mode == TALK ? "answer" : "item";
+    const char *key = mode == TALK ? "answer" : "place";
     const cJSON *text = json_get(body, "text"), *note = json_get(body, "note");
     const cJSON *seconds = json_get(body, "seconds");
     int64_t at;
-    if (!json_integer(json_get(body, prompt_wanted), &at) || at < 0)
-        return reply_say(r, HTTP_BAD_REQUEST, "%s: expected a number\n", prompt_wanted);
+    if (!json_integer(json_get(body, key), &at) || at < 0)
+        return reply_say(r, HTTP_BAD_REQUEST, "%s: expected a number\n", key);
     const Answer *answer = &l->answers[at % MAX_ANSWERS];
-    const int i = (int)(at / MAX_SHOWN), of = (int)(at % MAX_SHOWN);
-    const bool there = mode == TALK
-                           ? at > 0 && answer->number == at && answer->ready
-                           : at < (int64_t)l->n_items * MAX_SHOWN && l->items[i].ready &&
-                                 of < l->items[i].n && of < item_units(l, &l->items[i], mode);
-    if (!there)
-        return reply_say(r, HTTP_CONFLICT, "%s %" PRId64 " is not there to be judged\n",
-                         prompt_wanted, at);
+    const bool in_items = mode != TALK && at < place_of(l->n_items, 0);
+    const int i = in_items ? place_item((int)at) : 0, of = in_items ? place_completion((int)at) : 0;
+    const bool there =
+        mode == TALK ? answer->number == at && answer->ready
+                     : in_items && l->items[i].ready && of < item_units(l, &l->items[i], mode);
+    if (!there || at + (mode != TALK) == 0)
+        return reply_say(r, HTTP_CONFLICT, "%s %" PRId64 " is not there to be judged\n", key, at);
     Verdict v;
     if (mode == TALK) {
         v = (Verdict){
             .prompt = answer->prompt, .n = 1, .item = -1, .seed = (int64_t)l->options.seed};
         v.completions[0] = answer->answer.data;
+        v.finish[0] = answer->finish;
+        v.sampling = l->sampling;
+        v.answer = at;
         v.models[0] = l->models[0].name;
     } else v = item_verdict(l, i, mode, of);
     v.mode = mode;
@@ -294,50 +315,68 @@ static void judgement_take(Label *l, int who, Mode mode, const cJSON *body, Repl
         return reply_say(r, HTTP_BAD_REQUEST, "text: expected a text that was changed\n");
     if (v.choice >= 0) {
         int order[MAX_SHOWN];
+        bool equal = false;
         sides(l, order, i, who);
         v.choice = order[v.choice];
+        for (int c = 0; c < v.n; c++) // who chooses one of two that are the same chooses neither
+            if (c != v.choice && !strcmp(v.completions[c], v.completions[v.choice])) equal = true;
+        if (equal) v.choice = TIE;
     }
-    if (!feedback_has(&l->feedback, &v)) { // else a request that was sent again
+    const Judgement *before = feedback_find(&l->feedback, &v);
+    if (before && (before->choice != v.choice || before->text != verdict_text(&v)))
+        return reply_say(r, HTTP_CONFLICT,
+                         "you have judged this already, otherwise: undo it first\n");
+    if (!before) {
         const int error = feedback_add(&l->feedback, &v);
         if (error)
             return reply_say(r, HTTP_NO_ROOM, "%s: cannot write: %s; this was not taken\n",
                              l->feedback.path, strerror(error));
-        if (v.item >= 0) item_mark(l, &l->feedback.list[l->feedback.n - 1], true);
+        before = &l->feedback.list[l->feedback.n - 1];
         pthread_cond_signal(&l->wanted);
     }
-    text_print(&r->body, "{\"judgements\": %d}\n", l->feedback.n);
+    if (before->item >= 0) item_mark(l, before, true);
+    text_print(&r->body, "{\"last\": %d}\n", feedback_last(&l->feedback, who) + 1);
 }
 
-// POST /undo {who}: the last judgement is taken back, and what it was about is shown again.
-static void judgement_undo(Label *l, int who, Reply *r) {
-    const Judgement *j;
-    const int error = feedback_undo(&l->feedback, who, &j);
+// POST /undo {who, last}: the person's last judgement is taken back, if it has this number, and what it was about is
+// shown again.
+static void judgement_undo(Label *l, int who, const cJSON *last, Reply *r) {
+    const int i = feedback_last(&l->feedback, who);
+    int64_t number;
+    if (i < 0) return reply_say(r, HTTP_CONFLICT, "there is nothing to take back\n");
+    if (!json_integer(last, &number) || number != i + 1)
+        return reply_say(r, HTTP_CONFLICT, "this is not your last judgement\n");
+    const Judgement *j = &l->feedback.list[i];
+    const int error = feedback_undo(&l->feedback, i);
     if (error)
-        return reply_say(r, HTTP_NO_ROOM, "%s: cannot write: %s\n", l->feedback.path,
-                         strerror(error));
-    if (!j) return reply_say(r, HTTP_CONFLICT, "there is nothing to take back\n");
+        return reply_say(r, HTTP_NO_ROOM, "%s: cannot write: %s; it was not taken back\n",
+                         l->feedback.path, strerror(error));
     if (j->item >= 0) {
         item_mark(l, j, false);
-        l->current[who][j->mode] = j->item * MAX_SHOWN + (j->mode == COMPARE ? 0 : j->of);
+        l->current[who][j->mode] = place_of(j->item, j->mode == COMPARE ? 0 : j->of);
     }
-    text_print(&r->body, "{\"mode\": \"%s\"}\n", mode_names[j->mode]);
+    text_print(&r->body, "{\"mode\": \"%s\", \"answer\": %" PRId64 "}\n", mode_names[j->mode],
+               j->answer);
 }
 
-// POST /say {who, turns}: turns of user and assistant, the last the user's. The answer gets a number.
+// POST /say {who, turns}: turns of user and assistant, the last the user's. The model's answer gets a number; of all
+// people's answers the last MAX_ANSWERS are kept to be judged.
 static void answer_begin(Label *l, const cJSON *turns, Reply *r) {
     const cJSON *turn;
     Text text = {0};
     int n = 0;
-    bool good = mode_open(l, TALK) && cJSON_IsArray(turns);
+    bool good = cJSON_IsArray(turns);
     text_append(&text, "", 0);
     cJSON_ArrayForEach(turn, turns) {
         const char *role = cJSON_GetStringValue(json_get(turn, "role"));
         const char *content = cJSON_GetStringValue(json_get(turn, "content"));
-        good = good && role && content && !strcmp(role, n++ % 2 ? "assistant" : "user");
+        good = good && role && content && !strcmp(role, n % 2 ? "assistant" : "user");
         if (good) text_append(&text, content, strlen(content));
+        n++;
     }
     Answer *a = &l->answers[(l->n_answers + 1) % MAX_ANSWERS];
-    if (!good || n % 2 == 0)
+    if (!mode_open(l, TALK)) reply_say(r, HTTP_CONFLICT, "there is no talk here\n");
+    else if (!good || n % 2 == 0 || n > MAX_TURNS)
         reply_say(r, HTTP_BAD_REQUEST, "turns: expected the user's and the assistant's, in turn\n");
     else if (a->number && !a->ready)
         reply_say(r, HTTP_CONFLICT, "too many answers are wanted at once\n");
@@ -345,12 +384,17 @@ static void answer_begin(Label *l, const cJSON *turns, Reply *r) {
         free(a->prompt), text_free(&a->answer);
         *a = (Answer){.number = ++l->n_answers};
         text_append(&a->answer, "", 0);
-        if (l->chat) a->prompt = cJSON_PrintUnformatted(turns);
-        else {
-            Text json = {0};
-            text_json(&json, text.data, text.size);
-            a->prompt = json.data;
-        }
+        Text json = {0};
+        if (!l->chat) text_json(&json, text.data, text.size);
+        else cJSON_ArrayForEach(turn, turns) {
+                text_print(&json, "%s{\"role\": \"%s\", \"content\": ", json.size ? ", " : "[",
+                           json_get(turn, "role")->valuestring);
+                const char *content = json_get(turn, "content")->valuestring;
+                text_json(&json, content, strlen(content));
+                text_print(&json, "}");
+            }
+        if (l->chat) text_print(&json, "]");
+        a->prompt = json.data;
         pthread_cond_signal(&l->wanted);
         text_print(&r->body, "{\"answer\": %" PRId64 "}\n", a->number);
     }
@@ -382,7 +426,7 @@ static void summary_show(const Label *l, Reply *r) {
     text_print(&r->body, "]}\n");
 }
 
-// GET /: the page, with the number that lets its own script and style run.
+// GET /: the page, with the nonce that its content security policy lets script and style run by.
 static void page_show(Reply *r) {
     static char nonce[KEY_DIGITS + 1];
     random_digits(nonce);
@@ -395,8 +439,8 @@ static void page_show(Reply *r) {
     r->nonce = nonce;
 }
 
-// Answer a request that may come in.
-static void answer(void *program, const Request *q, Reply *r) {
+// Serve a request that web.h has let in: its key, host, origin and size are right.
+static void serve(void *program, const Request *q, Reply *r) {
     Label *l = program;
     const bool asks = !strcmp(q->path, "/task"), judges = !strcmp(q->path, "/judge");
     const bool takes_back = !strcmp(q->path, "/undo"), says = !strcmp(q->path, "/say");
@@ -413,12 +457,13 @@ static void answer(void *program, const Request *q, Reply *r) {
     if (asks && mode_name && !strcmp(mode_name, "any")) mode = modes_first(l);
     pthread_mutex_lock(&l->lock);
     const int who = asks || q->post ? request_person(l, name, r) : 0;
-    if (who < 0) (void)0; // it was said why
+    if (who < 0)
+        ; // request_person has replied
     else if ((asks || judges) && (mode == MODES || !mode_open(l, mode)))
         reply_say(r, HTTP_BAD_REQUEST, "mode: expected one that is open here\n");
     else if (asks) task_show(l, who, mode, r), pthread_cond_signal(&l->wanted);
     else if (judges) judgement_take(l, who, mode, body, r);
-    else if (takes_back) judgement_undo(l, who, r);
+    else if (takes_back) judgement_undo(l, who, json_get(body, "last"), r);
     else if (says) answer_begin(l, json_get(body, "turns"), r);
     else if (!strcmp(q->path, "/said")) answer_show(l, request_value(q, "answer"), r);
     else if (!strcmp(q->path, "/summary")) summary_show(l, r);
@@ -429,22 +474,6 @@ static void answer(void *program, const Request *q, Reply *r) {
 }
 
 // ------------------------------------------------------------------------------------------------
-
-// Print the address, and open it in the user's browser if that is asked for.
-static void address_tell(const Web *w, bool open) {
-    char *address = web_address(w);
-    printf("%s\n", address);
-    fflush(stdout);
-#ifdef __APPLE__
-    char *argv[] = {"open", address, NULL};
-#else
-    char *argv[] = {"xdg-open", address, NULL};
-#endif
-    pid_t child;
-    const int error = open ? posix_spawnp(&child, argv[0], NULL, NULL, argv, environ) : 0;
-    if (error) warn("--open: %s: %s", argv[0], strerror(error));
-    free(address);
-}
 
 int main(int argc, char **argv) {
     struct {
@@ -485,9 +514,9 @@ int main(int argc, char **argv) {
         FLAG_SWITCH(args, bf16, "products in bfloat16"),
         FLAG_HEADING("order"),
         FLAG_CHOICE(args, choose, "random|uncertain",
-                    "which pairs come first: any, or those that are judged least surely by"),
-        FLAG_TEXT(args, reward_model, "a reward model's directory, or several: A,B,C; or else by"),
-        FLAG_TEXT(args, ref_model, "log-ratios to this reference, which also gives the KL"),
+                    "pairs in any order, or first those with the smallest margin by their scores"),
+        FLAG_TEXT(args, reward_model, "what scores: a reward model's directory, or several: A,B,C"),
+        FLAG_TEXT(args, ref_model, "or log-ratios to this reference; also for the KL of a log"),
         FLAG(args, pool, 1, 1 << 20, "choose among so many prompts that are sampled ahead"),
         FLAG_HEADING("page and output"),
         FLAG_TEXT(args, output, "JSONL of judgements, gone on with if it is there"),
@@ -509,7 +538,16 @@ int main(int argc, char **argv) {
         die(EXIT_USAGE, "--%s needs --model", args.reward_model ? "reward_model" : "ref_model");
     if (!strcmp(args.choose, "uncertain") && !args.reward_model && !args.ref_model)
         die(EXIT_USAGE, "--choose uncertain needs --reward_model or --ref_model");
+    if (args.models && flag_given(flags, COUNT(flags), "num_completions"))
+        die(EXIT_USAGE, "--num_completions: with --models each samples one");
+    if (strcmp(args.choose, "uncertain") && flag_given(flags, COUNT(flags), "pool"))
+        die(EXIT_USAGE, "--pool is not used without --choose uncertain");
     guard_output(args.output, config, flags, COUNT(flags), "output");
+    for (int k = 0; k < ROW_FILES; k++) {
+        char *rows = rows_path(args.output, k);
+        guard_output(rows, config, flags, COUNT(flags), "output");
+        free(rows);
+    }
 
     static Label l;
     l.options = (SampleOptions){.temperature = args.temperature,
@@ -527,15 +565,18 @@ int main(int argc, char **argv) {
     products_begin(args.bf16);
     models_load(&l, args.model ? "model" : "models", args.model ? args.model : args.models,
                 l.chat ? args.chat_format : "auto");
+    sampling_hash(&l);
     judges_load(&l, args.reward_model, args.ref_model);
     items_load(&l, args.completions ? args.completions : args.dataset, args.max_samples);
     disk_make_parent(args.output);
     feedback_open(&l.feedback, args.output);
     items_recall(&l);
+    l.n_answers =
+        l.feedback.n; // numbers decide what is drawn: a second run is not to repeat the first
     printf("%s: %d judgements\n", args.output, l.feedback.n);
     stop_on_signals();
-    web_begin(&l.web, args.host, args.port, answer, &l);
-    address_tell(&l.web, args.open);
+    web_begin(&l.web, args.host, args.port, serve, &l);
+    web_tell(&l.web, args.open ? args.output : NULL);
     work(&l);
     web_end(&l.web);
     feedback_close(&l.feedback);

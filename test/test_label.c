@@ -45,6 +45,7 @@ static Verdict verdict(Mode mode, int who, int choice) {
                      .prompt = "\"The \\\"film\\\"\"",
                      .completions = {" was <b>good</b>.", " was bad.\n"},
                      .models = {"a", NULL},
+                     .finish = {NULL, "eos"},
                      .n = 2,
                      .of = 1,
                      .seed = 7,
@@ -60,7 +61,6 @@ static void test_feedback(void) {
     char *labels = in_folder("feedback.labels.jsonl");
     char *demonstrations = in_folder("feedback.demonstrations.jsonl");
     Feedback f;
-    const Judgement *undone;
     feedback_open(&f, path);
     const int ann = person_find(&f, "ann"), bob = person_find(&f, "b\"b");
     CHECK(ann == 0 && bob == 1 && person_find(&f, "ann") == 0, "people");
@@ -68,27 +68,30 @@ static void test_feedback(void) {
                            verdict(JUDGE, ann, GOOD),  verdict(CORRECT, ann, EDIT),
                            verdict(COMPARE, bob, TIE), verdict(JUDGE, ann, SKIP)};
     for (int i = 0; i < COUNT(all); i++) CHECK(!feedback_add(&f, &all[i]), "verdict %d", i);
-    CHECK(feedback_has(&f, &all[0]) && feedback_has(&f, &all[2]), "what was judged is known");
+    CHECK(feedback_find(&f, &all[0]) == &f.list[0] && feedback_find(&f, &all[2]),
+          "what was judged is known");
     Verdict other = verdict(JUDGE, ann, GOOD);
     other.of = 0;
-    CHECK(!feedback_has(&f, &other), "the other completion was not judged");
+    CHECK(!feedback_find(&f, &other), "the other completion was not judged");
     CHECK(count_lines(path) == 6 && count_lines(pairs) == 2 && count_lines(labels) == 3 &&
               count_lines(demonstrations) == 1,
           "%d lines, %d pairs, %d labels, %d demonstrations", count_lines(path), count_lines(pairs),
           count_lines(labels), count_lines(demonstrations));
     CHECK(has(pairs,
-              "{\"prompt\": \"The \\\"film\\\"\", \"chosen\": \" was bad.\\n\", \"rejected\": "
-              "\" was <b>good</b>.\", \"rejected_model\": \"a\", \"seed\": 7, \"who\": \"ann\""),
+              "{\"prompt\": \"The \\\"film\\\"\", \"chosen\": \" was bad.\\n\", \"chosen_finish\": "
+              "\"eos\", \"rejected\": \" was <b>good</b>.\", \"rejected_model\": \"a\", \"seed\": "
+              "7, \"who\": \"ann\""),
           "a pair");
     CHECK(has(pairs, "\"chosen\": \" was \\\"better\\\".\", \"rejected\": \" was bad.\\n\""),
           "a corrected pair");
-    CHECK(has(labels, "\"completion\": \" was bad.\\n\", \"label\": true"), "a label");
-    CHECK(!feedback_undo(&f, bob, &undone) && undone == &f.list[4], "the tie goes");
-    CHECK(!feedback_undo(&f, bob, &undone) && undone == &f.list[1], "then what was before it");
-    CHECK(!feedback_undo(&f, bob, &undone) && !undone, "then there is nothing");
+    CHECK(has(labels, "\"completion\": \" was bad.\\n\", \"finish\": \"eos\", \"label\": true"),
+          "a label");
+    CHECK(feedback_last(&f, bob) == 4 && !feedback_undo(&f, 4), "the tie goes");
+    CHECK(feedback_last(&f, bob) == 1 && !feedback_undo(&f, 1), "then what was before it");
+    CHECK(feedback_last(&f, bob) == -1, "then there is nothing");
     CHECK(count_lines(labels) == 1 && count_lines(path) == 8,
           "its labels are gone, the log is longer");
-    CHECK(!feedback_has(&f, &all[1]), "it can be judged again");
+    CHECK(!feedback_find(&f, &all[1]), "it can be judged again");
     CHECK_DIES(EXIT_IO, "another program is writing it", Feedback g; feedback_open(&g, path));
     feedback_close(&f);
 
@@ -106,10 +109,13 @@ static void test_feedback(void) {
     const struct {
         const char *text, *part;
     } wrong[] = {
-        {"{}\n", "is no judgement"},
-        {"{\"prompt\": \"x\", \"chosen\": \"y\"}\n", "is no judgement"},
+        {"{}\n", "is no log of label's"},
+        {"{\"prompt\": \"x\", \"chosen\": \"y\"}\n", "is no log of label's"},
+        {"{\"number\": 1}\n", "is no judgement"},
         {"{\"undo\": 1}\n", "undoes number 1"},
-        {"not JSON\n", "JSON"},
+        {"not JSON\n", "is no log of label's"},
+        {"[{\"prompt\": \"x\"}]", "is no log of label's"},
+        {"{\"number\": 1}\nmine", "is no log of label's"},
     };
     for (int i = 0; i < COUNT(wrong); i++) {
         char *foreign = in_folder("foreign.jsonl");
@@ -118,11 +124,31 @@ static void test_feedback(void) {
         CHECK(has(foreign, wrong[i].text), "what is not ours stays");
         free(foreign);
     }
+    char *moved = in_folder("moved.jsonl");
+    rename(path, moved);
+    CHECK_DIES(EXIT_BAD_INPUT, "has rows, and", feedback_open(&f, path));
+    CHECK(count_lines(pairs) == 2, "rows without their log stay");
+    free(moved);
     char *twice = text_format("%s%s", text, text);
     write_file(path, twice);
     CHECK_DIES(EXIT_BAD_INPUT, "a line is missing or twice", feedback_open(&f, path));
     free(path), free(pairs), free(labels), free(demonstrations);
     free(text), free(whole), free(torn), free(twice);
+}
+
+// Rows that cannot be written: the judgement counts, and they are made anew with the next one.
+static void test_stale(void) {
+    char *path = in_folder("stale.jsonl"), *pairs = in_folder("stale.pairs.jsonl");
+    Feedback f;
+    feedback_open(&f, path);
+    person_find(&f, "ann"), person_find(&f, "bob");
+    const Verdict first = verdict(COMPARE, 0, 1), second = verdict(COMPARE, 1, 0);
+    unlink(pairs);
+    CHECK(!mkdir(pairs, 0777) && !feedback_add(&f, &first) && f.stale, "a folder in its place");
+    rmdir(pairs);
+    CHECK(!feedback_add(&f, &second) && !f.stale && count_lines(pairs) == 2, "both are there");
+    feedback_close(&f);
+    free(path), free(pairs);
 }
 
 // A disk that is full: the judgement is refused, and the log is as it was.
@@ -159,8 +185,10 @@ static void test_agreement(void) {
                 for (int who = 0; who < 2; who++) {
                     const uint64_t unit = (uint64_t)(a * 1000 + b * 100 + k);
                     f.list = mem_resize(f.list, (size_t)f.n + 1, sizeof *f.list);
-                    f.list[f.n++] =
-                        (Judgement){who, JUDGE, unit, (who ? b : a) ? GOOD : BAD, false, 0, 0};
+                    f.list[f.n++] = (Judgement){.who = who,
+                                                .mode = JUDGE,
+                                                .unit = unit,
+                                                .choice = (who ? b : a) ? GOOD : BAD};
                 }
     Agreement g = agreement_of(&f, JUDGE, 0, 1);
     CHECK(g.n == 50, "%d judged by both", g.n);
@@ -206,7 +234,7 @@ static void test_door(void) {
 
 static void test_body(void) {
     static const char *const good[] = {"{}", " {\"a\": [1, null]}\r\n",
-                                       "{\"a\": \"\\ud83d\\ude00\"}"};
+                                       "{\"a\": \"\\ud83d\\ude00\"}", "{\"a\": \"\\\\u0000\"}"};
     static const char *const bad[] = {"",
                                       "[]",
                                       "1",
@@ -341,7 +369,7 @@ static int task_number(const Server *s, const char *who, const char *mode, const
 }
 
 static int judge(const Server *s, const char *who, const char *mode, int item, const char *choice) {
-    char *sent = text_format("{\"who\": \"%s\", \"mode\": \"%s\", \"item\": %d, \"choice\": %s}",
+    char *sent = text_format("{\"who\": \"%s\", \"mode\": \"%s\", \"place\": %d, \"choice\": %s}",
                              who, mode, item, choice);
     const int status = ask(s, "/judge", sent, NULL);
     free(sent);
@@ -414,27 +442,30 @@ static void test_requests(const Server *s) {
         {"/judge", "{\"who\": 1}", 400},
         {"/judge", "{\"who\": \"me\"}", 400},
         {"/judge", "{\"who\": \"me\", \"mode\": \"compare\"}", 400},
-        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"item\": -1, \"choice\": 0}", 400},
-        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"item\": 1e300, \"choice\": 0}", 400},
+        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"place\": -1, \"choice\": 0}", 400},
+        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"place\": 1e300, \"choice\": 0}",
+         400},
         {"/judge",
-         "{\"who\": \"me\", \"mode\": \"compare\", \"item\": 9007199254740992, \"choice\": 0}",
+         "{\"who\": \"me\", \"mode\": \"compare\", \"place\": 9007199254740992, \"choice\": 0}",
          409},
-        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"item\": 1, \"choice\": 0}", 409},
-        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"item\": 4000, \"choice\": 0}", 409},
-        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"item\": 0, \"choice\": 2}", 400},
-        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"item\": 0, \"choice\": \"good\"}",
+        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"place\": 1, \"choice\": 0}", 409},
+        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"place\": 4000, \"choice\": 0}", 409},
+        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"place\": 0, \"choice\": 2}", 400},
+        {"/judge", "{\"who\": \"me\", \"mode\": \"compare\", \"place\": 0, \"choice\": \"good\"}",
          400},
-        {"/judge", "{\"who\": \"me\", \"mode\": \"judge\", \"item\": 0, \"choice\": \"tie\"}", 400},
-        {"/judge", "{\"who\": \"me\", \"mode\": \"correct\", \"item\": 0, \"choice\": \"edit\"}",
+        {"/judge", "{\"who\": \"me\", \"mode\": \"judge\", \"place\": 0, \"choice\": \"tie\"}",
+         400},
+        {"/judge", "{\"who\": \"me\", \"mode\": \"correct\", \"place\": 0, \"choice\": \"edit\"}",
          400},
         {"/judge",
-         "{\"who\": \"me\", \"mode\": \"correct\", \"item\": 0, \"choice\": \"edit\", \"text\": \" "
+         "{\"who\": \"me\", \"mode\": \"correct\", \"place\": 0, \"choice\": \"edit\", \"text\": "
+         "\" "
          " \"}",
          400},
         {"/judge", "{\"who\": \"me\", \"mode\": \"talk\", \"answer\": 1, \"choice\": \"good\"}",
          400},
-        {"/say", "{\"who\": \"me\", \"turns\": [{\"role\": \"user\", \"content\": \"x\"}]}", 400},
-        {"/undo", "{\"who\": \"me\"}", 409},
+        {"/say", "{\"who\": \"me\", \"turns\": [{\"role\": \"user\", \"content\": \"x\"}]}", 409},
+        {"/undo", "{\"who\": \"me\", \"last\": 1}", 409},
         {"/nothing", "{}", 404},
     };
     for (int i = 0; i < COUNT(bodies); i++) {
@@ -448,8 +479,9 @@ static void test_requests(const Server *s) {
     char *path = in_folder("door.jsonl");
     CHECK(count_lines(path) == 0, "none of this was written");
     CHECK(judge(s, "me", "compare", 0, "0") == HTTP_OK &&
-              judge(s, "me", "compare", 0, "1") == HTTP_OK,
+              judge(s, "me", "compare", 0, "0") == HTTP_OK,
           "judged, and sent again");
+    CHECK(judge(s, "me", "compare", 0, "1") == HTTP_CONFLICT, "but not otherwise");
     CHECK(count_lines(path) == 1, "which is one judgement");
     for (int i = 0; i < MAX_PEOPLE - 1; i++) {
         char *who = text_format("/task?who=guest%d&mode=judge", i);
@@ -556,11 +588,14 @@ static void test_kills(int kills) {
         Killer killer = {s.pid, (useconds_t)(150000 * rng_uniform(&rng))};
         pthread_t thread;
         pthread_create(&thread, NULL, killer_run, &killer);
-        for (int item; (item = task_number(&s, "me", "compare", "item")) >= 0; made++) {
+        for (int item; (item = task_number(&s, "me", "compare", "place")) >= 0; made++) {
             if (judge(&s, "me", "compare", item, "0") != HTTP_OK) break;
             choices[item / MAX_SHOWN]++, told++;
-            if (k % 7 == 3 && ask(&s, "/undo", "{\"who\": \"me\"}", NULL) == HTTP_OK)
-                choices[item / MAX_SHOWN]--, told--;
+            char *undo = text_format("{\"who\": \"me\", \"last\": %d}",
+                                     task_number(&s, "me", "compare", "last"));
+            const bool gone = k % 7 == 3 && ask(&s, "/undo", undo, NULL) == HTTP_OK;
+            free(undo);
+            if (gone) choices[item / MAX_SHOWN]--, told--;
             else if (k % 7 == 3) break;
         }
         pthread_join(thread, NULL);
@@ -597,6 +632,37 @@ static bool program_runs(const char *name, const char *const *flags) {
     return test_wait(child) == 0;
 }
 
+// Files in which rows are the same, or many of one prompt: each text is judged once, and there is an end.
+static void test_same(void) {
+    char *log = in_folder("same.jsonl"), *file = in_folder("same_completions.jsonl");
+    char *labels = in_folder("same.labels.jsonl");
+    Text out = {0};
+    for (int i = 0; i < 12; i++)
+        text_print(&out, "{\"prompt\": \"p\", \"completion\": \"text %d\"}\n", i % 6);
+    text_print(
+        &out,
+        "{\"prompt\": \"p\", \"completion\": null}\n{\"prompt\": \"p\", \"completion\": \" \"}\n");
+    write_file(file, out.data);
+    const char *flags[] = {"--completions", file, "--output", log, NULL};
+    for (int run = 0; run < 2; run++) { // the second has nothing left
+        const Server s = server_begin(flags);
+        int judged = 0, compared = 0;
+        for (int place; judged < 20 && (place = task_number(&s, "me", "judge", "place")) >= 0;
+             judged++)
+            CHECK(judge(&s, "me", "judge", place, "\"good\"") == HTTP_OK, "judged %d", place);
+        for (int place; compared < 20 && (place = task_number(&s, "me", "compare", "place")) >= 0;
+             compared++)
+            CHECK(judge(&s, "me", "compare", place, "0") == HTTP_OK, "compared %d", place);
+        CHECK(judged == (run ? 0 : 6), "%d judged in run %d", judged, run);
+        CHECK(compared == (run ? 0 : 2), "%d compared in run %d", compared, run);
+        CHECK(server_end(&s, SIGTERM) == 0, "ends");
+    }
+    const char *over[] = {"--port", "0", "--completions", labels, "--output", log, NULL};
+    CHECK(count_lines(labels) == 6 && !program_runs("label", over) && count_lines(labels) == 6,
+          "its own rows are no input");
+    text_free(&out), free(log), free(file), free(labels);
+}
+
 // What was judged goes into the training programs as it is.
 static void test_training(bool messages) {
     char *log = in_folder(messages ? "talks.jsonl" : "train.jsonl"),
@@ -605,7 +671,7 @@ static void test_training(bool messages) {
     const Server s = server_begin(flags);
     for (int i = 0; i < 8; i++) {
         char *edit = text_format(
-            "{\"who\": \"me\", \"mode\": \"correct\", \"item\": %d, \"choice\": \"edit\", "
+            "{\"who\": \"me\", \"mode\": \"correct\", \"place\": %d, \"choice\": \"edit\", "
             "\"text\": \" better %d\"}",
             i * MAX_SHOWN, i);
         CHECK(judge(&s, "me", "compare", i * MAX_SHOWN, "1") == HTTP_OK, "compared");
@@ -654,6 +720,7 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     setenv("OMP_NUM_THREADS", "1", true);
     test_feedback();
+    test_stale();
     test_full();
     test_agreement();
     test_door();
@@ -667,6 +734,7 @@ int main(int argc, char **argv) {
     CHECK(server_end(&s, SIGTERM) == 0, "ends with 0 when asked to");
     const char *kills = getenv("LABEL_KILLS");
     test_kills(kills ? atoi(kills) : 20);
+    test_same();
     test_training(false);
     test_training(true);
     disk_remove(folder);

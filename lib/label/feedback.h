@@ -40,8 +40,10 @@ typedef struct {
     Mode mode;
     uint64_t unit; // hash of what was judged: see unit_of
     int choice;
+    uint64_t text; // hash of a corrected text
     bool undone;
-    int item, of; // where the program has it, and which of its completions; -1: nowhere
+    int item, of;   // where the program has it, and which of its completions; -1: nowhere
+    int64_t answer; // of a talk: its number; 0: of an earlier run
 } Judgement;
 
 // A judgement as the page sends it, with what it is about.
@@ -51,11 +53,14 @@ typedef struct {
     const char *prompt;                 // JSON: a string or a list of messages
     const char *completions[MAX_SHOWN]; // in the order of sampling, not of the page
     const char *models[MAX_SHOWN];      // NULL: not known
+    const char *finish[MAX_SHOWN];      // why each ended, as `generate` says it; NULL: not known
     int n, of;                          // completions; which of them was judged or corrected
     int64_t seed;                       // of the sampling; -1: not sampled here
+    const char *sampling;               // hash of weights and settings; NULL: not sampled here
     const char *text, *note;            // the corrected text; "" or NULL: no note
     double seconds;                     // that the person took
     int item;                           // for Judgement
+    int64_t answer;                     // likewise
 } Verdict;
 
 // The choice that a word or a number of the log, or of a request, stands for; NO_CHOICE: none.
@@ -114,27 +119,32 @@ static void text_time(Text *out) {
 
 static void text_string(Text *out, const char *s) { text_json(out, s, strlen(s)); }
 
+// Append a list of strings; NULL becomes null.
+static void text_strings(Text *out, const char *const *s, int n) {
+    text_print(out, "[");
+    for (int i = 0; i < n; i++) {
+        text_print(out, i ? ", " : "");
+        if (s[i]) text_string(out, s[i]);
+        else text_print(out, "null");
+    }
+    text_print(out, "]");
+}
+
 // Append the line of a judgement.
 static void verdict_line(Text *out, const Verdict *v, int number, const char *who) {
     text_print(out, "{\"number\": %d, \"mode\": \"%s\", \"who\": ", number, mode_names[v->mode]);
     text_string(out, who);
     text_print(out, ", \"when\": ");
     text_time(out);
-    text_print(out, ", \"seconds\": %.1f, \"prompt\": %s, \"completions\": [", v->seconds,
+    text_print(out, ", \"seconds\": %.1f, \"prompt\": %s, \"completions\": ", v->seconds,
                v->prompt);
-    for (int i = 0; i < v->n; i++) {
-        text_print(out, i ? ", " : "");
-        text_string(out, v->completions[i]);
-    }
-    text_print(out, "], \"models\": [");
-    for (int i = 0; i < v->n; i++) {
-        text_print(out, i ? ", " : "");
-        if (v->models[i]) text_string(out, v->models[i]);
-        else text_print(out, "null");
-    }
-    text_print(out, "], \"seed\": ");
-    if (v->seed >= 0) text_print(out, "%" PRId64, v->seed);
-    else text_print(out, "null");
+    text_strings(out, v->completions, v->n);
+    text_print(out, ", \"models\": ");
+    text_strings(out, v->models, v->n);
+    text_print(out, ", \"finish\": ");
+    text_strings(out, v->finish, v->n);
+    if (v->seed >= 0) text_print(out, ", \"seed\": %" PRId64, v->seed);
+    if (v->sampling) text_print(out, ", \"sampling\": \"%s\"", v->sampling);
     if (v->mode != COMPARE) text_print(out, ", \"of\": %d", v->of);
     if (v->choice >= 0) text_print(out, ", \"choice\": %d", v->choice);
     else text_print(out, ", \"choice\": \"%s\"", choice_words[-1 - v->choice]);
@@ -163,72 +173,71 @@ static void text_member(Text *out, const char *key, const cJSON *value) {
     free(json);
 }
 
-// Append a text of the assistant's: a string, or where the prompt is a list of messages, a list with one more.
-static void text_reply(Text *out, const char *key, const cJSON *line, const cJSON *text) {
-    char *json = cJSON_PrintUnformatted(text);
+// Append text i of the line as `key`: a completion, or, if i is -1, what a person made of one. It is a string,
+// or where the prompt is a list of messages, a list with one more. Then, with `about` before their names, the
+// model that wrote it and why it ended.
+static void text_reply(Text *out, const char *key, const char *about, const cJSON *line, int i) {
+    const cJSON *text =
+        i < 0 ? json_get(line, "text") : cJSON_GetArrayItem(json_get(line, "completions"), i);
+    char *json = cJSON_PrintUnformatted(text), *name = text_format("%smodel", about);
     if (cJSON_IsArray(json_get(line, "prompt")))
         text_print(out, ", \"%s\": [{\"role\": \"assistant\", \"content\": %s}]", key, json);
     else text_print(out, ", \"%s\": %s", key, json);
-    free(json);
+    text_member(out, name, i < 0 ? NULL : cJSON_GetArrayItem(json_get(line, "models"), i));
+    free(name);
+    name = text_format("%sfinish", about);
+    text_member(out, name, i < 0 ? NULL : cJSON_GetArrayItem(json_get(line, "finish"), i));
+    free(json), free(name);
 }
 
-// Append the end of a row: who judged, when, from which seed the text is, and the note.
+// Append the end of a row: from which seed the text is, who judged, when, and the note.
 static void row_end(Text *out, const cJSON *line) {
     static const char *const keys[] = {"seed", "who", "when", "note"};
     for (int i = 0; i < COUNT(keys); i++) text_member(out, keys[i], json_get(line, keys[i]));
     text_print(out, "}\n");
 }
 
-// Append a pair, unless both are the same. A model is NULL if a person wrote the text.
-static void row_of_pair(Text *out, const cJSON *line, const cJSON *chosen, const cJSON *rejected,
-                        const cJSON *chosen_model, const cJSON *rejected_model) {
-    if (!strcmp(chosen->valuestring, rejected->valuestring)) return;
+// Append a pair of two texts of the line, as text_reply counts them.
+static void row_of_pair(Text *out, const cJSON *line, int chosen, int rejected) {
     text_print(out, "{");
     text_member(out, "prompt", json_get(line, "prompt"));
-    text_reply(out, "chosen", line, chosen);
-    text_reply(out, "rejected", line, rejected);
-    text_member(out, "chosen_model", chosen_model);
-    text_member(out, "rejected_model", rejected_model);
+    text_reply(out, "chosen", "chosen_", line, chosen);
+    text_reply(out, "rejected", "rejected_", line, rejected);
     row_end(out, line);
 }
 
-// Append a labelled completion, or, without a label (NULL), a demonstration.
-static void row_of_text(Text *out, const cJSON *line, const cJSON *completion, const char *label,
-                        const cJSON *model) {
+// Append a text with a label, or, without one (NULL), as a demonstration.
+static void row_of_text(Text *out, const cJSON *line, int i, const char *label) {
     text_print(out, "{");
     text_member(out, "prompt", json_get(line, "prompt"));
-    text_reply(out, "completion", line, completion);
+    text_reply(out, "completion", "", line, i);
     if (label) text_print(out, ", \"label\": %s", label);
-    text_member(out, "model", model);
     row_end(out, line);
 }
 
-// Append the rows that a line of the log stands for. A list's completion number i is cJSON's, so
-// this is quadratic in MAX_SHOWN only.
+// True if completions i and k of the line are the same text.
+static bool line_equal(const cJSON *line, int i, int k) {
+    const cJSON *texts = json_get(line, "completions");
+    return cJSON_Compare(cJSON_GetArrayItem(texts, i), cJSON_GetArrayItem(texts, k), true);
+}
+
+// Append the rows that a line of the log stands for.
 static void rows_of(Text out[ROW_FILES], const cJSON *line) {
-    const cJSON *texts = json_get(line, "completions"), *models = json_get(line, "models");
     const Mode mode = mode_parse(cJSON_GetStringValue(json_get(line, "mode")));
-    const int n = cJSON_GetArraySize(texts);
+    const int n = cJSON_GetArraySize(json_get(line, "completions"));
     const int choice = choice_parse(json_get(line, "choice"), n);
     const cJSON *of = json_get(line, "of");
     const int one = cJSON_IsNumber(of) ? of->valueint : 0;
-    const cJSON *text = cJSON_GetArrayItem(texts, one), *model = cJSON_GetArrayItem(models, one);
     if (choice >= 0) {
         for (int i = 0; i < n; i++)
-            if (i != choice)
-                row_of_pair(&out[PAIRS], line, cJSON_GetArrayItem(texts, choice),
-                            cJSON_GetArrayItem(texts, i), cJSON_GetArrayItem(models, choice),
-                            cJSON_GetArrayItem(models, i));
+            if (!line_equal(line, i, choice)) row_of_pair(&out[PAIRS], line, choice, i);
     } else if (choice == BAD && mode == COMPARE) {
-        for (int i = 0; i < n; i++)
-            row_of_text(&out[LABELS], line, cJSON_GetArrayItem(texts, i), "false",
-                        cJSON_GetArrayItem(models, i));
+        for (int i = 0; i < n; i++) row_of_text(&out[LABELS], line, i, "false");
     } else if (choice == GOOD || choice == BAD) {
-        row_of_text(&out[LABELS], line, text, choice == GOOD ? "true" : "false", model);
+        row_of_text(&out[LABELS], line, one, choice == GOOD ? "true" : "false");
     } else if (choice == EDIT) {
-        const cJSON *edited = json_get(line, "text");
-        row_of_pair(&out[PAIRS], line, edited, text, NULL, model);
-        row_of_text(&out[DEMONSTRATIONS], line, edited, NULL, NULL);
+        row_of_pair(&out[PAIRS], line, -1, one);
+        row_of_text(&out[DEMONSTRATIONS], line, -1, NULL);
     }
 }
 
@@ -243,7 +252,15 @@ typedef struct {
     int n, max_n;
     char *people[MAX_PEOPLE];
     int n_people;
+    bool stale;  // the rows are not what the log says: they are to be made anew
+    bool broken; // the log has a half line that could not be taken back: nothing more is written
 } Feedback;
+
+// The path of a file of rows beside the log; free() it.
+static char *rows_path(const char *log, int k) {
+    const size_t stem = strlen(log) - (text_has_suffix(log, ".jsonl") ? 6 : 0);
+    return text_format("%.*s.%s.jsonl", (int)stem, log, row_names[k]);
+}
 
 // The index of a person; a new one if nobody has this name yet. -1: there are too many.
 static int person_find(Feedback *f, const char *name) {
@@ -257,21 +274,31 @@ static int person_find(Feedback *f, const char *name) {
 // What a line of the log says, and its prompt as a new string; false if it is no judgement of ours.
 static bool line_verdict(Verdict *v, char **prompt, const cJSON *line) {
     const cJSON *texts = json_get(line, "completions"), *models = json_get(line, "models");
-    const cJSON *text, *of = json_get(line, "of"), *seed = json_get(line, "seed");
+    const cJSON *finish = json_get(line, "finish"), *text, *of = json_get(line, "of"),
+                *seed = json_get(line, "seed");
     *prompt = cJSON_PrintUnformatted(json_get(line, "prompt"));
     *v = (Verdict){.mode = mode_parse(cJSON_GetStringValue(json_get(line, "mode"))),
                    .prompt = *prompt,
                    .seed = cJSON_IsNumber(seed) ? (int64_t)seed->valuedouble : -1,
+                   .sampling = cJSON_GetStringValue(json_get(line, "sampling")),
+                   .text = cJSON_GetStringValue(json_get(line, "text")),
                    .of = cJSON_IsNumber(of) ? of->valueint : 0,
                    .item = -1};
     cJSON_ArrayForEach(text, texts) {
         if (v->n == MAX_SHOWN || !cJSON_IsString(text)) return false;
         v->models[v->n] = cJSON_GetStringValue(cJSON_GetArrayItem(models, v->n));
+        v->finish[v->n] = cJSON_GetStringValue(cJSON_GetArrayItem(finish, v->n));
         v->completions[v->n++] = text->valuestring;
     }
     v->choice = choice_parse(json_get(line, "choice"), v->n);
     return *prompt && choice_fits(v->choice, v->mode) && v->of >= 0 && v->of < v->n &&
-           (v->choice != EDIT || cJSON_IsString(json_get(line, "text")));
+           (v->choice != EDIT || v->text);
+}
+
+static uint64_t verdict_text(const Verdict *v) {
+    DiskHash h = disk_hash_begin();
+    if (v->choice == EDIT) disk_hash_add(&h, v->text, strlen(v->text));
+    return disk_hash_end(&h);
 }
 
 static void feedback_remember(Feedback *f, const Verdict *v) {
@@ -283,6 +310,8 @@ static void feedback_remember(Feedback *f, const Verdict *v) {
                                   .mode = v->mode,
                                   .unit = unit_of(v),
                                   .choice = v->choice,
+                                  .text = verdict_text(v),
+                                  .answer = v->answer,
                                   .item = v->item,
                                   .of = v->of};
 }
@@ -312,42 +341,60 @@ static void feedback_take(Feedback *f, const LineReader *r, const cJSON *line) {
     free(prompt);
 }
 
-// Make the files of rows anew from the log, each whole or not at all. Returns an errno.
-static int rows_remake(const Feedback *f) {
+// A file of rows could not be written. The log has it all, so nothing is lost.
+static void rows_failed(Feedback *f, int k, int error) {
+    if (!f->stale)
+        warn("%s: cannot write: %s; it is made anew from %s at the next judgement or start",
+             f->row_paths[k], strerror(error), f->path);
+    f->stale = true;
+}
+
+// True if text[0..n) is the beginning of a line of the log, or a line begins with it.
+static bool line_is_ours(const char *text, size_t n) {
+    static const char *const begins[] = {"{\"number\": ", "{\"undo\": "};
+    for (int i = 0; i < COUNT(begins); i++) {
+        const size_t m = strlen(begins[i]);
+        if (!memcmp(text, begins[i], n < m ? n : m)) return true;
+    }
+    return false;
+}
+
+// Make the files of rows anew from the log, each whole or not at all. Where that fails they are stale.
+static void rows_remake(Feedback *f) {
     Text rows[ROW_FILES] = {0};
     LineReader r;
-    int error = 0;
+    f->stale = false;
     lines_open(&r, f->path);
     for (cJSON *line; f->n && (line = record_next(&r)); cJSON_Delete(line)) {
         int64_t number;
-        if (json_integer(json_get(line, "number"), &number) && !f->list[number - 1].undone)
+        if (json_integer(json_get(line, "number"), &number) && number <= f->n &&
+            !f->list[number - 1].undone)
             rows_of(rows, line);
     }
     lines_close(&r);
     for (int k = 0; k < ROW_FILES; k++) {
         DiskFile file = disk_file_begin(f->row_paths[k]);
         if (rows[k].size) disk_file_write(&file, rows[k].data, rows[k].size);
-        const int e = disk_file_end(&file, true);
-        if (e && !error) error = e;
+        const int error = disk_file_end(&file, true);
+        if (error) rows_failed(f, k, error);
         text_free(&rows[k]);
     }
-    return error;
 }
 
 // Open the log at `path`, which is made if it is not there, and keep all others out. A last line that
 // a kill has cut goes: nobody was told that it is on the disk. Dies where the file is not ours.
 static void feedback_open(Feedback *f, const char *path) {
-    const size_t stem = strlen(path) - (text_has_suffix(path, ".jsonl") ? 6 : 0);
     *f = (Feedback){.path = text_copy(path), .fd = disk_open(path, O_RDWR | O_CREAT)};
     if (f->fd < 0) die(EXIT_IO, "%s: cannot open: %s", path, strerror(errno));
     if (flock(f->fd, LOCK_EX | LOCK_NB))
         die(EXIT_IO, "%s: another program is writing it; choose another --output", path);
-    for (int k = 0; k < ROW_FILES; k++)
-        f->row_paths[k] = text_format("%.*s.%s.jsonl", (int)stem, path, row_names[k]);
+    for (int k = 0; k < ROW_FILES; k++) f->row_paths[k] = rows_path(path, k);
     size_t size;
     char *all = file_read(path, &size);
     f->size = (off_t)size;
     while (f->size && all[f->size - 1] != '\n') f->size--;
+    if (size && (!line_is_ours(all, size) || !line_is_ours(all + f->size, size - (size_t)f->size)))
+        die(EXIT_BAD_INPUT, "%s: is no log of label's; choose another --output", path);
     free(all);
     if (f->size < (off_t)size) {
         warn("%s: its last line was cut off and is gone", path);
@@ -358,82 +405,93 @@ static void feedback_open(Feedback *f, const char *path) {
     for (cJSON *line; f->size && (line = record_next(&r)); cJSON_Delete(line))
         feedback_take(f, &r, line);
     lines_close(&r);
-    const int error = rows_remake(f);
-    if (error) die(EXIT_IO, "%s: cannot write what is made from it: %s", path, strerror(error));
+    struct stat st;
+    for (int k = 0; k < ROW_FILES; k++)
+        if (!f->n && !stat(f->row_paths[k], &st) && st.st_size)
+            die(EXIT_BAD_INPUT, "%s: has rows, and %s no judgement: move it away", f->row_paths[k],
+                path);
+    rows_remake(f);
+    if (f->stale) die(EXIT_IO, "%s: what is made from it cannot be written", path);
 }
 
-// Append text to a file and sync it; where that fails the file keeps its length. Returns an errno.
-static int file_append(int fd, off_t size, const Text *text) {
+// Append a line to the log and sync it; where that fails the log keeps its length. Returns an errno.
+static int log_append(Feedback *f, const Text *line) {
+    if (f->broken) return EIO;
     int error = 0;
-    if (lseek(fd, size, SEEK_SET) < 0 || disk_write(fd, text->data, text->size) || disk_sync(fd))
+    if (lseek(f->fd, f->size, SEEK_SET) < 0 || disk_write(f->fd, line->data, line->size) ||
+        disk_sync(f->fd))
         error = errno;
-    if (error && ftruncate(fd, size)) warn("cannot take back what was half written");
+    if (!error) f->size += (off_t)line->size;
+    else f->broken = ftruncate(f->fd, f->size);
     return error;
 }
 
-// The same for a file of rows, at its end.
+// Append rows to a file of them and sync it. Returns an errno.
 static int rows_append(const char *path, const Text *rows) {
-    const int fd = disk_open(path, O_WRONLY | O_CREAT);
+    const int fd = disk_open(path, O_WRONLY | O_CREAT | O_APPEND);
     if (fd < 0) return errno;
-    int error = file_append(fd, lseek(fd, 0, SEEK_END), rows);
+    int error = disk_write(fd, rows->data, rows->size) || disk_sync(fd) ? errno : 0;
     if (disk_close(fd) && !error) error = errno;
     return error;
 }
 
-// True if this person has judged this already and did not take it back.
-static bool feedback_has(const Feedback *f, const Verdict *v) {
+// This person's judgement of the same, if it was not taken back, or NULL.
+static const Judgement *feedback_find(const Feedback *f, const Verdict *v) {
     const uint64_t unit = unit_of(v);
     for (int i = f->n - 1; i >= 0; i--) {
         const Judgement *j = &f->list[i];
-        if (j->unit == unit && j->who == v->who && j->mode == v->mode && !j->undone) return true;
+        if (j->unit == unit && j->who == v->who && j->mode == v->mode && !j->undone) return j;
     }
-    return false;
+    return NULL;
 }
 
-// Put a judgement on the disk. Returns 0 once it is there, or the errno of what failed; then it is not
-// in the log. The number of a row's file is that of ROW_FILES.
+// Put a judgement on the disk. Returns 0 once the log has it, or the errno of what failed; then it does not.
 static int feedback_add(Feedback *f, const Verdict *v) {
     Text line = {0}, rows[ROW_FILES] = {0};
     verdict_line(&line, v, f->n + 1, f->people[v->who]);
-    cJSON *json = cJSON_ParseWithLength(line.data, line.size);
-    rows_of(rows, json);
-    cJSON_Delete(json);
-    int error = file_append(f->fd, f->size, &line);
-    for (int k = 0; k < ROW_FILES && !error; k++)
-        if (rows[k].size && (error = rows_append(f->row_paths[k], &rows[k])))
-            if (ftruncate(f->fd, f->size)) warn("%s: cannot take back a line", f->path);
+    const int error = log_append(f, &line);
     if (!error) {
-        f->size += (off_t)line.size;
+        cJSON *json = cJSON_ParseWithLength(line.data, line.size);
         feedback_remember(f, v);
+        rows_of(rows, json);
+        cJSON_Delete(json);
+        if (f->stale) rows_remake(f);
+        else
+            for (int k = 0; k < ROW_FILES; k++) {
+                const int failed = rows[k].size ? rows_append(f->row_paths[k], &rows[k]) : 0;
+                if (failed) rows_failed(f, k, failed);
+            }
     }
     text_free(&line);
     for (int k = 0; k < ROW_FILES; k++) text_free(&rows[k]);
     return error;
 }
 
-// Take back the last judgement of a person; *which gets it, or NULL if there is none. Returns an errno.
-static int feedback_undo(Feedback *f, int who, const Judgement **which) {
+// The index of a person's last judgement that was not taken back; -1: there is none.
+static int feedback_last(const Feedback *f, int who) {
     int i = f->n - 1;
     while (i >= 0 && (f->list[i].who != who || f->list[i].undone)) i--;
-    *which = NULL;
-    if (i < 0) return 0;
+    return i;
+}
+
+// Take back judgement i. Returns 0 once the log has it, or an errno.
+static int feedback_undo(Feedback *f, int i) {
     Text line = {0};
     text_print(&line, "{\"undo\": %d, \"who\": ", i + 1);
-    text_string(&line, f->people[who]);
+    text_string(&line, f->people[f->list[i].who]);
     text_print(&line, ", \"when\": ");
     text_time(&line);
     text_print(&line, "}\n");
-    const int error = file_append(f->fd, f->size, &line);
-    if (!error) {
-        f->size += (off_t)line.size;
-        f->list[i].undone = true;
-        *which = &f->list[i];
-    }
+    const int error = log_append(f, &line);
     text_free(&line);
-    return error ? error : rows_remake(f);
+    if (error) return error;
+    f->list[i].undone = true;
+    rows_remake(f);
+    return 0;
 }
 
 static void feedback_close(Feedback *f) {
+    if (f->stale) rows_remake(f);
     close(f->fd); // which frees the lock
     for (int k = 0; k < ROW_FILES; k++) free(f->row_paths[k]);
     for (int i = 0; i < f->n_people; i++) free(f->people[i]);

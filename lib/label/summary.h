@@ -12,17 +12,21 @@ static void text_number(Text *out, const char *key, double x) {
     else text_print(out, ", \"%s\": null", key);
 }
 
-// How many judgements each person has made, and how far each two agree.
+// How many judgements each person has made and has still to make, and how far each two agree.
 static void people_show(const Label *l, Text *out) {
     const Feedback *f = &l->feedback;
     text_print(out, "\"people\": [");
     for (int p = 0; p < f->n_people; p++) {
-        int counts[MODES] = {0};
+        int counts[MODES] = {0}, done;
         for (int i = 0; i < f->n; i++)
             if (f->list[i].who == p && !f->list[i].undone) counts[f->list[i].mode]++;
         text_print(out, "%s{\"who\": ", p ? ", " : "");
         text_json(out, f->people[p], strlen(f->people[p]));
-        for (int m = 0; m < MODES; m++) text_print(out, ", \"%s\": %d", mode_names[m], counts[m]);
+        for (int m = 0; m < MODES; m++) {
+            const int all = units_count(l, (Mode)m, p, &done);
+            text_print(out, ", \"%s\": %d, \"%s_left\": %d", mode_names[m], counts[m],
+                       mode_names[m], mode_open(l, (Mode)m) ? all - done : 0);
+        }
         text_print(out, "}");
     }
     text_print(out, "], \"agreement\": [");
@@ -71,28 +75,41 @@ static void models_show(const Label *l, Text *out) {
     if (l->n_models == 2) text_number(out, "p", sign_test(wins[0], wins[1]));
 }
 
-static int item_compare_days(const void *a, const void *b) {
-    return strcmp((*(Item *const *)a)->day, (*(Item *const *)b)->day);
+// A completion of a log, by its day.
+typedef struct {
+    const char *day;
+    double score, kl;
+} Dated;
+
+static int dated_compare(const void *a, const void *b) {
+    return strcmp(((const Dated *)a)->day, ((const Dated *)b)->day);
 }
 
 // How scores and KL to the reference drift over the days of a log: means of each day's rows, with Student's
 // 95 % interval.
 static void days_show(const Label *l, Text *out) {
-    const Item **rows = mem_alloc((size_t)l->n_items, sizeof *rows);
-    double *score = mem_alloc((size_t)l->n_items * 2, sizeof *score), *kl = score + l->n_items;
+    const size_t most = (size_t)l->n_items * MAX_SHOWN;
+    Dated *rows = mem_alloc(most, sizeof *rows);
+    double *score = mem_alloc(most * 2, sizeof *score), *kl = score + most;
     int n = 0;
-    for (int i = 0; i < l->n_items; i++)
-        if (l->items[i].day && l->items[i].scored) rows[n++] = &l->items[i];
-    qsort(rows, (size_t)n, sizeof *rows, item_compare_days);
+    for (int i = 0; i < l->n_items; i++) {
+        const Item *item = &l->items[i];
+        for (int c = 0; c < item->n; c++)
+            if (item->day[c] && item->scored)
+                rows[n++] = (Dated){item->day[c],
+                                    l->n_judges ? mean_of(item->score[c], l->n_judges).mean : NAN,
+                                    l->has_ref ? item->kl[c] : NAN};
+    }
+    qsort(rows, (size_t)n, sizeof *rows, dated_compare);
     text_print(out, ", \"days\": [");
     for (int begin = 0, end; begin < n; begin = end) {
-        for (end = begin; end < n && !strcmp(rows[end]->day, rows[begin]->day); end++) {
-            score[end - begin] = l->n_judges ? mean_of(rows[end]->score[0], l->n_judges).mean : NAN;
-            kl[end - begin] = l->has_ref ? rows[end]->kl[0] : NAN;
+        for (end = begin; end < n && !strcmp(rows[end].day, rows[begin].day); end++) {
+            score[end - begin] = rows[end].score;
+            kl[end - begin] = rows[end].kl;
         }
         const Mean s = mean_of(score, end - begin), k = mean_of(kl, end - begin);
         text_print(out, "%s{\"day\": ", begin ? ", " : "");
-        text_json(out, rows[begin]->day, strlen(rows[begin]->day));
+        text_json(out, rows[begin].day, strlen(rows[begin].day));
         text_print(out, ", \"n\": %d", end - begin);
         text_number(out, "score", s.mean);
         text_number(out, "score_half", s.mean - mean_interval(s, 0.95).low);

@@ -36,23 +36,24 @@ typedef struct {
     bool chat;
     Text completions[MAX_SHOWN];
     const char *models[MAX_SHOWN];   // NULL: not known
+    const char *finish[MAX_SHOWN];   // why each ended; NULL: not known
     int n;                           // completions; 0: not sampled yet
     bool ready, scored;              // all are complete; score, ratio and kl are known
     int64_t seed;                    // -1: not sampled here
     uint64_t done[MODES][MAX_SHOWN]; // who has judged, as bits; compare: [0]
     // Of each completion: what the reward models say, log pi(y|x) / ref(y|x), and KL(pi || ref).
     double score[MAX_SHOWN][MAX_JUDGES], ratio[MAX_SHOWN], kl[MAX_SHOWN];
-    char *day;  // of a log's row
-    int before; // item with the same prompt; -1: none
+    char *day[MAX_SHOWN]; // of a log's rows
+    int before;           // item with the same prompt; -1: none
 } Item;
 
 // An answer in a talk.
 typedef struct {
     int64_t number; // from 1; 0: free
     char *prompt;   // JSON: what was said before it
-    Text text;      // of that, as chat_encode takes it
     Text answer;
-    bool chat, ready;
+    const char *finish;
+    bool ready;
 } Answer;
 
 typedef struct {
@@ -64,6 +65,7 @@ typedef struct {
     bool has_ref, from_file, chat, uncertain;
     Sampler sampler;
     SampleOptions options;
+    char sampling[17]; // hash of the models' weights and the settings
     int per_prompt, ahead;
     Web web;
     // Both threads, the web's and the one that samples, touch what is below; the lock is for that.
@@ -74,12 +76,16 @@ typedef struct {
     int n_items, max_items;
     int *slots; // (n_slots) hash table: items by prompt
     size_t n_slots;
-    int *order; // of the items, as they are shown
-    int current[MAX_PEOPLE]
-               [MODES]; // what each is shown, item * MAX_SHOWN + completion; -1: nothing
+    int *order;                     // of the items, as they are shown
+    int current[MAX_PEOPLE][MODES]; // the place that each is shown; -1: nothing
     Answer answers[MAX_ANSWERS];
     int64_t n_answers;
 } Label;
+
+// A place: an item and one of its completions, as a number. Compared are those of place_of(item, 0).
+static int place_of(int item, int completion) { return item * MAX_SHOWN + completion; }
+static int place_item(int place) { return place / MAX_SHOWN; }
+static int place_completion(int place) { return place % MAX_SHOWN; }
 
 // True if this mode can be chosen.
 static bool mode_open(const Label *l, Mode mode) {
@@ -93,6 +99,16 @@ static bool mode_open(const Label *l, Mode mode) {
 static int item_units(const Label *l, const Item *item, Mode mode) {
     if (mode == COMPARE) return !item->ready || item->n > 1;
     return l->from_file ? item->n : 1;
+}
+
+// How much there is to be judged in a mode; *done: by this person, so far.
+static int units_count(const Label *l, Mode mode, int who, int *done) {
+    int all = 0;
+    *done = 0;
+    for (int i = 0; mode != TALK && i < l->n_items; i++)
+        for (int c = 0; c < item_units(l, &l->items[i], mode); c++, all++)
+            *done += l->items[i].done[mode][c] >> who & 1;
+    return all;
 }
 
 // The first mode that is open.
@@ -127,6 +143,20 @@ static void models_load(Label *l, const char *flag, const char *list, const char
     }
 }
 
+// Hash what decides which texts are sampled, but for the seed: another model, or another temperature, is another
+// experiment, whose completions of the same prompts are new.
+static void sampling_hash(Label *l) {
+    DiskHash h = disk_hash_begin();
+    const SampleOptions *o = &l->options;
+    const double numbers[] = {o->temperature, o->top_k, o->top_p, o->max_new_tokens, use_bf16};
+    disk_hash_add(&h, numbers, sizeof numbers);
+    for (int k = 0; k < l->n_models; k++) {
+        const uint64_t weights = model_hash(&l->models[k].gpt2);
+        disk_hash_add(&h, &weights, sizeof weights);
+    }
+    snprintf(l->sampling, sizeof l->sampling, "%016" PRIx64, disk_hash_end(&h));
+}
+
 // Load what scores and compares: reward models "A,B,C", each by itself, and the reference.
 static void judges_load(Label *l, const char *rewards, const char *ref) {
     const Model *m = &l->models[0];
@@ -137,7 +167,11 @@ static void judges_load(Label *l, const char *rewards, const char *ref) {
         free(dir);
     }
     l->has_ref = ref;
-    if (ref) policy_load(&l->ref, ref, &m->tokenizer, m->gpt2.config.vocab_size);
+    if (!ref) return;
+    policy_load(&l->ref, ref, &m->tokenizer, m->gpt2.config.vocab_size);
+    if (l->ref.config.n_positions < m->gpt2.config.n_positions)
+        die(EXIT_BAD_INPUT, "%s: has %d positions, the model %d", ref, l->ref.config.n_positions,
+            m->gpt2.config.n_positions);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -166,18 +200,30 @@ static void items_reserve(Label *l) {
     }
 }
 
-// Take a record's completion, of a file. Returns false if it has none, as `generate` writes it for a
-// record with a fault.
+// True if the prompt, in this item or one before it, has a completion with this text already.
+static bool item_has(const Label *l, const Item *item, const char *text) {
+    for (; item; item = item->before >= 0 ? &l->items[item->before] : NULL)
+        for (int c = 0; c < item->n; c++)
+            if (!strcmp(item->completions[c].data, text)) return true;
+    return false;
+}
+
+// Take a record's completion, of a file. Returns false if it has none that can be judged, as `generate` writes it
+// for a record with a fault.
 static bool item_take(Item *item, const LineReader *r, const cJSON *record) {
     if (!record_get(record, "completion") && json_get(record, "completion")) return false;
     const char *text = record_string(r, record, "completion");
     const char *name = cJSON_GetStringValue(json_get(record, "model"));
     const char *when = cJSON_GetStringValue(json_get(record, "when"));
+    const char *finish = cJSON_GetStringValue(json_get(record, "finish_reason"));
     if (!name) name = cJSON_GetStringValue(json_get(record, "name")); // as `evaluate` has it
+    if (!finish) finish = cJSON_GetStringValue(json_get(record, "finish"));
+    if (text_is_blank(text, strlen(text)) || (r->mended && json_flaw(text))) return false;
     item->models[item->n] = name ? text_copy(name) : NULL;
+    item->finish[item->n] = finish ? text_copy(finish) : NULL;
+    item->day[item->n] = when ? text_format("%.10s", when) : NULL;
     text_append(&item->completions[item->n++], text, strlen(text));
     item->ready = true;
-    if (!item->day && when) item->day = text_format("%.10s", when);
     return true;
 }
 
@@ -195,7 +241,10 @@ static void items_load(Label *l, const char *path, int64_t max_items) {
         items_reserve(l);
         Item *item = item_find(l, prompt, &slot);
         const bool known = item && (!l->from_file || item->n < MAX_SHOWN);
-        bool taken = !draft.fault[0] && (known || !max_items || l->n_items < max_items);
+        const char *text =
+            l->from_file ? cJSON_GetStringValue(json_get(record, "completion")) : NULL;
+        const bool same = l->from_file ? text && item_has(l, item, text) : known;
+        bool taken = !draft.fault[0] && !same && (known || !max_items || l->n_items < max_items);
         if (taken && !known) {
             if (l->n_items == l->max_items) {
                 l->max_items = 2 * l->max_items + 64;
@@ -209,8 +258,8 @@ static void items_load(Label *l, const char *path, int64_t max_items) {
         if (taken && l->from_file) taken = item_take(item, &r, record);
         if (taken && !known) l->slots[slot] = l->n_items++;
         else free(prompt);
-        faults += draft.fault[0] != 0;
-        twice += known && !l->from_file;
+        faults += draft.fault[0] || (!taken && !same && l->from_file && !max_items);
+        twice += same;
     }
     lines_close(&r), draft_free(&draft);
     if (!l->n_items)
@@ -225,15 +274,6 @@ static void items_load(Label *l, const char *path, int64_t max_items) {
         for (int m = 0; m < MODES; m++) l->current[p][m] = -1;
 }
 
-// True if these are the models that sample here, in their order.
-static bool models_same(const Label *l, const Verdict *v) {
-    for (int i = 0; i < v->n; i++) {
-        const char *own = l->models[l->n_models > 1 ? i : 0].name;
-        if (!v->models[i] || strcmp(v->models[i], own)) return false;
-    }
-    return v->n == (l->n_models > 1 ? l->n_models : l->per_prompt);
-}
-
 // ------------------------------------------------------------------------------------------------
 // Earlier runs
 
@@ -245,10 +285,12 @@ static Verdict item_verdict(const Label *l, int i, Mode mode, int of) {
                  .n = item->n,
                  .of = of,
                  .seed = item->seed,
+                 .sampling = item->seed >= 0 ? l->sampling : NULL,
                  .item = i};
     for (int c = 0; c < item->n; c++) {
         v.completions[c] = item->completions[c].data;
         v.models[c] = item->models[c];
+        v.finish[c] = item->finish[c];
     }
     return v;
 }
@@ -260,13 +302,36 @@ static void item_mark(Label *l, const Judgement *j, bool done) {
     else *people &= ~((uint64_t)1 << j->who);
 }
 
+// The sampler's own word for why a text ended, or NULL.
+static const char *finish_known(const char *word) {
+    for (int f = FINISH_EOS; word && f <= FINISH_CONTEXT; f++)
+        if (!strcmp(word, finish_name((Finish)f))) return finish_name((Finish)f);
+    return NULL;
+}
+
+// An item is ready now: give it the judgements of its texts that there are, as of a run with other settings that
+// sampled the same.
+static void item_adopt(Label *l, int i) {
+    for (int k = 0; k < l->feedback.n; k++) {
+        Judgement *j = &l->feedback.list[k];
+        const Verdict own = item_verdict(l, i, j->mode, j->of);
+        if (j->mode == TALK || j->item >= 0 || j->of >= own.n || unit_of(&own) != j->unit) continue;
+        j->item = i;
+        if (!j->undone) item_mark(l, j, true);
+    }
+}
+
 // Take the completions that a line of the log has: a second person is to see what the first saw.
 static void item_restore(Label *l, Item *item, const Verdict *v) {
-    if (item->ready || v->mode == TALK || !models_same(l, v)) return;
+    const int n = l->n_models > 1 ? l->n_models : l->per_prompt;
+    if (item->ready || v->mode == TALK || v->n != n || !v->sampling ||
+        strcmp(v->sampling, l->sampling))
+        return;
     for (; item->n < v->n; item->n++) {
         const char *text = v->completions[item->n];
         text_append(&item->completions[item->n], text, strlen(text));
         item->models[item->n] = l->models[l->n_models > 1 ? item->n : 0].name;
+        item->finish[item->n] = finish_known(v->finish[item->n]);
     }
     item->ready = true;
     item->seed = v->seed;
@@ -312,8 +377,10 @@ static void label_free(Label *l) {
         for (int c = 0; c < item->n; c++) {
             text_free(&item->completions[c]);
             if (l->from_file) free((char *)item->models[c]); // else a model's own name
+            if (l->from_file) free((char *)item->finish[c]);
+            free(item->day[c]);
         }
-        free(item->prompt), text_free(&item->text), free(item->day);
+        free(item->prompt), text_free(&item->text);
     }
     for (int k = 0; k < MAX_ANSWERS; k++)
         free(l->answers[k].prompt), text_free(&l->answers[k].answer);

@@ -16,8 +16,17 @@
 #include <arpa/inet.h>
 #include <cjson/cJSON.h>
 #include <microhttpd.h>
+#include <fcntl.h>
+#include <spawn.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+
+#ifdef __APPLE__
+#define OPEN_COMMAND "open"
+#else
+#define OPEN_COMMAND "xdg-open"
+#endif
+extern char **environ; // macOS declares it nowhere
 
 enum { MAX_BODY = 1 << 18, MAX_GUESTS = 300, SILENCE = 10, KEY_DIGITS = 32 };
 
@@ -65,6 +74,7 @@ typedef struct {
     int n_guests;
     void (*answer)(void *program, const Request *request, Reply *reply);
     void *program;
+    char *opened; // the file by which a browser was sent here; NULL: none
 } Web;
 
 // ------------------------------------------------------------------------------------------------
@@ -152,9 +162,13 @@ static const char *request_value(const Request *q, const char *name) {
 // The object that a body holds, or NULL: it is no JSON, no UTF-8, or has a NUL, which no string of ours can
 // hold. cJSON_Delete() it.
 static cJSON *body_parse(const char *body, size_t n) {
-    static const char nul[] = "\\u0000";
     const char *end;
-    if (!n || utf8_check(body, n) < n || memchr(body, 0, n) || memmem(body, n, nul, 6)) return NULL;
+    if (!n || utf8_check(body, n) < n || memchr(body, 0, n)) return NULL;
+    for (const char *s = body; (s = memmem(s, n - (size_t)(s - body), "u0000", 5)); s += 5) {
+        const char *slash = s;
+        while (slash > body && slash[-1] == '\\') slash--;
+        if ((s - slash) % 2) return NULL; // an escaped NUL, not an escaped slash before u0000
+    }
     cJSON *json = cJSON_ParseWithLengthOpts(body, n, &end, false);
     while (json && end < body + n && strchr(" \t\r\n", *end)) end++;
     if (cJSON_IsObject(json) && end == body + n) return json;
@@ -292,6 +306,32 @@ static char *web_address(const Web *w) {
                        w->key);
 }
 
-static void web_end(Web *w) { MHD_stop_daemon(w->daemon); }
+// Print the address. With `beside` (or NULL) open it in the user's browser, too: not as an argument, which
+// everyone on this machine can see, but by a file in that path's folder, which only the user can read.
+static void web_tell(Web *w, const char *beside) {
+    char *address = web_address(w);
+    printf("%s\n", address);
+    fflush(stdout);
+    if (beside) {
+        w->opened = text_format("%s.open.html", beside);
+        unlink(w->opened);
+        const int fd = open(w->opened, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        char *page = text_format("<meta http-equiv=\"refresh\" content=\"0; url=%s\">\n", address);
+        const char *const argv[] = {OPEN_COMMAND, w->opened, NULL};
+        pid_t child;
+        int error = fd < 0 || write(fd, page, strlen(page)) < 0 ? errno : 0;
+        if (!error) error = posix_spawnp(&child, argv[0], NULL, NULL, (char *const *)argv, environ);
+        if (error) warn("--open: %s: %s", argv[0], strerror(error));
+        if (fd >= 0) close(fd);
+        free(page);
+    }
+    free(address);
+}
+
+static void web_end(Web *w) {
+    MHD_stop_daemon(w->daemon);
+    if (w->opened) unlink(w->opened);
+    free(w->opened);
+}
 
 #endif
