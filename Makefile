@@ -40,7 +40,7 @@ label build/%/label build/%/test_label: LIBS += -lmicrohttpd
 
 # What takes longer than `make test` may, on the plain build. (`make aarch64` is apart: it needs packages
 # and a quarter of an hour of a processor.)
-LONG_SCRIPTS = test/test_accelerate.sh test/test_vectors.sh test/test_threads.sh test/test_all_kernels.sh
+LONG_SCRIPTS = test/test_accelerate.sh test/test_vectors.sh test/test_threads.sh test/test_all_kernels.sh test/test_label_page.sh
 
 # Builds of everything for the tests: build/plain, build/asan, build/clang; and one without AVX-512.
 BUILT = $(PROGRAMS) $(TOOLS) $(TESTS:%=test_%)

@@ -75,7 +75,7 @@ def contrast(page, selector):
 def look(page, name, pictures):
     """The layout at two widths, the names of the controls, contrast in light and dark."""
     for width in (1200, 400):
-        page.set_viewport_size({"width": width, "height": 900})
+        page.set_viewport_size({"width": width, "height": 600})
         fits = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         check(f"{name} at {width}: nothing is wider than the window", fits)
         if pictures:

@@ -21,5 +21,7 @@ check "train_dpo: built" sh -c "cd '$T' && $cc -O0 -march=native -fno-math-errno
 "$T/train_dpo" --help >"$T/one"
 "$BIN/train_dpo" --help >"$T/want"
 check "train_dpo: it is the same program" cmp "$T/one" "$T/want"
+sh dev/label_html.sh >"$T/page"
+same "label_html.h is label.html" "$T/page" lib/label/label_html.h
 check "a file that is not there" sh -c "! sh dev/onefile.sh nothing.c"
 finish onefile

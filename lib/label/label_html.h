@@ -1,4 +1,4 @@
-// Made from label.html by dev/label_html.sh: change that file and run this command.
+// Made from label.html: change that, then sh dev/label_html.sh >lib/label/label_html.h
 // clang-format off
 static const char *const label_html[] = {
     "<!doctype html>",
