@@ -14,7 +14,9 @@
 #   judged  nats a token of every twelfth review of the test half, before and after; and of books, to show
 #           what is forgotten
 #
-# What came out: not run yet.
+# What came out (90 minutes on one thread of a Zen 4 whose cores were shared; for eleven of them it was stopped):
+# held-out reviews cost 5.8314 nats a token before and 4.0983 after; books, which it had read before, 3.8848 and 4.7306:
+# much is forgotten.
 set -eu
 NAME=imdb_sft PROGRAMS=train_sft
 . dev/repro/real_data.sh
