@@ -443,36 +443,17 @@ static void file_check(const char *flag, const char *path, bool overwrite) {
 }
 
 // Append the policies of "NAME=DIR,DIR,.." to the results, each followed by its best of best_of
-// samples, if that is above 1. Without a name, that is the last part of the path, or the one before
-// /final.
-static void entries_add(Results *r, const char *flag, const char *text, int best_of) {
-    for (const char *s = text; s;) {
-        const char *comma = strchr(s, ',');
-        const int length = (int)(comma ? (size_t)(comma - s) : strlen(s));
-        char *item = text_format("%.*s", length, s), *equals = strchr(item, '=');
+// samples, if that is above 1.
+static void entries_add(Results *r, const char *flag, const char *list, int best_of) {
+    while (list) {
         Entry entry = {.best_of = 1};
-        if (equals && !path_is_dir(item)) {
-            entry.name = text_format("%.*s", (int)(equals - item), item);
-            entry.dir = text_copy(equals + 1);
-        } else {
-            entry.dir = text_copy(item);
-            size_t end = strlen(item);
-            while (end > 1 && item[end - 1] == '/') item[--end] = 0;
-            if (end > 6 && !strcmp(item + end - 6, "/final")) item[end - 6] = 0;
-            const char *slash = strrchr(item, '/');
-            entry.name = text_copy(slash && slash[1] ? slash + 1 : item);
-        }
-        if (!*entry.name || !*entry.dir)
-            die(EXIT_USAGE, "--%s %s: expected DIR or NAME=DIR, several with commas between", flag,
-                text);
+        named_dir_next(&entry.name, &entry.dir, &list, flag);
         if (r->n + 2 > MAX_ENTRIES) die(EXIT_USAGE, "--%s: too many policies", flag);
         r->entries[r->n++] = entry;
         if (best_of > 1)
             r->entries[r->n++] = (Entry){.name = text_format("%s, best of %d", entry.name, best_of),
                                          .dir = text_copy(entry.dir),
                                          .best_of = best_of};
-        free(item);
-        s = comma ? comma + 1 : NULL;
     }
 }
 

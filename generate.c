@@ -34,7 +34,7 @@ typedef struct {
     bool chat;        // prompts are what a user says
     bool strict;      // a record without a prompt to complete is an error
     const char *name; // of the model: its directory
-    int log;          // file of what was said and answered; 0: none
+    int log;          // file of what was said and answered; -1: none
     ChatFormat format;
     // What the report tells:
     int64_t tokens, cut, finished[4]; // sampled; prompts cut to the context; rows by Finish
@@ -44,8 +44,7 @@ typedef struct {
 // less than half of the context, loses its beginning. An empty one becomes the end of the text
 // before: that is how a model that was trained on whole texts is told to begin.
 static void prompt_add(Generator *g, Batch *prompts, const int *tokens, size_t n) {
-    const int P = g->model.config.n_positions, new = g->options.max_new_tokens;
-    const size_t keep = (size_t)(new < P / 2 ? P - new : P - P / 2);
+    const size_t keep = prompt_room(g->model.config.n_positions, g->options.max_new_tokens);
     g->cut += n > keep;
     if (n > keep) tokens += n - keep, n = keep;
     batch_add_row(prompts, n ? tokens : &g->tokenizer.eos_id, NULL, n ? (int)n : 1);
@@ -79,29 +78,28 @@ typedef struct {
 static void turns_json(Text *out, const Turn *turns, int n) {
     text_print(out, "[");
     for (int i = 0; i < n; i++) {
-        text_print(out, "%s{\"role\": \"user\", \"content\": ", i ? ", " : "");
-        text_json(out, turns[i].said, strlen(turns[i].said));
-        if (turns[i].answered) {
-            text_print(out, "}, {\"role\": \"assistant\", \"content\": ");
-            text_json(out, turns[i].answered, strlen(turns[i].answered));
-        }
-        text_print(out, "}");
+        text_print(out, i ? ", " : "");
+        message_json(out, "user", turns[i].said);
+        if (turns[i].answered) text_print(out, ", ");
+        if (turns[i].answered) message_json(out, "assistant", turns[i].answered);
     }
     text_print(out, "]");
 }
 
-// Append a line to the log (--log): what was said before, as JSON, and the answer. label shows and scores such
-// logs. One write, so that two programs may share a log.
-static void log_answer(const Generator *g, const Text *prompt, const Text *completion) {
+// Append a line to the log, if there is one (--log): what was said before, n turns of a talk or, if that is 0, the
+// text `prompt`, and the answer. label shows and scores such logs. One write, so that two programs may share one.
+static void log_answer(const Generator *g, const char *prompt, const Turn *turns, int n,
+                       const Text *completion) {
     Text line = {0};
-    char when[32];
-    const time_t now = time(NULL);
-    struct tm utc;
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    text_print(&line, "{\"when\": \"%s\", \"model\": ", when);
-    text_json(&line, g->name, strlen(g->name));
-    text_print(&line, ", \"seed\": %" PRIu64 ", \"prompt\": %s, \"completion\": ", g->options.seed,
-               prompt->data);
+    if (g->log < 0) return;
+    text_print(&line, "{\"when\": ");
+    text_time(&line);
+    text_print(&line, ", \"model\": ");
+    text_string(&line, g->name);
+    text_print(&line, ", \"seed\": %" PRIu64 ", \"prompt\": ", g->options.seed);
+    if (n) turns_json(&line, turns, n);
+    else text_string(&line, prompt);
+    text_print(&line, ", \"completion\": ");
     text_json(&line, completion->data, completion->size);
     text_print(&line, "}\n");
     if (disk_write(g->log, line.data, line.size))
@@ -109,8 +107,8 @@ static void log_answer(const Generator *g, const Text *prompt, const Text *compl
     text_free(&line);
 }
 
-// Sample one row and print it while it grows; `reply`: without the blank that it begins with. `said`, if not
-// NULL, gets all of it.
+// Sample one row and print it while it grows; `reply`: without the blank that it begins with. `said`
+// gets all of it.
 static void stream_generate(Generator *g, const Batch *prompts, uint64_t first_row, bool reply,
                             Text *said) {
     Text text = {0};
@@ -124,7 +122,7 @@ static void stream_generate(Generator *g, const Batch *prompts, uint64_t first_r
         if (row->finish) token_stream_end(&stream, &text);
         size_t skip = reply && text.size && text.data[0] == ' ';
         if (text.size) reply = false, fwrite(text.data + skip, 1, text.size - skip, stdout);
-        if (said) text_append(said, text.data + skip, text.size - skip);
+        text_append(said, text.data + skip, text.size - skip);
         fflush(stdout);
         text.size = 0;
     }
@@ -152,14 +150,12 @@ static void generate_prompt(Generator *g, const char *prompt) {
     for (int i = 1; i < g->return_sequences; i++) prompt_add(g, &batch, ids.data, ids.n);
     if (g->return_sequences == 1) {
         if (!g->chat) printf("%s", prompt);
-        Text said = {0}, before = {0};
+        Text said = {0};
         text_append(&said, "", 0);
         stream_generate(g, &batch, 0, g->chat, &said);
         printf("\n");
-        if (g->chat) turns_json(&before, &(Turn){.said = (char *)prompt}, 1);
-        else text_json(&before, prompt, n);
-        if (g->log) log_answer(g, &before, &said);
-        text_free(&said), text_free(&before);
+        log_answer(g, prompt, &(Turn){.said = (char *)prompt}, g->chat, &said);
+        text_free(&said);
     } else {
         batch_generate(g, &batch, 0);
         for (int i = 0; i < g->return_sequences; i++) {
@@ -204,8 +200,7 @@ static void generate_talk(Generator *g) {
     int n_turns = 0;
     Batch batch = {0};
     const bool terminal = isatty(STDIN_FILENO);
-    const int P = g->model.config.n_positions, new = g->options.max_new_tokens;
-    const size_t room = (size_t)(new < P / 2 ? P - new : P - P / 2);
+    const size_t room = prompt_room(g->model.config.n_positions, g->options.max_new_tokens);
     for (uint64_t turn = 0;; turn++) {
         if (terminal) printf("> ");
         fflush(stdout);
@@ -240,17 +235,16 @@ static void generate_talk(Generator *g) {
         batch_clear(&batch);
         prompt_add(g, &batch, ids.data, ids.n);
         if (!g->chat) printf("%s", line);
-        Text said = {0}, talk = {0};
+        Text said = {0};
         text_append(&said, "", 0);
         stream_generate(g, &batch, turn, g->chat, &said);
         printf("\n");
-        if (g->chat) turns_json(&talk, turns, n_turns);
-        else text_json(&talk, line, n);
-        if (g->log) log_answer(g, &talk, &said);
+        log_answer(g, line, turns, n_turns, &said);
         if (g->chat) turns[n_turns - 1].answered = text_copy(said.data);
-        text_free(&said), text_free(&talk);
+        text_free(&said);
         const SampleRow *row = &g->sampler.rows[0];
-        if (row->finish == FINISH_CONTEXT) warn("the context of %d tokens is full", P);
+        if (row->finish == FINISH_CONTEXT)
+            warn("the context of %d tokens is full", g->model.config.n_positions);
         for (int i = row->n_prompt; i < row->n - (row->finish == FINISH_EOS); i++)
             tokens_append(&ids, row->tokens[i]);
     }
@@ -516,13 +510,14 @@ int main(int argc, char **argv) {
     g.options.vocab_size = g.tokenizer.vocab_size;
 
     g.name = args.model;
-    if (args.log) g.log = open(args.log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    if (g.log < 0) die(EXIT_IO, "%s: cannot open: %s", args.log, strerror(errno));
+    g.log = args.log ? disk_open(args.log, O_WRONLY | O_APPEND | O_CREAT) : -1;
+    if (args.log && g.log < 0) die(EXIT_IO, "%s: cannot open: %s", args.log, strerror(errno));
 
     if (prompt) generate_prompt(&g, args.prompt ? args.prompt : "");
     else if (args.dataset) generate_file(&g, args.dataset, args.output, args.max_samples);
     else generate_talk(&g);
 
+    if (g.log >= 0) disk_close(g.log);
     sampler_free(&g.sampler), gpt2_free(&g.model), tokenizer_free(&g.tokenizer);
     flags_free(flags, COUNT(flags));
     return stdout_end();

@@ -99,43 +99,47 @@ static void item_sample(Label *l, int i) {
     item->seed = (int64_t)l->options.seed;
     pthread_mutex_unlock(&l->lock);
     for (int m = 0; m < l->n_models; m++) {
-        ids_of(&ids, l, &l->models[m], &item->text, item->chat);
-        sample_into(l, &l->models[m], &ids, item->completions + m * rows, item->finish + m * rows,
-                    rows, (uint64_t)i * MAX_SHOWN + (uint64_t)m, item->chat);
+        const Model *model = &l->models[m];
+        ids_of(&ids, model, &item->text, item->chat);
+        ids_cut(&ids, prompt_room(model->gpt2.config.n_positions, l->options.max_new_tokens));
+        sample_into(l, model, &ids, item->completions + m * rows, item->finish + m * rows, rows,
+                    (uint64_t)i * MAX_SHOWN + (uint64_t)m, item->chat);
     }
     tokens_free(&ids);
     pthread_mutex_lock(&l->lock);
     item->ready = !stop_signal; // else they are cut
-    if (item->ready) item_adopt(l, i);
+    // of a run with other settings that sampled the same
+    for (int k = 0; item->ready && k < l->feedback.n; k++) item_adopt(l, i, &l->feedback.list[k]);
     pthread_mutex_unlock(&l->lock);
 }
 
 // Answer what was said in a talk. Where turns of it are too long for the model, the oldest go, also from what
-// the judgement will say was the prompt; one turn that is too long loses its beginning (ids_of).
+// the judgement will say was the prompt; one turn that is too long loses its beginning.
 static void answer_sample(Label *l, Answer *a) {
     const Model *m = &l->models[0];
-    const int P = m->gpt2.config.n_positions, new = l->options.max_new_tokens;
-    const size_t room = (size_t)(new < P / 2 ? P - new : P - P / 2);
+    const size_t room = prompt_room(m->gpt2.config.n_positions, l->options.max_new_tokens);
     TokenList ids = {0};
     Text text = {0};
     cJSON *turns = cJSON_Parse(a->prompt);
+    const bool chat = cJSON_IsArray(turns);
     const cJSON *turn;
-    if (cJSON_IsString(turns)) text_append(&text, turns->valuestring, strlen(turns->valuestring));
-    while (cJSON_IsArray(turns)) {
-        text.size = ids.n = 0;
+    text_append(&text, "", 0);
+    if (!chat) text_append(&text, turns->valuestring, strlen(turns->valuestring));
+    for (;;) {
+        if (chat) text.size = 0;
         cJSON_ArrayForEach(turn, turns)
             chat_turn(&text, m->format, json_get(turn, "role")->valuestring,
                       json_get(turn, "content")->valuestring);
-        chat_turn(&text, m->format, "assistant", NULL);
-        chat_encode(&m->tokenizer, &ids, text.data, text.size);
+        if (chat) chat_turn(&text, m->format, "assistant", NULL);
+        ids_of(&ids, m, &text, chat);
         if (ids.n <= room || cJSON_GetArraySize(turns) < 3) break;
         for (int k = 0; k < 2; k++)
             cJSON_DeleteItemFromArray(turns, 0); // what was said and answered
     }
+    ids_cut(&ids, room);
     char *prompt = cJSON_PrintUnformatted(turns);
-    ids_of(&ids, l, m, &text, cJSON_IsArray(turns));
     sample_into(l, m, &ids, &a->answer, &a->finish, 1, (uint64_t)1 << 40 | (uint64_t)a->number,
-                cJSON_IsArray(turns));
+                chat);
     cJSON_Delete(turns);
     text_free(&text), tokens_free(&ids);
     pthread_mutex_lock(&l->lock);
@@ -175,6 +179,7 @@ static int work_find(const Label *l) {
         for (int m = 0; m < MODES; m++)
             if (l->current[p][m] >= 0 && !l->items[place_item(l->current[p][m])].ready)
                 return place_item(l->current[p][m]);
+    if (l->from_file && !scores) return -1; // all are there
     for (int k = 0; k < l->n_items && (l->from_file || fresh < l->ahead); k++) {
         const Item *item = &l->items[l->order[k]];
         uint64_t judged_by = 0;
@@ -267,7 +272,7 @@ static void task_show(Label *l, int who, Mode mode, Reply *r) {
     for (int k = 0; item && k < (mode == COMPARE ? item->n : item->n > 0); k++) {
         const Text *text = &item->completions[order[k]];
         text_print(&r->body, k ? ", " : "");
-        text_json(&r->body, text->data, strlen(text->data));
+        text_string(&r->body, text->data);
     }
     text_print(&r->body, "]}\n");
 }
@@ -287,7 +292,7 @@ static void judgement_take(Label *l, int who, Mode mode, const cJSON *body, Repl
     const bool there =
         mode == TALK ? answer->number == at && answer->ready
                      : in_items && l->items[i].ready && of < item_units(l, &l->items[i], mode);
-    if (!there || at + (mode != TALK) == 0)
+    if (!there)
         return reply_say(r, HTTP_CONFLICT, "%s %" PRId64 " is not there to be judged\n", key, at);
     Verdict v;
     if (mode == TALK) {
@@ -387,11 +392,9 @@ static void answer_begin(Label *l, const cJSON *turns, Reply *r) {
         Text json = {0};
         if (!l->chat) text_json(&json, text.data, text.size);
         else cJSON_ArrayForEach(turn, turns) {
-                text_print(&json, "%s{\"role\": \"%s\", \"content\": ", json.size ? ", " : "[",
-                           json_get(turn, "role")->valuestring);
-                const char *content = json_get(turn, "content")->valuestring;
-                text_json(&json, content, strlen(content));
-                text_print(&json, "}");
+                text_print(&json, json.size ? ", " : "[");
+                message_json(&json, json_get(turn, "role")->valuestring,
+                             json_get(turn, "content")->valuestring);
             }
         if (l->chat) text_print(&json, "]");
         a->prompt = json.data;
@@ -418,10 +421,10 @@ static void summary_show(const Label *l, Reply *r) {
     models_show(l, &r->body);
     days_show(l, &r->body);
     text_print(&r->body, ", \"files\": [");
-    text_json(&r->body, l->feedback.path, strlen(l->feedback.path));
+    text_string(&r->body, l->feedback.path);
     for (int k = 0; k < ROW_FILES; k++) {
         text_print(&r->body, ", ");
-        text_json(&r->body, l->feedback.row_paths[k], strlen(l->feedback.row_paths[k]));
+        text_string(&r->body, l->feedback.row_paths[k]);
     }
     text_print(&r->body, "]}\n");
 }
@@ -442,9 +445,9 @@ static void page_show(Reply *r) {
 // Serve a request that web.h has let in: its key, host, origin and size are right.
 static void serve(void *program, const Request *q, Reply *r) {
     Label *l = program;
-    const bool asks = !strcmp(q->path, "/task"), judges = !strcmp(q->path, "/judge");
-    const bool takes_back = !strcmp(q->path, "/undo"), says = !strcmp(q->path, "/say");
-    if (q->post != (judges || takes_back || says))
+    const bool is_task = !strcmp(q->path, "/task"), is_judge = !strcmp(q->path, "/judge");
+    const bool is_undo = !strcmp(q->path, "/undo"), is_say = !strcmp(q->path, "/say");
+    if (q->post != (is_judge || is_undo || is_say))
         return reply_say(r, HTTP_NOT_FOUND, "there is nothing at %s\n", q->path);
     cJSON *body = q->post ? body_parse(q->body, q->n) : NULL;
     if (q->post && !body)
@@ -454,17 +457,17 @@ static void serve(void *program, const Request *q, Reply *r) {
     const char *mode_name =
         q->post ? cJSON_GetStringValue(json_get(body, "mode")) : request_value(q, "mode");
     Mode mode = mode_parse(mode_name);
-    if (asks && mode_name && !strcmp(mode_name, "any")) mode = modes_first(l);
+    if (is_task && mode_name && !strcmp(mode_name, "any")) mode = modes_first(l);
     pthread_mutex_lock(&l->lock);
-    const int who = asks || q->post ? request_person(l, name, r) : 0;
+    const int who = is_task || q->post ? request_person(l, name, r) : 0;
     if (who < 0)
         ; // request_person has replied
-    else if ((asks || judges) && (mode == MODES || !mode_open(l, mode)))
+    else if ((is_task || is_judge) && (mode == MODES || !mode_open(l, mode)))
         reply_say(r, HTTP_BAD_REQUEST, "mode: expected one that is open here\n");
-    else if (asks) task_show(l, who, mode, r), pthread_cond_signal(&l->wanted);
-    else if (judges) judgement_take(l, who, mode, body, r);
-    else if (takes_back) judgement_undo(l, who, json_get(body, "last"), r);
-    else if (says) answer_begin(l, json_get(body, "turns"), r);
+    else if (is_task) task_show(l, who, mode, r), pthread_cond_signal(&l->wanted);
+    else if (is_judge) judgement_take(l, who, mode, body, r);
+    else if (is_undo) judgement_undo(l, who, json_get(body, "last"), r);
+    else if (is_say) answer_begin(l, json_get(body, "turns"), r);
     else if (!strcmp(q->path, "/said")) answer_show(l, request_value(q, "answer"), r);
     else if (!strcmp(q->path, "/summary")) summary_show(l, r);
     else if (!strcmp(q->path, "/")) page_show(r);
@@ -563,8 +566,7 @@ int main(int argc, char **argv) {
     pthread_mutex_init(&l.lock, NULL);
     pthread_cond_init(&l.wanted, NULL);
     products_begin(args.bf16);
-    models_load(&l, args.model ? "model" : "models", args.model ? args.model : args.models,
-                l.chat ? args.chat_format : "auto");
+    models_load(&l, args.model, args.models, l.chat ? args.chat_format : "auto");
     sampling_hash(&l);
     judges_load(&l, args.reward_model, args.ref_model);
     items_load(&l, args.completions ? args.completions : args.dataset, args.max_samples);

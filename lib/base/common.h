@@ -246,6 +246,18 @@ static void text_json(Text *t, const char *utf8, size_t n) {
     text_append(t, "\"", 1);
 }
 
+// The same of a string.
+static void text_string(Text *t, const char *utf8) { text_json(t, utf8, strlen(utf8)); }
+
+// Append the time now as a JSON string: UTC, seconds, as ISO 8601 has it.
+static void text_time(Text *t) {
+    char s[32];
+    const time_t now = time(NULL);
+    struct tm utc;
+    strftime(s, sizeof s, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    text_string(t, s);
+}
+
 static void text_free(Text *t) {
     free(t->data);
     *t = (Text){0};

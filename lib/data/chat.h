@@ -605,6 +605,13 @@ static char *template_read(const char *dir, char **path) {
     return jinja;
 }
 
+// Append a message as JSON, as data sets and logs have it.
+static void message_json(Text *out, const char *role, const char *content) {
+    text_print(out, "{\"role\": \"%s\", \"content\": ", role);
+    text_string(out, content);
+    text_print(out, "}");
+}
+
 // The form of this name, which is not "auto".
 static ChatForm chat_form(const char *name) {
     static const char *const names[] = {"hh", "simple", "chatml", "llama2", "zephyr"};

@@ -627,6 +627,31 @@ static void check_language_model(const char *dir) {
     free(path);
 }
 
+// Take the next of "NAME=DIR,DIR,..", a flag's value, from *list on, which becomes NULL after the last. Without a
+// name it is the last part of the path, or the one before /final. *name, *dir: new strings. Dies (EXIT_USAGE) where
+// one of them is empty.
+static void named_dir_next(char **name, char **dir, const char **list, const char *flag) {
+    const char *whole = *list, *comma = strchr(whole, ',');
+    const int length = (int)(comma ? (size_t)(comma - whole) : strlen(whole));
+    char *item = text_format("%.*s", length, whole), *equals = strchr(item, '=');
+    if (equals && !path_is_dir(item)) {
+        *name = text_format("%.*s", (int)(equals - item), item);
+        *dir = text_copy(equals + 1);
+    } else {
+        *dir = text_copy(item);
+        size_t end = strlen(item);
+        while (end > 1 && item[end - 1] == '/') item[--end] = 0;
+        if (end > 6 && !strcmp(item + end - 6, "/final")) item[end - 6] = 0;
+        const char *slash = strrchr(item, '/');
+        *name = text_copy(slash && slash[1] ? slash + 1 : item);
+    }
+    free(item);
+    if (!**name || !**dir)
+        die(EXIT_USAGE, "--%s %s: expected DIR or NAME=DIR, several with commas between", flag,
+            whole);
+    *list = comma ? comma + 1 : NULL;
+}
+
 // Load a language model. Dies if the directory holds none.
 static void model_load(GPT2 *model, const char *dir) {
     check_language_model(dir);

@@ -17,11 +17,9 @@
 #ifndef FEEDBACK_H
 #define FEEDBACK_H
 
-#include "../base/disk.h"  // defines: disk_write, disk_sync, DiskFile
-#include "../base/json.h"  // defines: json_get
-#include "../base/jsonl.h" // defines: LineReader, record_next
+#include "../base/disk.h" // defines: disk_write, disk_sync, DiskFile
+#include "../base/json.h" // defines: json_parse, json_get
 #include <sys/file.h>
-#include <time.h>
 
 // ------------------------------------------------------------------------------------------------
 // Judgements
@@ -36,7 +34,8 @@ static const char *const choice_words[] = {"tie", "bad", "good", "edit", "skip"}
 enum { MAX_SHOWN = 4, MAX_PEOPLE = 64 };
 
 typedef struct {
-    int who; // index of the person
+    char *line; // as the log has it, without its end
+    int who;    // index of the person
     Mode mode;
     uint64_t unit; // hash of what was judged: see unit_of
     int choice;
@@ -107,17 +106,6 @@ static uint64_t unit_of(const Verdict *v) {
             disk_hash_add(&h, v->completions[i], strlen(v->completions[i]) + 1);
     return disk_hash_end(&h);
 }
-
-// Append the time now in UTC, as ISO 8601 has it.
-static void text_time(Text *out) {
-    char s[32];
-    const time_t now = time(NULL);
-    struct tm utc;
-    strftime(s, sizeof s, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    text_print(out, "\"%s\"", s);
-}
-
-static void text_string(Text *out, const char *s) { text_json(out, s, strlen(s)); }
 
 // Append a list of strings; NULL becomes null.
 static void text_strings(Text *out, const char *const *s, int n) {
@@ -295,18 +283,21 @@ static bool line_verdict(Verdict *v, char **prompt, const cJSON *line) {
            (v->choice != EDIT || v->text);
 }
 
+// A hash of what a corrected text became; the same number for all other choices.
 static uint64_t verdict_text(const Verdict *v) {
     DiskHash h = disk_hash_begin();
     if (v->choice == EDIT) disk_hash_add(&h, v->text, strlen(v->text));
     return disk_hash_end(&h);
 }
 
-static void feedback_remember(Feedback *f, const Verdict *v) {
+// Keep a judgement, with its line of the log, text[0..n).
+static void feedback_remember(Feedback *f, const Verdict *v, const char *text, size_t n) {
     if (f->n == f->max_n) {
         f->max_n = 2 * f->max_n + 64;
         f->list = mem_resize(f->list, (size_t)f->max_n, sizeof *f->list);
     }
-    f->list[f->n++] = (Judgement){.who = v->who,
+    f->list[f->n++] = (Judgement){.line = text_format("%.*s", (int)n, text),
+                                  .who = v->who,
                                   .mode = v->mode,
                                   .unit = unit_of(v),
                                   .choice = v->choice,
@@ -316,29 +307,33 @@ static void feedback_remember(Feedback *f, const Verdict *v) {
                                   .of = v->of};
 }
 
-// Take a line of the log: a judgement with the next number, or one that is taken back.
-static void feedback_take(Feedback *f, const LineReader *r, const cJSON *line) {
+// Take a line of the log, `text`, number `line` of its file: a judgement with the next number, or one that is
+// taken back. Dies (EXIT_BAD_INPUT) if it is neither.
+static void feedback_take(Feedback *f, const char *text, size_t n, const char *path, long line) {
     int64_t number;
     char *prompt = NULL;
     Verdict v;
-    const char *who = cJSON_GetStringValue(json_get(line, "who"));
-    if (json_integer(json_get(line, "undo"), &number)) {
+    cJSON *json = json_parse(text, n, path, line);
+    const char *who = cJSON_GetStringValue(json_get(json, "who"));
+    if (json_integer(json_get(json, "undo"), &number)) {
         if (number < 1 || number > f->n)
-            die(EXIT_BAD_INPUT, "%s:%ld: undoes number %" PRId64 ", which is not before it",
-                r->path, r->number, number);
+            die(EXIT_BAD_INPUT, "%s:%ld: undoes number %" PRId64 ", which is not before it", path,
+                line, number);
         f->list[number - 1].undone = true;
-        return;
+    } else {
+        if (!json_integer(json_get(json, "number"), &number) || !who ||
+            !line_verdict(&v, &prompt, json))
+            die(EXIT_BAD_INPUT, "%s:%ld: is no judgement that label has written", path, line);
+        if (number != f->n + 1)
+            die(EXIT_BAD_INPUT,
+                "%s:%ld: number %" PRId64 ", expected %d: a line is missing or twice", path, line,
+                number, f->n + 1);
+        v.who = person_find(f, who);
+        if (v.who < 0) die(EXIT_BAD_INPUT, "%s: more than %d people", path, MAX_PEOPLE);
+        feedback_remember(f, &v, text, n);
     }
-    if (!json_integer(json_get(line, "number"), &number) || !who ||
-        !line_verdict(&v, &prompt, line))
-        die(EXIT_BAD_INPUT, "%s:%ld: is no judgement that label has written", r->path, r->number);
-    if (number != f->n + 1)
-        die(EXIT_BAD_INPUT, "%s:%ld: number %" PRId64 ", expected %d: a line is missing or twice",
-            r->path, r->number, number, f->n + 1);
-    v.who = person_find(f, who);
-    if (v.who < 0) die(EXIT_BAD_INPUT, "%s: more than %d people", r->path, MAX_PEOPLE);
-    feedback_remember(f, &v);
     free(prompt);
+    cJSON_Delete(json);
 }
 
 // A file of rows could not be written. The log has it all, so nothing is lost.
@@ -359,19 +354,16 @@ static bool line_is_ours(const char *text, size_t n) {
     return false;
 }
 
-// Make the files of rows anew from the log, each whole or not at all. Where that fails they are stale.
+// Make the files of rows anew, each whole or not at all. Where that fails they are stale.
 static void rows_remake(Feedback *f) {
     Text rows[ROW_FILES] = {0};
-    LineReader r;
     f->stale = false;
-    lines_open(&r, f->path);
-    for (cJSON *line; f->n && (line = record_next(&r)); cJSON_Delete(line)) {
-        int64_t number;
-        if (json_integer(json_get(line, "number"), &number) && number <= f->n &&
-            !f->list[number - 1].undone)
-            rows_of(rows, line);
+    for (int i = 0; i < f->n; i++) {
+        if (f->list[i].undone) continue;
+        cJSON *line = cJSON_Parse(f->list[i].line);
+        rows_of(rows, line);
+        cJSON_Delete(line);
     }
-    lines_close(&r);
     for (int k = 0; k < ROW_FILES; k++) {
         DiskFile file = disk_file_begin(f->row_paths[k]);
         if (rows[k].size) disk_file_write(&file, rows[k].data, rows[k].size);
@@ -395,16 +387,16 @@ static void feedback_open(Feedback *f, const char *path) {
     while (f->size && all[f->size - 1] != '\n') f->size--;
     if (size && (!line_is_ours(all, size) || !line_is_ours(all + f->size, size - (size_t)f->size)))
         die(EXIT_BAD_INPUT, "%s: is no log of label's; choose another --output", path);
-    free(all);
     if (f->size < (off_t)size) {
         warn("%s: its last line was cut off and is gone", path);
         if (ftruncate(f->fd, f->size)) die(EXIT_IO, "%s: cannot write: %s", path, strerror(errno));
     }
-    LineReader r;
-    lines_open(&r, path);
-    for (cJSON *line; f->size && (line = record_next(&r)); cJSON_Delete(line))
-        feedback_take(f, &r, line);
-    lines_close(&r);
+    long number = 0;
+    for (const char *line = all, *end; line < all + f->size; line = end + 1) {
+        end = memchr(line, '\n', (size_t)(all + f->size - line));
+        feedback_take(f, line, (size_t)(end - line), path, ++number);
+    }
+    free(all);
     struct stat st;
     for (int k = 0; k < ROW_FILES; k++)
         if (!f->n && !stat(f->row_paths[k], &st) && st.st_size)
@@ -452,7 +444,7 @@ static int feedback_add(Feedback *f, const Verdict *v) {
     const int error = log_append(f, &line);
     if (!error) {
         cJSON *json = cJSON_ParseWithLength(line.data, line.size);
-        feedback_remember(f, v);
+        feedback_remember(f, v, line.data, line.size - 1);
         rows_of(rows, json);
         cJSON_Delete(json);
         if (f->stale) rows_remake(f);
@@ -490,11 +482,13 @@ static int feedback_undo(Feedback *f, int i) {
     return 0;
 }
 
+// Let the log go.
 static void feedback_close(Feedback *f) {
     if (f->stale) rows_remake(f);
     close(f->fd); // which frees the lock
     for (int k = 0; k < ROW_FILES; k++) free(f->row_paths[k]);
     for (int i = 0; i < f->n_people; i++) free(f->people[i]);
+    for (int i = 0; i < f->n; i++) free(f->list[i].line);
     free(f->path), free(f->list);
     *f = (Feedback){.fd = -1};
 }
@@ -507,6 +501,7 @@ typedef struct {
     double share, kappa; // of equal choices; Cohen's kappa, nan where all choices are one
 } Agreement;
 
+// By what was judged, then by person.
 static int judgement_compare(const void *a, const void *b) {
     const Judgement *x = a, *y = b;
     return x->unit != y->unit ? (x->unit > y->unit) - (x->unit < y->unit) : x->who - y->who;

@@ -93,7 +93,7 @@ static const char *const label_html[] = {
     "let busy = false      // a judgement is on its way",
     "let offline = false   // label did not answer",
     "let keys = {}         // what a key does now",
-    "let turns = []        // of the talk: {role, content, answer, judged}",
+    "let turns = []        // of the talk: {role, content, answer, judged, card}",
     "",
     "// ---- plumbing",
     "",

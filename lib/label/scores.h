@@ -1,43 +1,46 @@
 // scores.h: what reward models and a reference say of an item's completions, and how sure they are which of
-// two is better: pairs with a small margin tell the most (Muldrew et al. 2024; docs/loop.md).
+// two is better. Where they disagree a person's word tells the most, it is hoped (Christiano et al. 2017, section
+// 2.2.4, ask about pairs on which an ensemble disagrees); docs/loop.md has the experiment.
 #ifndef SCORES_H
 #define SCORES_H
 
 #include "../run/kl.h" // defines: kl_forward
 #include "tasks.h"
 
-// The tokens of a text for a model, without their beginning where they leave too little room.
-static void ids_of(TokenList *ids, const Label *l, const Model *m, const Text *text, bool chat) {
-    const size_t P = (size_t)m->gpt2.config.n_positions, new = (size_t)l->options.max_new_tokens;
-    const size_t keep = new < P / 2 ? P - new : P - P / 2;
+// ids <- the tokens of a text for a model; of an empty one EOS, which is how a text begins from nothing.
+static void ids_of(TokenList *ids, const Model *m, const Text *text, bool chat) {
     ids->n = 0;
     if (!chat) tokenizer_begin(&m->tokenizer, ids);
     chat_encode(&m->tokenizer, ids, text->data, text->size);
     if (!ids->n) tokens_append(ids, m->tokenizer.eos_id);
-    if (ids->n <= keep) return;
-    memmove(ids->data, ids->data + ids->n - keep, keep * sizeof *ids->data);
-    ids->n = keep;
+}
+
+// Cut off the beginning of what is longer than `room` tokens.
+static void ids_cut(TokenList *ids, size_t room) {
+    if (ids->n <= room) return;
+    memmove(ids->data, ids->data + ids->n - room, room * sizeof *ids->data);
+    ids->n = room;
 }
 
 // Score an item's completions with the reward models, and measure them against the reference.
 static void item_score(Label *l, int i) {
     Item *item = &l->items[i];
     Model *m = &l->models[0];
+    const int P = m->gpt2.config.n_positions;
     TokenList ids = {0};
     Batch rows = {0};
     Text reply = {0};
     for (int c = 0; c < item->n; c++) {
         const Text *text = &item->completions[c];
-        ids_of(&ids, l, m, &item->text, item->chat);
+        ids_of(&ids, m, &item->text, item->chat);
+        ids_cut(&ids, prompt_room(P, l->options.max_new_tokens));
         const size_t prompt = ids.n;
         if (item->chat) {
             reply.size = 0;
             chat_reply(&reply, m->format, text->data);
             chat_encode(&m->tokenizer, &ids, reply.data, reply.size);
         } else tokenizer_encode(&m->tokenizer, &ids, text->data, strlen(text->data), false);
-        const size_t n =
-            ids.n < (size_t)m->gpt2.config.n_positions ? ids.n : (size_t)m->gpt2.config.n_positions;
-        batch_add_row(&rows, ids.data, NULL, (int)n);
+        batch_add_row(&rows, ids.data, NULL, ids.n < (size_t)P ? (int)ids.n : P);
         memset(rows.mask + rows.row_start[c], 0, prompt);
     }
     for (int k = 0; k < l->n_judges; k++) {

@@ -21,7 +21,7 @@ static void people_show(const Label *l, Text *out) {
         for (int i = 0; i < f->n; i++)
             if (f->list[i].who == p && !f->list[i].undone) counts[f->list[i].mode]++;
         text_print(out, "%s{\"who\": ", p ? ", " : "");
-        text_json(out, f->people[p], strlen(f->people[p]));
+        text_string(out, f->people[p]);
         for (int m = 0; m < MODES; m++) {
             const int all = units_count(l, (Mode)m, p, &done);
             text_print(out, ", \"%s\": %d, \"%s_left\": %d", mode_names[m], counts[m],
@@ -37,9 +37,9 @@ static void people_show(const Label *l, Text *out) {
                 const Agreement g = agreement_of(f, (Mode)m, a, b);
                 if (!g.n || m == CORRECT) continue;
                 text_print(out, "%s{\"mode\": \"%s\", \"a\": ", n++ ? ", " : "", mode_names[m]);
-                text_json(out, f->people[a], strlen(f->people[a]));
+                text_string(out, f->people[a]);
                 text_print(out, ", \"b\": ");
-                text_json(out, f->people[b], strlen(f->people[b]));
+                text_string(out, f->people[b]);
                 text_print(out, ", \"n\": %d", g.n);
                 text_number(out, "share", g.share);
                 text_number(out, "kappa", g.kappa);
@@ -64,7 +64,7 @@ static void models_show(const Label *l, Text *out) {
     for (int m = 0; l->n_models > 1 && m < l->n_models; m++) {
         const Interval i = binomial_interval(wins[m], votes, 0.95);
         text_print(out, "%s{\"name\": ", m ? ", " : "");
-        text_json(out, l->models[m].name, strlen(l->models[m].name));
+        text_string(out, l->models[m].name);
         text_print(out, ", \"wins\": %d", wins[m]);
         text_number(out, "rate", (double)wins[m] / votes);
         text_number(out, "low", i.low);
@@ -81,6 +81,7 @@ typedef struct {
     double score, kl;
 } Dated;
 
+// By day.
 static int dated_compare(const void *a, const void *b) {
     return strcmp(((const Dated *)a)->day, ((const Dated *)b)->day);
 }
@@ -109,7 +110,7 @@ static void days_show(const Label *l, Text *out) {
         }
         const Mean s = mean_of(score, end - begin), k = mean_of(kl, end - begin);
         text_print(out, "%s{\"day\": ", begin ? ", " : "");
-        text_json(out, rows[begin].day, strlen(rows[begin].day));
+        text_string(out, rows[begin].day);
         text_print(out, ", \"n\": %d", end - begin);
         text_number(out, "score", s.mean);
         text_number(out, "score_half", s.mean - mean_interval(s, 0.95).low);

@@ -22,7 +22,7 @@ enum { MAX_JUDGES = 8, MAX_ANSWERS = 64 };
 // Types
 
 typedef struct {
-    char *name, *dir;
+    char *name;
     GPT2 gpt2;
     Tokenizer tokenizer;
     ChatFormat format;
@@ -121,25 +121,29 @@ static Mode modes_first(const Label *l) {
 // ------------------------------------------------------------------------------------------------
 // Models
 
-// Load the models of "DIR", "DIR,DIR" or "NAME=DIR,NAME=DIR".
-static void models_load(Label *l, const char *flag, const char *list, const char *chat_format) {
-    while (list) {
-        if (l->n_models == MAX_SHOWN) die(EXIT_USAGE, "--%s: more than %d models", flag, MAX_SHOWN);
-        Model *m = &l->models[l->n_models++];
-        char *given = reward_next_dir(&list),
-             *equals = path_is_dir(given) ? NULL : strchr(given, '=');
-        m->dir = text_copy(equals ? equals + 1 : given);
-        if (equals) *equals = 0;
-        m->name = given;
-        model_load(&m->gpt2, m->dir);
-        tokenizer_load(&m->tokenizer, m->dir);
-        tokenizer_check(&m->tokenizer, m->gpt2.config.vocab_size, m->dir);
-        m->format = chat_open(chat_format, &m->tokenizer, m->dir);
-        m->stops = stops_read(m->dir, m->gpt2.config.vocab_size);
-        for (int k = 0; k < l->n_models - 1; k++)
-            if (!strcmp(l->models[k].name, m->name))
-                die(EXIT_USAGE, "--%s: two are called %s; tell them apart with NAME=DIR", flag,
-                    m->name);
+// Load a model that samples, under this name; both strings are ours from now on.
+static void model_add(Label *l, const char *flag, char *name, char *dir, const char *chat_format) {
+    if (l->n_models == MAX_SHOWN) die(EXIT_USAGE, "--%s: more than %d models", flag, MAX_SHOWN);
+    for (int k = 0; k < l->n_models; k++)
+        if (!strcmp(l->models[k].name, name))
+            die(EXIT_USAGE, "--%s: two are called %s; tell them apart with NAME=DIR", flag, name);
+    Model *m = &l->models[l->n_models++];
+    m->name = name;
+    model_load(&m->gpt2, dir);
+    tokenizer_load(&m->tokenizer, dir);
+    tokenizer_check(&m->tokenizer, m->gpt2.config.vocab_size, dir);
+    m->format = chat_open(chat_format, &m->tokenizer, dir);
+    m->stops = stops_read(dir, m->gpt2.config.vocab_size);
+    free(dir);
+}
+
+// Load one model, called as its directory, or those of "NAME=DIR,NAME=DIR"; either is NULL.
+static void models_load(Label *l, const char *one, const char *several, const char *chat_format) {
+    if (one) model_add(l, "model", text_copy(one), text_copy(one), chat_format);
+    while (several) {
+        char *name, *dir;
+        named_dir_next(&name, &dir, &several, "models");
+        model_add(l, "models", name, dir, chat_format);
     }
 }
 
@@ -309,16 +313,12 @@ static const char *finish_known(const char *word) {
     return NULL;
 }
 
-// An item is ready now: give it the judgements of its texts that there are, as of a run with other settings that
-// sampled the same.
-static void item_adopt(Label *l, int i) {
-    for (int k = 0; k < l->feedback.n; k++) {
-        Judgement *j = &l->feedback.list[k];
-        const Verdict own = item_verdict(l, i, j->mode, j->of);
-        if (j->mode == TALK || j->item >= 0 || j->of >= own.n || unit_of(&own) != j->unit) continue;
-        j->item = i;
-        if (!j->undone) item_mark(l, j, true);
-    }
+// Give an item a judgement, if it is of its texts.
+static void item_adopt(Label *l, int i, Judgement *j) {
+    const Verdict own = item_verdict(l, i, j->mode, j->of);
+    if (j->mode == TALK || j->of >= own.n || unit_of(&own) != j->unit) return;
+    j->item = i;
+    if (!j->undone) item_mark(l, j, true);
 }
 
 // Take the completions that a line of the log has: a second person is to see what the first saw.
@@ -337,29 +337,23 @@ static void item_restore(Label *l, Item *item, const Verdict *v) {
     item->seed = v->seed;
 }
 
-// Go through the log of earlier runs: their completions, and who has judged what.
+// Go through the judgements of earlier runs: what was sampled then, and who has judged what.
 static void items_recall(Label *l) {
-    LineReader r;
-    int n = 0;
-    lines_open(&r, l->feedback.path);
-    for (cJSON *line; l->feedback.n && (line = record_next(&r)); cJSON_Delete(line)) {
+    for (int k = 0; k < l->feedback.n; k++) {
+        Judgement *j = &l->feedback.list[k];
         Verdict v;
-        char *prompt = NULL;
-        if (!json_get(line, "number") || !line_verdict(&v, &prompt, line)) continue;
-        Judgement *j = &l->feedback.list[n++];
+        char *prompt;
         size_t slot;
+        cJSON *line = cJSON_Parse(j->line);
+        line_verdict(&v, &prompt, line);
         const Item *item = item_find(l, prompt, &slot);
         for (int i = item ? l->slots[slot] : -1; i >= 0; i = l->items[i].before) {
             if (!l->from_file) item_restore(l, &l->items[i], &v);
-            if (v.of >= l->items[i].n) continue;
-            const Verdict own = item_verdict(l, i, v.mode, v.of);
-            if (unit_of(&own) != j->unit) continue;
-            j->item = i;
-            if (!j->undone) item_mark(l, j, true);
+            item_adopt(l, i, j);
         }
         free(prompt);
+        cJSON_Delete(line);
     }
-    lines_close(&r);
 }
 
 // Free all of it.
@@ -368,7 +362,7 @@ static void label_free(Label *l) {
     for (int m = 0; m < l->n_models; m++) {
         Model *model = &l->models[m];
         gpt2_free(&model->gpt2), tokenizer_free(&model->tokenizer);
-        free(model->name), free(model->dir);
+        free(model->name);
     }
     for (int k = 0; k < l->n_judges; k++) reward_close(&l->judges[k]);
     if (l->has_ref) gpt2_free(&l->ref);

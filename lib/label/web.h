@@ -5,10 +5,10 @@
 //   requests  one at a time, on a thread of its own, to the program's answer
 //
 // Who may come in. The address has a key, a random number that is new at each start; a request without it
-// gets nothing. `Host` must be an address of this machine, not a name: a page of the web whose name
+// gets nothing. `Host` must be an address or "localhost", no other name: a page of the web whose name
 // was pointed to 127.0.0.1 after it had been loaded (DNS rebinding) says its own name there. `Origin`,
 // where a browser sends it, must be this page. All in all a request of more than MAX_BODY bytes is not
-// read, nor more than MAX_GUESTS connections held; one that is silent for SILENCE seconds ends.
+// read, nor more than MAX_GUESTS connections held; one that is silent for SILENCE (seconds) ends.
 #ifndef WEB_H
 #define WEB_H
 
@@ -103,6 +103,7 @@ static void web_guest(void *web, struct MHD_Connection *c, void **own,
     memmove(w->guests + i, w->guests + i + 1, (size_t)(--w->n_guests - i) * sizeof(Guest));
 }
 
+// A connection has said the key.
 static void guest_known(Web *w, const struct MHD_Connection *c) {
     for (int i = 0; i < w->n_guests; i++)
         if (w->guests[i].connection == c) w->guests[i].known = true;
@@ -328,6 +329,7 @@ static void web_tell(Web *w, const char *beside) {
     free(address);
 }
 
+// End it: no request is answered any more.
 static void web_end(Web *w) {
     MHD_stop_daemon(w->daemon);
     if (w->opened) unlink(w->opened);

@@ -476,8 +476,7 @@ static void growing_text(Text *out, const Benchmarks *b, Growing *g) {
 // Fill the batch with the prompts of items[0..n), whose beginnings are cut off where they would leave
 // less room than max_new_tokens, but not below half of the context. Returns the longest of them.
 static int prompts_add(Benchmarks *b, const ItemSet *s, const int *items, int n, Scores *scores) {
-    const int P = b->window, new = b->sampling.max_new_tokens;
-    const size_t room = (size_t)(new < P / 2 ? P - new : P - P / 2);
+    const size_t room = prompt_room(b->window, b->sampling.max_new_tokens);
     TokenList ids = {0};
     int longest = 0;
     batch_clear(&b->batch);

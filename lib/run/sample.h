@@ -1243,6 +1243,13 @@ static void row_append(SampleRow *row, int token, const SampleOptions *o) {
     else if (row->n == row->limit) row->finish = FINISH_CONTEXT;
 }
 
+// Tokens of a prompt that are kept where max_new_tokens are to be sampled after it: what these leave of the
+// context, but half of it at least.
+static size_t prompt_room(int context, int max_new_tokens) {
+    const int most = max_new_tokens < context / 2 ? max_new_tokens : context / 2;
+    return (size_t)(context - most);
+}
+
 // Lay out the rows for these prompts (a batch's masks are ignored). Nothing is computed yet: the
 // first sampler_step runs the prompts. Row r of the batch draws from random stream first_row + r of
 // the seed, so a row's text does not change with the batch it is put into. A zeroed Sampler is
