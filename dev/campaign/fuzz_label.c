@@ -24,10 +24,10 @@ static void fuzz_body(const char *text, size_t n) {
 }
 
 // A log: every line is taken, or the file is refused.
-static void fuzz_log(const uint8_t *data, size_t size) {
+static void fuzz_log(const char *text, size_t size) {
     Feedback f = {0};
     Text rows[ROW_FILES] = {0};
-    for (const char *line = (const char *)data, *end; size; line = end) {
+    for (const char *line = text, *end; size; line = end) {
         end = memchr(line, '\n', size);
         if (!end) end = line + size;
         feedback_take(&f, line, (size_t)(end - line), "fuzz", 1);
@@ -52,7 +52,7 @@ static void fuzz_input(const uint8_t *data, size_t size) {
         fuzz_body(text.data, text.size);
         break;
     case 1:
-        fuzz_log(data + 1, size - 1);
+        fuzz_log(text.data, text.size);
         break;
     case 2:
         for (int w = 0; w < 2; w++) {

@@ -91,7 +91,7 @@ static const char *head_encoding(const char *head, size_t n) {
     if (n >= 4 && !memcmp(head, "\0\0\xFE\xFF", 4)) return "UTF-32";
     if (n >= 2 && (!memcmp(head, "\xFF\xFE", 2) || !memcmp(head, "\xFE\xFF", 2))) return "UTF-16";
     bool every_second = n >= 4; // without a mark: of two bytes one is 0, as in ASCII
-    for (size_t i = 0; i < 8 && i < n; i++)
+    for (size_t i = 0; every_second && i < 8 && i < n; i++)
         every_second &= !head[i] == !head[i % 2] && !head[0] != !head[1];
     if (every_second) return "UTF-16";
     return NULL;
