@@ -54,6 +54,7 @@ build/$(1)/%: data/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(
 build/$(1)/%: test/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/repro/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+build/$(1)/test_label: $(addprefix build/$(1)/,label generate evaluate train_sft train_rm train_dpo train_kto train_orpo)
 build/$(1)/test_amx: test/test_bf16.c
 build/$(1)/test_sample_amx: test/test_sample.c
 $(1): $$(BUILT:%=build/$(1)/%)
