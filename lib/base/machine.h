@@ -30,8 +30,9 @@
 #ifndef __has_feature
 #define __has_feature(x) 0
 #endif
-#if !defined(__SANITIZE_ADDRESS__) && !__has_feature(address_sanitizer) &&                         \
-    !__has_feature(memory_sanitizer) && !__has_feature(thread_sanitizer)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&                             \
+    !__has_feature(address_sanitizer) && !__has_feature(memory_sanitizer) &&                       \
+    !__has_feature(thread_sanitizer)
 void *mmap(void *address, size_t bytes, int protection, int flags, int file, off_t offset) {
     const long result = syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
     if (result == -1 && errno == ENOMEM && flags & MAP_ANONYMOUS && bytes >= 1 << 20) {
