@@ -16,7 +16,7 @@
 #
 # What came out (90 minutes on one thread of a Zen 4 whose cores were shared; for eleven of them it was stopped):
 # held-out reviews cost 5.8314 nats a token before and 4.0983 after; books, which it had read before, 3.8848 and 4.7306:
-# much is forgotten.
+# much is forgotten. (On an Intel with AMX, 43 minutes of a shared core: 4.0984 and 4.7308.)
 set -eu
 NAME=imdb_sft PROGRAMS=train_sft
 . dev/repro/real_data.sh
