@@ -157,7 +157,7 @@ static const char style[] =
     "14px;margin-right:7px;"
     "vertical-align:-2px}pre{overflow-x:auto;background:var(--card);border-radius:6px;padding:10px "
     "12px;font-size:.8125rem;"
-    "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 12px}\n"
+    "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 12px}pre.words{white-space:pre}\n"
     "svg text{fill:var(--ink);font-size:13px}svg .tick{fill:var(--soft);font-size:12px}svg "
     ".name{fill:var(--soft)}"
     "svg .title{font-weight:600;font-size:14px}svg .label{font-weight:600}\n"
@@ -271,7 +271,7 @@ static void experiments_html(Text *out, const char *dirs) {
         glob(pattern, 0, NULL, &found);
         for (size_t i = 0; i < found.gl_pathc; i++) picture_html(out, found.gl_pathv[i]);
         globfree(&found);
-        text_put(out, "<pre>"), text_html(out, words), text_put(out, "</pre>\n");
+        text_put(out, "<pre class=\"words\">"), text_html(out, words), text_put(out, "</pre>\n");
         free(words), free(result), free(pattern);
     }
     text_put(out, "</section>\n");

@@ -18,7 +18,13 @@
 # more, or several, is CONTRADICTED.) A benchmark on which the start is not above chance can show no tax and does
 # not count; LAMBADA and BIG-Bench Hard count where the start has 1 % or more. Written before the first full run.
 #
-# What came out: not run yet.
+# What came out (8 minutes of one core of an Intel with AMX): REPRODUCED, of BLiMP and PIQA, the two on which the start is
+# above chance (0.603 and 0.525 of guesses' 0.5): none of six differences lies below 0; BLiMP +0.0018 to +0.0025. The
+# others do not count: ARC-Easy 0.255 (chance 0.25), LAMBADA 0.003, BIG-Bench Hard one item of 6,511. But LAMBADA
+# does suffer: DPO and KTO find 12 and 8 words fewer of the start's few, and the perplexity of the words goes from 21,000 to 52,000
+# (DPO), 31,000 (KTO) and 33,000 (PPO). The first verdict printed was NOT DISTINGUISHED, with no benchmark that
+# counts: the lines that judge looked for "above" in a column where the table no longer has it. They were mended, the
+# criteria and the numbers were not touched.
 set -eu
 NAME=alignment_tax PROGRAMS=evaluate
 . dev/repro/real_data.sh
@@ -57,7 +63,8 @@ fi
     grep ' - start on ' "$OUT/evaluated"
     echo
     [ "$QUICK" ] || awk '
-        $2 == "start" && (/above it/ || ($6 == "-" && $4 >= 0.01)) { counts[$1] = 1; names = names " " $1 }
+        # benchmark model items accuracy [low, high] chance, above|at it|below; of LAMBADA and BIG-Bench Hard - for chance
+        $2 == "start" && ($8 == "above" || ($7 == "-" && $4 >= 0.01)) { counts[$1] = 1; names = names " " $1 }
         / - start on / {
             name = $5; sub(/:/, "", name)
             high = $9 + 0 # of "0.01],"

@@ -348,37 +348,50 @@ static bool claim_print(const Frontier *f, const char *claim) {
     return ahead >= 3;
 }
 
-// The figure: a line for each method through the means over its seeds at each KL that one of them
-// has; small marks are single policies.
+// The points of a curve up to this KL, and after them where its line leaves the picture, if it does; how many
+// that is. *marks: how many of them are points.
+static int curve_shown(const Curve *curve, double most, double *kl, double *reward, int *marks) {
+    const Point *p = curve->points;
+    int n = 0;
+    for (; n < curve->n && p[n].kl <= most; n++) {
+        kl[n] = p[n].kl;
+        reward[n] = p[n].judged;
+    }
+    *marks = n;
+    if (n == curve->n) return n;
+    const double part = (most - p[n - 1].kl) / (p[n].kl - p[n - 1].kl);
+    kl[n] = most;
+    reward[n] = p[n - 1].judged + part * (p[n].judged - p[n - 1].judged);
+    return n + 1;
+}
+
+// The figure: a line for each seed of a method, up to twice the highest KL that is judged; marks are policies.
 static void figure_save(const Frontier *f, const char *path, const char *y_name) {
+    const double most = 2 * targets[TARGETS - 1];
+    double kl[MAX_POINTS], reward[MAX_POINTS];
+    int marks;
     Text out = {0};
     Labels labels = {0};
     Axis x = axis_empty(), y = axis_empty();
-    axis_add(&x, 0);
-    axis_add(&y, f->start.judged);
     for (int m = 0; m < f->n; m++)
-        for (int c = 0; c < f->methods[m].n; c++)
-            for (int i = 0; i < f->methods[m].curves[c].n; i++) {
-                axis_add(&x, fmin(f->methods[m].curves[c].points[i].kl, 2 * targets[TARGETS - 1]));
-                axis_add(&y, f->methods[m].curves[c].points[i].judged);
+        for (int c = 0; c < f->methods[m].n; c++) {
+            const int n = curve_shown(&f->methods[m].curves[c], most, kl, reward, &marks);
+            for (int i = 0; i < n; i++) {
+                axis_add(&x, kl[i]);
+                axis_add(&y, reward[i]);
             }
+        }
     axis_finish(&x, 8, false, 50, 690);
-    axis_finish(&y, 8, false, 440, 20);
+    axis_finish(&y, 8, false, 440, 30);
     picture_begin(&out, 800, 490,
                   "reward of each method against its KL divergence from the reference");
     svg_axes(&out, &x, &y, "KL to the reference, nats a completion", y_name);
     for (int m = 0; m < f->n; m++) {
         const Method *method = &f->methods[m];
         for (int c = 0; c < method->n; c++) {
-            const Curve *curve = &method->curves[c];
-            double kl[MAX_POINTS], reward[MAX_POINTS];
-            int n = 0;
-            for (; n < curve->n && curve->points[n].kl <= x.high; n++) {
-                kl[n] = curve->points[n].kl;
-                reward[n] = curve->points[n].judged;
-                if (n)
-                    svg_marker(&out, axis_at(&x, kl[n]), axis_at(&y, reward[n]), m % PLOT_COLOURS);
-            }
+            const int n = curve_shown(&method->curves[c], most, kl, reward, &marks);
+            for (int i = 1; i < marks; i++)
+                svg_marker(&out, axis_at(&x, kl[i]), axis_at(&y, reward[i]), m % PLOT_COLOURS);
             char class[16];
             snprintf(class, sizeof class, "c%d%s", m % PLOT_COLOURS,
                      m < PLOT_COLOURS ? "" : " dash");
