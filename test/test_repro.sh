@@ -190,4 +190,39 @@ check "talks: the last turn is left" [ "$(grep -c '"prompt": "\\n\\nHuman: more\
 one_answer 1 "$T/talks" >"$T/said"
 check "one answer a prompt" [ "$(wc -l <"$T/said")" -eq "$(cut -d , -f 1 "$T/talks" | sort -u | wc -l)" ]
 
+# ---- alignment_tax.sh's verdict on what evaluate has found -------------------------------------------
+
+# tax VERDICT LAMBADA PIQA: the verdict if dpo - start ends at so much on these, with the start above chance on both
+tax() {
+    wanted=$1
+    {
+        echo 'benchmark  model  items                   acc        chance'
+        echo 'blimp      start  66993  0.503 [0.499, 0.506]  0.500, at it'
+        echo 'piqa       start   1836  0.525 [0.506, 0.544]  0.500, above  0.495 [0.475, 0.514]'
+        echo 'lambada    start   5153  0.023 [0.022, 0.025]             -     -'
+        echo 'bbh        start   6511  0.003 [0.002, 0.005]             -     -'
+        echo '  [..] 90% interval; chance: of a guess, and where the interval is'
+        echo 'dpo - start on blimp: acc -0.0700 [-0.0800, -0.0600], better on 5 and worse on 9 of 66993 items'
+        echo "dpo - start on piqa: acc -0.0200 [-0.0300, $3], better on 5 and worse on 9 of 1836 items"
+        echo "dpo - start on lambada: acc -0.0050 [-0.0060, $2], better on 5 and worse on 9 of 5153 items"
+        echo 'dpo - start on bbh: acc -0.0700 [-0.0800, -0.0600], better on 5 and worse on 9 of 6511 items'
+    } >"$T/tax/evaluated"
+    ALIGN_DATA=$ALIGN_TEST_DATA/data FRONTIER=$T/tax sh dev/repro/alignment_tax.sh "$T/tax" >"$T/said" 2>&1
+    check "the alignment tax: $*" grep -qxF "  no alignment tax: $wanted" "$T/said"
+    check "of the two benchmarks that count" grep -q '^[0-9] of 2 comparisons' "$T/said"
+}
+if [ -d "${ALIGN_TEST_DATA:-/none}/data/mcq" ]; then
+    for run in dpo kto ppo; do
+        mkdir -p "$T/tax/runs/$run/0.05-1/final"
+        : >"$T/tax/runs/$run/0.05-1/final/model.safetensors"
+    done
+    : >"$T/tax/benchmarks.json"
+    tax REPRODUCED +0.0010 +0.0010
+    tax "NOT DISTINGUISHED" -0.0010 +0.0010
+    tax CONTRADICTED +0.0010 -0.0010
+    tax CONTRADICTED -0.0010 -0.0010
+else
+    skip "the alignment tax: ALIGN_TEST_DATA names no folder with data/mcq"
+fi
+
 finish repro
