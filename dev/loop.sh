@@ -32,7 +32,10 @@
 # REPRODUCED if the interval lies above 0, CONTRADICTED if below, else NOT DISTINGUISHED. KL to the start is printed
 # beside; it is not held equal, the KL coefficient is. Exit code 0: both are reproduced.
 #
-# What came out: not run yet.
+# What came out (41 minutes of a core of an Intel with AMX, two at a time): L1 REPRODUCED: gold score 1.77 after four rounds
+# of 100 labels, 1.01 after one of 400: +0.77 (+0.38 to +1.15). L2 NOT DISTINGUISHED: uncertain pairs 1.39, -0.38 (-1.01 to
+# +0.26). By round: loop 0.55, 0.96, 1.15, 1.77; uncertain 0.55, 0.98, 1.06, 1.39. The loop also ends further from the
+# start: KL 5.7 nats (uncertain 4.8, once 3.7) at the same KL coefficient, so it is not shown that it gains more for a nat.
 set -eu
 NAME=loop PROGRAMS="label train_rm train_ppo train_dpo train_kto generate score evaluate gold verdict report"
 labeler=human rounds=4 method=ppo model=data/sft prompts=data/prefs_train.jsonl seed=
