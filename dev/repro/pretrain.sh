@@ -25,6 +25,10 @@
 # books that nobody has seen (3.8848 nats a token; gzip -9 needs 2.8963, xz -9 2.2789). It was stopped and went on
 # twice; its last two thirds took 39 minutes on two threads that had the machine for themselves, so all of it an hour
 # there; the sweep took 29 minutes.
+#
+# Beside PyTorch (dev/compare_pretrain.py: this shape, rates and batches from random weights, 200 updates, float32): the
+# first 20 losses are within 0.00005, the means of the last 20 0.002 apart. Of a faster warm-up PyTorch's float32 strays
+# from its float64 by 0.07 nats, train_sft by 0.0005.
 set -eu
 NAME=pretrain PROGRAMS="train_sft generate bf16_model"
 . dev/repro/real_data.sh
