@@ -1,7 +1,7 @@
 #!/bin/sh
 # Does --bf16 cost quality in a whole run? The runs that train_sft, train_dpo and train_ppo make
 # without arguments, in float32 and in bfloat16, 5 seeds, the same batches in both. Each run on one
-# thread, two at a time: 25 minutes on two cores of Zen 3, 15 on Zen 4. Without AVX512-BF16 or AMX the
+# thread, two at a time: 25 minutes on two cores of Zen 3, 15 on Zen 4, 9 with AMX. Without AVX512-BF16 or AMX the
 # factors are rounded and multiplied in float (bf16.h), which answers the question as well.
 #
 #     sh dev/repro/bf16.sh [DIR]      DIR (out/bf16) gets programs and runs
