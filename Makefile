@@ -36,7 +36,7 @@ all: $(PROGRAMS)
 
 $(PROGRAMS): %: %.c $(HEADERS)
 	$(CC) $(CFLAGS) $< -o $@ $(LIBS)
-label build/%/label build/%/test_label: LIBS += -lmicrohttpd
+label build/%/label build/%/test_label: private LIBS += -lmicrohttpd
 
 # What takes longer than `make test` may, on the plain build. (`make aarch64` is apart: it needs packages
 # and a quarter of an hour of a processor.)
@@ -54,6 +54,7 @@ build/$(1)/%: data/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(
 build/$(1)/%: test/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
 build/$(1)/%: dev/repro/%.c $$(HEADERS) ; @mkdir -p $$(@D) && $$($(1)) $$< -o $$@ $$(LIBS)
+# the programs that test_label starts
 build/$(1)/test_label: $(addprefix build/$(1)/,label generate evaluate train_sft train_rm train_dpo train_kto train_orpo)
 build/$(1)/test_amx: test/test_bf16.c
 build/$(1)/test_sample_amx: test/test_sample.c

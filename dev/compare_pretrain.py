@@ -9,9 +9,9 @@ threads. Rows and ids are made here by `tokenizers`, so they do not come from us
 first 20 losses agree within 0.0002 nats (the sums are in other orders, and training lets the differences grow),
 and the means of the last 20 within 0.02. With --bf16 (train_sft alone) only the latter is asked for.
 
-How far they grow depends on how fast the rate rises: with fewer updates the warm-up is shorter, and a difference can double
-within an update. --float64 trains PyTorch a third time in double precision, to tell who strays: of 40
-updates of 8 rows train_sft's first 20 losses stay within 0.0005 of those, PyTorch's float32 within 0.066. Then
+How far they grow depends on how fast the rate rises: with fewer updates the warm-up is shorter, and a
+difference can double within an update. --float64 trains PyTorch a second time, in double precision, to tell
+who strays: of 40 updates of 8 rows train_sft's first 20 losses stay within 0.0005 of those, PyTorch's float32 within 0.066. Then
 the exit code asks for the first 20 within 0.0002 of float64's, or nearer to them than PyTorch's float32.
 """
 

@@ -190,7 +190,7 @@ check "talks: the last turn is left" [ "$(grep -c '"prompt": "\\n\\nHuman: more\
 one_answer 1 "$T/talks" >"$T/said"
 check "one answer a prompt" [ "$(wc -l <"$T/said")" -eq "$(cut -d , -f 1 "$T/talks" | sort -u | wc -l)" ]
 
-# ---- alignment_tax.sh's verdict on what evaluate has found -------------------------------------------
+# ---- alignment_tax.sh's verdict on what evaluate has found (test_benchmark.sh has evaluate's own lines) --
 
 # tax VERDICT LAMBADA PIQA: the verdict if dpo - start ends at so much on these, with the start above chance on both
 tax() {
