@@ -94,8 +94,8 @@ printf '%s\n' "value 1 a auc 0.75" "value 1 a balanced 0.625" "value p a auc_que
 same "auc: by seed and by question" "$T/said" "$T/wanted"
 mistake 3 "line 1: expected SEED POLICY QUESTION LABEL SCORE" sh -c "echo '1 a p 2 3' | '$BIN/auc'"
 
-# ---- imdb_overopt: 2 prompts, gold 1 to 8 of each (deviation 2.366); of 4 of them the best has 7.2 on average, the
-# ---- worst 1.8; and a run whose gold is 5, 7 and 4 in its three windows while the proxy counts updates ---
+# ---- imdb_overopt: 2 prompts, gold 1 to 8 of each (deviation 2.366) and none of a sample without a text; of 4 of them
+# ---- the best has 7.2 on average, the worst 1.8; of "two" each seed has both; and a run whose gold is 5, 7 and 4 in its three windows while the proxy counts updates ---
 
 for seed in 1 2; do
     mkdir "$T/ppo-$seed"
@@ -103,10 +103,11 @@ for seed in 1 2; do
         printf "{\"step\": %d, \"objective/scores\": %d, \"objective/gold\": %d, \"objective/kl\": %d}\n",
             u, u, u <= 10 ? 5 : u <= 20 ? 7 : 4, u }' >"$T/ppo-$seed/metrics.jsonl"
     printf '{"arm": "%s", "seed": %d, "ensemble": "%s", "scores": ["%s"%s]}\n' good $seed mean "$T/up" '' \
-        bad $seed mean "$T/down" '' both $seed min "$T/down" ", \"$T/flat\""
+        bad $seed mean "$T/down" '' both $seed min "$T/down" ", \"$T/flat\"" \
+        two $seed mean "$T/up" '' two $seed mean "$T/down" ''
     printf '{"arm": "run", "seed": %d, "log": "%s"}\n' $seed "$T/ppo-$seed"
 done >"$T/curves.jsonl"
-for prompt in 1 2; do printf '%s\n' 1 2 3 4 5 6 7 8; done >"$T/up"
+for prompt in 1 2; do printf '%s\n' 1 2 3 nan 4 5 6 7 8; done >"$T/up"
 sed 's/^/-/' "$T/up" >"$T/down"
 sed 's/.*/0/' "$T/up" >"$T/flat"
 over() { "$BIN/imdb_overopt" --curves "$T/curves.jsonl" --gold "$T/up" --prompts 2 --figures "$T" --claims "$@"; }
@@ -116,6 +117,8 @@ check "imdb_overopt: then the exit code is 0" over "end:good>bad"
 said "imdb_overopt: the other way round" \
     "  CONTRADICTED       end:both>good                        -2.282 (-2.282 to -2.282)" over "end:both>good"
 refuse "imdb_overopt: then the exit code is 1" over "end:both>good"
+said "imdb_overopt: two curves of a seed" \
+    "  REPRODUCED         end:good>two                         +1.141 (+1.141 to +1.141)" over "end:good>two"
 said "imdb_overopt: a run that goes too far" \
     "  REPRODUCED         fall:run                             gold falls by +1.268 (+1.268 to +1.268), while the proxy rises by +10.000 (+10.000 to +10.000)" \
     over "fall:run"
@@ -125,7 +128,7 @@ said "imdb_overopt: no fall" \
 check "imdb_overopt: figures" grep -q '^<svg xmlns=' "$T/ppo.svg" "$T/best_of_n.svg"
 mistake 2 'no arm "worse"' over "end:good>worse"
 mistake 2 'expected fall:A, peak:A>B' over "higher:good>bad"
-mistake 3 "16 scores for 3 prompts" over "end:good>bad" --prompts 3
+mistake 3 "18 scores for 3 prompts" over "end:good>bad" --prompts 3
 mistake 3 'no number "objective/gold"' sh -c "sed -i.old 's|objective/gold|gold|' '$T/ppo-2/metrics.jsonl'; '$BIN/imdb_overopt' \
     --curves '$T/curves.jsonl' --gold '$T/up' --prompts 2 --claims end:good'>'bad"
 

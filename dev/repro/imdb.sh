@@ -46,15 +46,19 @@ review_pairs() {
         }' "$test"
 }
 
-# beginnings FROM COUNT: prompts of the first 2 to 8 words of every twelfth review of the test half
+# beginnings FROM COUNT: prompts of the first 2 to 8 words of every twelfth review of the test half, which has the
+# bad reviews first and those of a film together, so each prompt is a long stride from the one before
 beginnings() {
     awk -v from="$1" -v count="$2" "$imdb_awk"'
         NR % 12 { next }
         {
             text = first_words(2 + NR / 12 % 7)
-            if (text in seen) next
+            if (!(text in seen)) prompt[n++] = text
             seen[text]
-            if (++k > from && k <= from + count) printf "{\"prompt\": \"%s\"}\n", text
+        }
+        END {
+            for (k = from; k < from + count && k < n; k++)
+                printf "{\"prompt\": \"%s\"}\n", prompt[k * 389 % n] # 389 is prime, so none comes twice
         }' "$test"
 }
 

@@ -7,8 +7,9 @@
 //     ./imdb_overopt --curves curves.jsonl --gold gold.txt --prompts 96 --figures DIR --claims "fall:a,peak:b>a"
 //
 // gold.txt has the gold score of each of the samples that best of n draws from, those of a prompt one after
-// the other; a sample without a text has none, "nan", and is left out. They are samples of the policy that all begins with, so gold is shown in their standard
-// deviations above their mean. A line of curves.jsonl is one curve of an arm:
+// the other; a sample without a text has none, "nan", and is left out. They are samples of the policy that all
+// begins with, so gold is shown in their standard deviations above their mean. A line of curves.jsonl is one
+// curve of an arm:
 //
 //     {"arm": "A", "seed": 1, "scores": ["a.txt", "b.txt"], "ensemble": "min"}
 //                 best of n = 1, 2, 4, .., 256 by the scores of a reward model, or by the mean or the least of
@@ -16,7 +17,7 @@
 //     {"arm": "B", "seed": 1, "log": "DIR"}
 //                 a PPO run with --gold_model, in windows of 10 updates
 //
-// Several lines of one arm and seed are averaged. A proxy is shown as the reward models give it: with mean 0
+// Of several lines of one arm and seed the mean counts, of what is read from each. A proxy is shown as the reward models give it: with mean 0
 // and variance 1 at the start, if they were trained with --normalize_rewards.
 //
 // What is read from a curve: its peak is the point where gold is highest, chosen by the even prompts (best of n)
@@ -40,7 +41,7 @@
 #include "optimised.h"
 #include "picture.h"
 
-enum { MAX_ARMS = 16, MAX_SEEDS = 16, MAX_POINTS = 64, LARGEST_N = 256, WINDOW = 10 };
+enum { MAX_ARMS = 16, MAX_CURVES = 64, MAX_POINTS = 64, LARGEST_N = 256, WINDOW = 10 };
 static const double level = 0.9;
 
 // Index 0: what the peak is chosen by. 1: what is reported.
@@ -49,8 +50,7 @@ typedef struct {
 } Point;
 
 typedef struct {
-    int seed, lines; // lines of the file that it is the mean of
-    int n, peak;
+    int seed, n, peak;
     Point points[MAX_POINTS];
 } Curve;
 
@@ -58,7 +58,7 @@ typedef struct {
     char *name;
     bool ppo;
     int n;
-    Curve curves[MAX_SEEDS];
+    Curve curves[MAX_CURVES]; // of a seed one or several
 } Arm;
 
 typedef struct {
@@ -138,9 +138,13 @@ static void curve_best_of(const Study *s, Curve *c, const cJSON *record, const c
             const double *gold = s->gold + (size_t)p * s->samples;
             const double *own = proxy + (size_t)p * s->samples;
             double gold_mean, proxy_mean;
-            for (int i = 0; i < s->samples; i++) draws[i] = (Draw){(float)own[i], (float)gold[i]};
-            draws_sort(draws, s->samples);
-            best_of_n(&gold_mean, &proxy_mean, draws, s->samples, n);
+            int N = 0;
+            for (int i = 0; i < s->samples; i++)
+                if (isfinite(gold[i])) draws[N++] = (Draw){(float)own[i], (float)gold[i]};
+            if (N < n)
+                die(EXIT_BAD_INPUT, "prompt %d: %d samples have a score, expected %d", p + 1, N, n);
+            draws_sort(draws, N);
+            best_of_n(&gold_mean, &proxy_mean, draws, N, n);
             point->gold[p % 2] += gold_mean / (s->prompts / 2);
             point->proxy[p % 2] += proxy_mean / (s->prompts / 2);
         }
@@ -166,9 +170,9 @@ static void curve_ppo(const Study *s, Curve *c, const char *dir) {
     ppo_log_free(&log);
 }
 
-// The curve of this arm and seed; both are made when they are first named.
-static Curve *curve_of(Study *s, const char *name, int seed, bool ppo) {
-    int a = 0, c = 0;
+// A new curve of this arm, which is made when it is first named.
+static Curve *curve_add(Study *s, const char *name, bool ppo) {
+    int a = 0;
     while (a < s->n && strcmp(s->arms[a].name, name)) a++;
     if (a == MAX_ARMS) die(EXIT_BAD_INPUT, "more than %d arms", MAX_ARMS);
     Arm *arm = &s->arms[a];
@@ -176,30 +180,8 @@ static Curve *curve_of(Study *s, const char *name, int seed, bool ppo) {
         *arm = (Arm){.name = text_copy(name), .ppo = ppo};
         s->n++;
     }
-    while (c < arm->n && arm->curves[c].seed != seed) c++;
-    if (c == MAX_SEEDS) die(EXIT_BAD_INPUT, "%s: more than %d seeds", name, MAX_SEEDS);
-    if (c == arm->n) {
-        arm->curves[c] = (Curve){.seed = seed};
-        arm->n++;
-    }
-    return &arm->curves[c];
-}
-
-// Make `to` the mean of the curves that it had before and of this one.
-static void curve_merge(Curve *to, const Curve *c, const char *name) {
-    if (to->lines && to->n != c->n)
-        die(EXIT_BAD_INPUT, "%s, seed %d: curves of %d and of %d points", name, to->seed, to->n,
-            c->n);
-    to->n = c->n;
-    to->lines++;
-    for (int i = 0; i < c->n; i++) {
-        Point *p = &to->points[i];
-        p->kl += (c->points[i].kl - p->kl) / to->lines;
-        for (int half = 0; half < 2; half++) {
-            p->gold[half] += (c->points[i].gold[half] - p->gold[half]) / to->lines;
-            p->proxy[half] += (c->points[i].proxy[half] - p->proxy[half]) / to->lines;
-        }
-    }
+    if (arm->n == MAX_CURVES) die(EXIT_BAD_INPUT, "%s: more than %d curves", name, MAX_CURVES);
+    return &arm->curves[arm->n++];
 }
 
 static void curves_read(Study *s, const char *path) {
@@ -210,18 +192,14 @@ static void curves_read(Study *s, const char *path) {
         const cJSON *seed = json_get(record, "seed"), *log = json_get(record, "log");
         if (!cJSON_IsNumber(seed))
             die(EXIT_BAD_INPUT, "%s:%ld: no number \"seed\"", path, reader.number);
-        Curve curve = {0};
-        if (cJSON_IsString(log)) curve_ppo(s, &curve, log->valuestring);
-        else curve_best_of(s, &curve, record, path);
-        curve_merge(curve_of(s, name, seed->valueint, cJSON_IsString(log)), &curve, name);
+        Curve *curve = curve_add(s, name, cJSON_IsString(log));
+        curve->seed = seed->valueint;
+        if (cJSON_IsString(log)) curve_ppo(s, curve, log->valuestring);
+        else curve_best_of(s, curve, record, path);
+        for (int i = 1; i < curve->n; i++)
+            if (curve->points[i].gold[0] > curve->points[curve->peak].gold[0]) curve->peak = i;
     }
     lines_close(&reader);
-    for (int a = 0; a < s->n; a++)
-        for (int k = 0; k < s->arms[a].n; k++) {
-            Curve *c = &s->arms[a].curves[k];
-            for (int i = 1; i < c->n; i++)
-                if (c->points[i].gold[0] > c->points[c->peak].gold[0]) c->peak = i;
-        }
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -277,18 +255,30 @@ static double curve_value(const Curve *c, bool ppo, Value what) {
     return values[what];
 }
 
-// The value of each seed into x (arm->n).
-static void arm_values(const Arm *arm, Value what, double *x) {
-    for (int k = 0; k < arm->n; k++) x[k] = curve_value(&arm->curves[k], arm->ppo, what);
+// The value of each seed into x, the mean over its curves, and the seeds in their order; returns how many.
+static int arm_values(const Arm *arm, Value what, double *x, int *seeds) {
+    int n = 0, curves[MAX_CURVES];
+    for (int k = 0; k < arm->n; k++) {
+        int i = 0;
+        while (i < n && seeds[i] != arm->curves[k].seed) i++;
+        if (i == n) {
+            seeds[n] = arm->curves[k].seed;
+            curves[n] = 0;
+            x[n++] = 0;
+        }
+        x[i] += (curve_value(&arm->curves[k], arm->ppo, what) - x[i]) / ++curves[i];
+    }
+    return n;
 }
 
 // ------------------------------------------------------------------------------------------------
 // What is shown
 
 static void value_print(const Arm *arm, Value what) {
-    double x[MAX_SEEDS];
-    arm_values(arm, what, x);
-    const Mean mean = mean_of(x, arm->n);
+    double x[MAX_CURVES];
+    int seeds[MAX_CURVES];
+    const int n = arm_values(arm, what, x, seeds);
+    const Mean mean = mean_of(x, n);
     const Interval i = mean_interval(mean, level);
     char *s = text_format("%.2f (%.2f to %.2f)", mean.mean, i.low, i.high);
     printf("  %-24s", s);
@@ -297,11 +287,11 @@ static void value_print(const Arm *arm, Value what) {
 
 // A table of four values an arm, each with its interval over seeds.
 static void table_print(const Study *s, const Value *values, const char *const *names) {
-    printf("%-16s %5s", "arm", "seeds");
+    printf("%-16s %6s", "arm", "curves");
     for (int v = 0; v < 4; v++) printf("  %-24s", names[v]);
     printf("\n");
     for (int a = 0; a < s->n; a++) {
-        printf("%-16s %5d", s->arms[a].name, s->arms[a].n);
+        printf("%-16s %6d", s->arms[a].name, s->arms[a].n);
         for (int v = 0; v < 4; v++) value_print(&s->arms[a], values[v]);
         printf("\n");
     }
@@ -320,7 +310,7 @@ static void tables_print(const Study *s) {
                 (const char *[]){"d at gold's peak", "d at the end", "alpha", "beta"});
 }
 
-// The mean over seeds of point i: all prompts or updates.
+// The mean over curves of point i: all prompts or updates.
 static Point arm_point(const Arm *arm, int i) {
     Point mean = {0};
     for (int k = 0; k < arm->n; k++) {
@@ -332,7 +322,7 @@ static Point arm_point(const Arm *arm, int i) {
     return mean;
 }
 
-// Points that every seed of the arm has.
+// Points that every curve of the arm has.
 static int arm_points(const Arm *arm) {
     int n = MAX_POINTS;
     for (int k = 0; k < arm->n; k++) n = arm->curves[k].n < n ? arm->curves[k].n : n;
@@ -412,14 +402,13 @@ static const Arm *arm_find(const Study *s, const char *name, const char *claim) 
 
 // The difference of value `x_of` of arm x and `y_of` of arm y, paired by seed.
 static Comparison compare_arms(const Arm *x, Value x_of, const Arm *y, Value y_of) {
-    double a[MAX_SEEDS], b[MAX_SEEDS];
-    for (int k = 0; k < x->n; k++)
-        if (x->n != y->n || x->curves[k].seed != y->curves[k].seed)
-            die(EXIT_BAD_INPUT, "%s and %s: expected the same seeds in the same order", x->name,
-                y->name);
-    arm_values(x, x_of, a);
-    arm_values(y, y_of, b);
-    return compare_pairs(a, b, x->n, level);
+    double a[MAX_CURVES], b[MAX_CURVES];
+    int x_seeds[MAX_CURVES], y_seeds[MAX_CURVES];
+    const int n = arm_values(x, x_of, a, x_seeds), others = arm_values(y, y_of, b, y_seeds);
+    if (n != others || memcmp(x_seeds, y_seeds, (size_t)n * sizeof *x_seeds))
+        die(EXIT_BAD_INPUT, "%s and %s: expected the same seeds in the same order", x->name,
+            y->name);
+    return compare_pairs(a, b, n, level);
 }
 
 // 1: above 0, -1: below, 0: neither.

@@ -70,12 +70,28 @@ samples() {
     cat "$OUT/samples.new"
     rm "$OUT/samples.new"
 }
+# short_reviews: the first 25 words of the reviews in gold_eval, chosen and rejected in turn, as samples are read: the
+# first four are the prompt
+short_reviews() {
+    awk -F', "(chosen|rejected)": "' '{
+        for (i = 2; i <= 3; i++) {
+            sub(/"}?$/, "", $i)
+            n = split($i, word, " ")
+            prompt = word[1]
+            text = ""
+            for (k = 2; k <= n && k <= 25; k++)
+                if (k <= 4) prompt = prompt " " word[k]
+                else text = text " " word[k]
+            print "{\"prompt\": \"" prompt "\", \"completion\": \"" text "\"}"
+        }
+    }' "$OUT/gold_eval.jsonl"
+}
 # scores RM SAMPLES: a number a line
 scores() { "$BIN/score" --model "$OUT/$1/final" --dataset "$2" --batch_size 128; }
 
 made "$OUT/gold_train.jsonl" review_pairs 0 60
 made "$OUT/gold_eval.jsonl" review_pairs 1 60
-made "$OUT/gold_short.jsonl" review_pairs 1 25
+made "$OUT/gold_short.jsonl" short_reviews
 made "$OUT/prompts.jsonl" beginnings 0 $prompts
 made "$OUT/texts.jsonl" unseen "$train"
 made "$OUT/pair_prompts.jsonl" head -n $((many + held + 100)) "$beginnings_train"
@@ -195,13 +211,16 @@ claims="fall:small few,peak:large few>small few,peak:small many>small few,end:me
 claims="$claims,end:min of three>small few,fall:PPO one,peak:PPO large many>PPO one,later:PPO large many>PPO one"
 claims="$claims,end:PPO mean>PPO one,end:PPO min>PPO one,end:PPO mean kl>PPO one kl,end:PPO min kl>PPO one kl"
 
-# agree FILE: share of pairs with the higher score first
-agree() { awk '$1 != "nan" { n++; right += $1 > $2 ? 1 : $1 < $2 ? 0 : 0.5 } END { printf "%.3f", right / n }' "$1"; }
+# agree FILE: share of pairs with the higher score first, those of a pair one after the other
+agree() {
+    paste - - <"$1" | awk '$1 != "nan" && $2 != "nan" { n++; right += $1 > $2 ? 1 : $1 < $2 ? 0 : 0.5 }
+        END { printf "%.3f", right / n }'
+}
 code=0
 {
     printf 'gold: accuracy on pairs of reviews that it has not seen, 60 words: %.3f (%.3f to %.3f), a bag of words .86; ' \
         "$(last gold eval_accuracy)" "$(last gold eval_accuracy_low)" "$(last gold eval_accuracy_high)"
-    echo "25 words: $(agree "$OUT/gold_short.scores")"
+    echo "25 words, the first four as a prompt: $(agree "$OUT/gold_short.scores")"
     echo "proxies: share of $held other pairs that they rank as gold does, of each seed"
     for kind in small_few large_few small_many large_many; do
         printf '  %-11s' "$(echo $kind | tr _ ' ')"
