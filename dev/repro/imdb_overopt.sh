@@ -11,27 +11,33 @@
 #   papers   Gao, Schulman and Hilton 2022: a proxy's score goes on rising while the gold score passes a peak; larger
 #            proxies and those of more pairs go wrong later. Coste et al. 2023: ensembles of proxies, by the mean or
 #            the least of their scores (worst-case optimisation), go wrong less
-#   gold     as in Gao et al. a larger model stands for people, but it has learnt from people: from 11,458 pairs of a
-#            positive and a negative review of IMDb's test half, 60 words each. Every twelfth review of that half is
-#            kept from it, and its accuracy on their 1,041 pairs is printed, at 60 and at 25 words (a bag of words
-#            has .86 at 60). Nothing else has seen the test half. Far from the start gold is asked about texts
-#            unlike any review, so its word is worth less there: the texts are shown
+#   gold     a reward model that stands for people, and has learnt from them: 11,458 pairs of a positive and a
+#            negative review of IMDb's test half, 60 words each. It has the size and the first weights of the
+#            large proxies (in Gao et al. it is larger than all), which is to their good. Every twelfth review of
+#            that half is kept from it, and its accuracy on their 1,041 pairs is printed: 60 words, and 25, read
+#            as samples are (a bag of words has .86 at 60: the data's README). Nothing else has learnt from the
+#            test half. Far from the start gold is asked about texts unlike any review, so its word is worth less
+#            there: the texts are shown
 #   start    the model of imdb_sft.sh. Completions of the first 2 to 8 words of a review have 32 tokens and mostly no
 #            end, so all reward models read them as if EOS came after (--reward_eos)
 #   pairs    2 samples of the start for each of 4,600 prompts of the training half, labelled by gold without noise:
 #            hard labels, as Gao et al. The last 500 pairs are for the proxies' accuracy. "many": the first 4,000, two
 #            passes; "few": 300 of these, other ones for each seed, four passes
 #   proxies  "large": from the start (3M parameters). "small": from a GPT-2 of one layer and 32 channels (0.3M), which
-#            has read the training half once. 5 seeds; of "small few" 3 members a seed, which differ in the random
-#            head and the order of the pairs (Coste et al.). Scores have mean 0, variance 1 on samples of the start
+#            has read the training half once; so it is also less well read. 5 seeds; of "small few" 3 members a
+#            seed, which differ in the random head and the order of the pairs (Coste et al. have more). Scores have
+#            mean 0 and variance 1 on samples of the start
 #   best of  n = 1 .. 256 of 512 samples of the start for each of 96 prompts (from the reviews kept from gold), by
-#            each proxy and by the three small ones' mean and minimum
+#            each proxy and by the three small ones' mean and minimum (Coste et al.'s variance-weighted form is not
+#            tried, nor are wrong labels)
 #   PPO      from the start, 120 updates of 128 completions at a constant rate, without a KL term, against a small proxy
 #            of few pairs ("one"), the mean and the minimum of the three, a large one of many pairs; and with
 #            --kl_coef 0.01 against the first three. 5 seeds. Gold watches (--gold_model)
 #
 # Claims (imdb_overopt.c defines them: means over 5 seeds, paired by seed, 90 % intervals; "peak" and "end" are those
-# of the curve of the gold score, "later" is the distance at the peak, the square root of KL):
+# of the curve of the gold score, which need not rise before it falls; "later" is the distance at the peak, the
+# square root of KL; "end" of PPO is after equal numbers of updates, not at equal KL). Seeds differ in pairs (few),
+# heads and order; gold, start, prompts and the 4,000 pairs are the same for all, and no interval covers them:
 #   1  best of n by a small proxy of few pairs: gold falls from its peak while the proxy rises
 #   2  best of n: gold's peak is higher with large few than small few, and with small many than small few
 #   3  best of 256: gold is higher by the mean, and by the minimum, of three small few than by one of them

@@ -45,6 +45,11 @@ runs_begin() {
     fi
     export BIN
     mkdir -p "$OUT"
+    [ -f "$OUT/form" ] || echo "${QUICK:-full}" >"$OUT/form"
+    [ "$(cat "$OUT/form")" = "${QUICK:-full}" ] || {
+        echo "error: $OUT has runs of the other form, with or without --quick; give another DIR" >&2
+        exit 2
+    }
 }
 
 # trained RUN PROGRAM FLAG..: OUT/RUN/final is there, or PROGRAM makes it; OUT/RUN.log has what it says,
