@@ -8,7 +8,8 @@
 # opens the page of label.c once a round; when you have judged enough, end it by Ctrl-C in the terminal, and the round's
 # training begins. DIR (out/loop) has it all: DIR/ROUND/feedback.jsonl with its files of rows, DIR/ROUND/rm,
 # DIR/ROUND/ppo (or dpo, kto). A round that is done is not done again, and what was cut off goes on: the same command,
-# given again. docs/loop.md is a walk through.
+# given again; once the page has been ended, DIR/ROUND/judged is there and it does not open again. Settings of training
+# are those of the default model: for a larger one change them in `rewards` and `policy`. docs/loop.md is a walk through.
 #
 #     sh dev/loop.sh --labeler gold [--quick] [--jobs N] [DIR]
 #
@@ -17,14 +18,15 @@
 # 5 seeds, each with prompts, samples and labels of its own. The arms:
 #
 #     loop        4 rounds of 100 labels on samples of the newest policy
-#     once        the same 400 labels on samples of the first one, all in one round
+#     once        as many labels, 400, on samples of the first one, all in one round
 #     uncertain   as loop, but from the second round on 400 pairs are sampled and the 100 labelled that the reward
 #                 models are least sure of: mean difference of their scores over its spread (as label --choose)
 #
 # In every round 3 reward models (their mean is the reward) and the policy are trained anew from data/sft on all labels
 # so far, so arms with as many labels had as many updates. Settings are those of the default runs and of overopt.sh's
 # small reward models; nothing was tried before. Criteria, written before the first full run, with Student's 90 %
-# interval over seeds, of the mean gold score on data/prefs_eval.jsonl's prompts:
+# interval over seeds, of the mean gold score on data/prefs_eval.jsonl's prompts (the first words of a review; about half
+# of them begin a review of data/prefs_train.jsonl, too):
 #
 #     L1   after the last round loop - once above 0: labels on its own samples teach a policy more
 #     L2   after the last round uncertain - loop above 0: uncertain pairs teach more
@@ -38,7 +40,7 @@
 # start: KL 5.7 nats (uncertain 4.8, once 3.7) at the same KL coefficient, so it is not shown that it gains more for a nat.
 set -eu
 NAME=loop PROGRAMS="label train_rm train_ppo train_dpo train_kto generate score evaluate gold verdict report"
-labeler=human rounds=4 method=ppo model=data/sft prompts=data/prefs_train.jsonl seed=
+labeler=human rounds=4 method=ppo model=data/sft prompts=data/prefs_train.jsonl seed= people_only=
 . dev/repro/runs.sh
 rest=
 needs() { [ $# -ge 2 ] || fail "$1 needs a value"; }
@@ -56,17 +58,17 @@ while [ $# -gt 0 ]; do
         ;;
     --method)
         needs "$@"
-        method=$2
+        method=$2 people_only=$1
         shift
         ;;
     --model)
         needs "$@"
-        model=$2
+        model=$2 people_only=$1
         shift
         ;;
     --prompts)
         needs "$@"
-        prompts=$2
+        prompts=$2 people_only=$1
         shift
         ;;
     --seed) # of the experiment: this one alone
@@ -80,7 +82,10 @@ while [ $# -gt 0 ]; do
 done
 case $labeler in
 human) ;;
-gold) NAME=loop_gold ;;
+gold)
+    NAME=loop_gold
+    [ -z "$people_only" ] || fail "$people_only is for the form with people; the experiment is fixed"
+    ;;
 *) fail "--labeler $labeler: expected human or gold" ;;
 esac
 case $method in ppo | dpo | kto) ;; *) fail "--method $method: expected ppo, dpo or kto" ;; esac
@@ -119,11 +124,18 @@ if [ $labeler = human ]; then
         echo "round $round: judge what $newest writes; Ctrl-C here when you have done enough"
         if [ ! -d "$OUT/$round/$method/final" ]; then
             mkdir -p "$OUT/$round"
-            trap : INT # the page's own; the script goes on
-            "$BIN/label" --model "$newest" --dataset "$prompts" --output "$OUT/$round/feedback.jsonl" --seed "$round" \
-                --max_new_tokens 50 --open || [ $? -eq 130 ] || exit 1
-            trap - INT
+            if [ ! -f "$OUT/$round/judged" ]; then
+                trap : INT # the page's own; the script goes on
+                "$BIN/label" --model "$newest" --dataset "$prompts" --output "$OUT/$round/feedback.jsonl" \
+                    --seed "$round" --max_new_tokens 50 --open || [ $? -eq 130 ] || exit 1
+                trap - INT
+            fi
             pairs=$(so_far "" "$round" feedback.pairs.jsonl)
+            learns=$pairs
+            [ "$method" != kto ] || learns=$pairs,$(so_far "" "$round" feedback.labels.jsonl)
+            [ "$(cat $(echo "$learns" | tr , ' ') | wc -l)" -gt 0 ] ||
+                fail "nothing was judged that train_$method can learn from; the same command opens the page again"
+            : >"$OUT/$round/judged"
             case $method in
             ppo)
                 rewards "$round" "$pairs" 1 1
@@ -131,8 +143,7 @@ if [ $labeler = human ]; then
                 ;;
             dpo) trained "$round/dpo" train_dpo --model "$model" --dataset "$pairs" --learning_rate 0.0005 ;;
             kto)
-                trained "$round/kto" train_kto --model "$model" --learning_rate 0.0005 \
-                    --dataset "$(so_far "" "$round" feedback.labels.jsonl)"
+                trained "$round/kto" train_kto --model "$model" --dataset "$learns" --learning_rate 0.0005
                 ;;
             esac
         fi
@@ -208,6 +219,8 @@ round() {
         --dataset data/prefs_eval.jsonl --max_new_tokens 40 --seed "$arm_seed" ${QUICK:+--eval_prompts 20}
 }
 
+made "$OUT/rounds" echo "$rounds"
+[ "$(cat "$OUT/rounds")" = "$rounds" ] || fail "$OUT was begun with $(cat "$OUT/rounds") rounds; give another DIR"
 if [ "$seed" ]; then # all of one seed, by itself
     round once "$seed" 1 $((labels * rounds))
     for arm in loop uncertain; do

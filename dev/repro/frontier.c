@@ -37,7 +37,7 @@
 #include "optimised.h"
 #include "picture.h"
 
-enum { TARGETS = 4, MAX_METHODS = 16, MAX_SEEDS = 8, MAX_POINTS = 64 };
+enum { TARGETS = 4, MAX_METHODS = 16, MAX_SEEDS = 8, MAX_POINTS = 64, MAX_PROMPTS = 1 << 20 };
 static const double targets[TARGETS] = {1, 2, 4, 8};
 static const double level = 0.9;
 
@@ -90,26 +90,56 @@ static double evaluation_kl(const char *path, const char *name) {
     return kl;
 }
 
-// The rewards of a policy's samples, by prompt: in all `*n` of each of `*prompts`, as (prompts, n).
-static float *samples_read(const char *path, const char *name, int *prompts, int *n) {
+// A policy's samples, in all n of each of the prompts, in whatever order its file has them.
+typedef struct {
+    int prompts, n;
+    size_t *place; // (prompts * n) of the file's rows: prompt * n + which sample of it
+} Samples;
+
+// x (prompts * n) <- what belongs to the file's rows, as (prompts, n).
+static float *samples_order(const Samples *s, float *x) {
+    const size_t all = (size_t)s->prompts * (size_t)s->n;
+    float *ordered = mem_floats(all);
+    for (size_t i = 0; i < all; i++) ordered[s->place[i]] = x[i];
+    free(x);
+    return ordered;
+}
+
+// Read the samples of policy `name`; returns their rewards, as (prompts, n).
+static float *samples_read(Samples *s, const char *path, const char *name) {
     LineReader reader;
     float *reward = NULL;
-    int rows = 0;
-    *prompts = 0;
+    int *prompt = NULL, rows = 0;
+    *s = (Samples){0};
     lines_open(&reader, path);
     for (cJSON *record; (record = record_next(&reader)); cJSON_Delete(record)) {
         const cJSON *own = json_get(record, "name");
         if (!cJSON_IsString(own) || strcmp(own->valuestring, name)) continue;
-        const int prompt = (int)number_in(record, "prompt_number", path);
+        const double number = number_in(record, "prompt_number", path);
+        if (number < 0 || number >= MAX_PROMPTS)
+            die(EXIT_BAD_INPUT, "%s: prompt_number %g, expected 0 to %d", path, number,
+                MAX_PROMPTS - 1);
         reward = mem_resize(reward, (size_t)rows + 1, sizeof *reward);
-        reward[rows++] = (float)number_in(record, "reward", path);
-        if (prompt + 1 > *prompts) *prompts = prompt + 1;
+        prompt = mem_resize(prompt, (size_t)rows + 1, sizeof *prompt);
+        reward[rows] = (float)number_in(record, "reward", path);
+        prompt[rows] = (int)number;
+        if (prompt[rows] + 1 > s->prompts) s->prompts = prompt[rows] + 1;
+        rows++;
     }
     lines_close(&reader);
-    if (!rows || rows % *prompts)
-        die(EXIT_BAD_INPUT, "%s: %d samples of \"%s\" for %d prompts", path, rows, name, *prompts);
-    *n = rows / *prompts;
-    return reward;
+    if (!rows) die(EXIT_BAD_INPUT, "%s: no samples of \"%s\"", path, name);
+    s->n = rows / s->prompts;
+    s->place = mem_alloc((size_t)rows, sizeof *s->place);
+    int *seen = mem_alloc((size_t)s->prompts, sizeof *seen); // samples of each prompt
+    for (int i = 0; i < rows; i++) {
+        const int p = prompt[i];
+        if (rows % s->prompts || seen[p] == s->n)
+            die(EXIT_BAD_INPUT, "%s: %d samples of \"%s\" for %d prompts, not as many of each",
+                path, rows, name, s->prompts);
+        s->place[i] = (size_t)p * (size_t)s->n + (size_t)seen[p]++;
+    }
+    free(prompt), free(seen);
+    return samples_order(s, reward);
 }
 
 // The numbers of a file, a line each, `n` of them.
@@ -184,24 +214,25 @@ static void points_read(Frontier *f, const char *path) {
         const char *name = string_in(&reader, record, "name");
         const char *samples = string_in(&reader, record, "samples");
         const bool drawn = json_get(record, "proxy");
-        int prompts, n;
-        float *reward = samples_read(samples, name, &prompts, &n);
-        if (!f->prompts) f->prompts = prompts;
-        if (prompts != f->prompts || (!drawn && n != 1))
+        Samples s;
+        float *reward = samples_read(&s, samples, name);
+        if (!f->prompts) f->prompts = s.prompts;
+        if (s.prompts != f->prompts || (!drawn && s.n != 1))
             die(EXIT_BAD_INPUT, "%s: %d prompts with %d samples, expected %d with 1", samples,
-                prompts, n, f->prompts);
+                s.prompts, s.n, f->prompts);
         if (!f->start.reward) {
             Curve first = {0};
             point_add(f, &first, (Point){.reward = reward, .setting = text_copy("start")});
             f->start = first.points[0];
+            free(s.place);
             continue;
         }
         Curve *curve =
             curve_of(f, string_in(&reader, record, "method"), (int)number_in(record, "seed", path));
         if (drawn) {
             const char *proxy = string_in(&reader, record, "proxy");
-            float *score = *proxy ? scores_read(proxy, n * prompts) : NULL;
-            best_of_add(f, curve, reward, score ? score : reward, n);
+            float *score = *proxy ? samples_order(&s, scores_read(proxy, s.n * s.prompts)) : NULL;
+            best_of_add(f, curve, reward, score ? score : reward, s.n);
             free(score);
             free(reward);
         } else {
@@ -211,6 +242,7 @@ static void points_read(Frontier *f, const char *path) {
                               .kl = evaluation_kl(evaluation, name),
                               .setting = text_copy(string_in(&reader, record, "setting"))});
         }
+        free(s.place);
     }
     lines_close(&reader);
     if (!f->n) die(EXIT_BAD_INPUT, "%s: no policies but the first", path);
