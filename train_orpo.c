@@ -50,7 +50,7 @@ static Flag flags[] = {
     RUN_FLAGS_PIECES(args.run),
     RUN_FLAGS_ROWS(args.run, "pairs", "cut the prompt from the left, or the completion (TRL)"),
     FLAG_HEADING_KEPT("preferences"),
-    FLAG(args, beta, 1e-9, 1e9, "weight of the odds ratio loss, the paper's lambda"),
+    FLAG(args, beta, 0, 1e9, "weight of the odds ratio loss, the paper's lambda (0: SFT)"),
     FLAG_CHOICE(args, nll, "completion|all",
                 "NLL of the chosen completions' tokens (paper), or of their prompts', too (TRL)"),
     FLAG_HEADING_KEPT("training"),

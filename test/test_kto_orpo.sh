@@ -303,10 +303,17 @@ check "kto: splits of one example" run kto "$T/single" --per_device_train_batch_
 check "kto: splits of one example: loss" near "$T/single/metrics.jsonl" "$T/kto-one/metrics.jsonl" \
     loss 1e-5 0
 
+# Without its odds ratio ORPO is SFT on the chosen completions.
+awk -F '\t' '{ print "{\"prompt\": " $1 ", \"completion\": " $2 "}" }' "$T/pairs.tsv" >"$T/sft.jsonl"
+check "orpo: --beta 0" run orpo "$T/orpo-0" --beta 0
+check "orpo: --beta 0: SFT" run sft "$T/sft-0"
+check "orpo: --beta 0: the same losses" near "$T/orpo-0/metrics.jsonl" "$T/sft-0/metrics.jsonl" loss 1e-5 0
+
 # ---- flags --------------------------------------------------------------------------------------
 
+mistake kto 2 "--beta 0: " --beta 0
 for program in orpo kto; do
-    for value in 0 -1 nan 1e10 0.1x ""; do
+    for value in -1 nan 1e10 0.1x ""; do
         mistake $program 2 "--beta $value: " --beta "$value"
     done
     for value in -1 1000001 1.5; do

@@ -13,10 +13,13 @@
 #             tokens and mostly no end, so reward models read them as if EOS came after (--reward_eos)
 #   judge     a reward model of the sentiment that people gave to the *test* half: 11,458 pairs of a positive
 #             and a negative review, the first 60 words. Every twelfth review of that half is kept from it: on
-#             their 1,041 pairs its accuracy is printed (a bag of words has .86). No policy, no pair and no
-#             other reward model has seen the test half. Scores have mean 0 and variance 1 on samples of the start
+#             their 1,041 pairs its accuracy is printed (a bag of words has .86). No policy and no other reward
+#             model has learnt from the test half, but for some 140 reviews that both halves have. Scores have mean 0
+#             and variance 1 on samples of the start
 #   pairs     4 samples of the start for each of 4,000 prompts, two pairs of each prompt; the one that the judge
-#             scores higher is chosen, as in the paper (no noise)
+#             scores higher is chosen, as in the paper (no noise). Nearly all samples are cut at 48 tokens. What
+#             learns from pairs reads 46 of them (--max_completion_length), since a text that ends sooner than
+#             that is followed by an end-of-text token, and a cut one must not be: it would be learnt
 #   learned   a reward model of these pairs, for PPO; its accuracy on 500 pairs of other prompts is printed
 #   methods   `runs` below: a method is a line, with what it trains on, its rates to try and what it is spread
 #             over. Rates: each method with the middle of its spread and seed 11, on 300 prompts of their own
@@ -31,24 +34,21 @@
 #
 #     1. DPO dominates PPO with the learned reward
 #     2. DPO dominates PPO with the judge itself ("even when PPO can access ground truth rewards")
-#     3. DPO dominates SFT on positive reviews and SFT on the chosen samples ("Preferred-FT")
+#     3. DPO dominates SFT on the chosen samples ("Preferred-FT": ORPO without its odds ratio), and, which is ours,
+#        SFT on positive reviews
 #
 # The others (IPO, KTO, ORPO, best of n) are shown without a claim. Fixed before the first full run. Pilots
 # before that, with a model after 3M tokens of pre-training, tried the commands and how long they take.
 #
-# What came out (105 minutes of a core of an Intel with AMX, two runs at a time; the judge is right on 0.894 of unseen pairs,
-# 0.877 to 0.910; the learned reward agrees with it on 0.858):
+# The first full run said NOT DISTINGUISHED of claims 1 and 2 (DPO level or ahead at KL 1 and 2, behind at 4 and 8) and
+# REPRODUCED of 3. Then a second reading of this script found faults in it, and what they touch was run again;
+# the criteria were not touched. The prompts for tuning and judging were nearly all from bad reviews, which their
+# file has first. The cut samples were taught with an end-of-text token after them, so that policies which
+# learn from pairs learnt to stop at 48 tokens, and went up to some nats for it. Best of n took the best of
+# samples of different prompts, 0.1 to 0.2 too much. And PPO's least coefficient, 0.2, is 5 nats from the start,
+# so that it had no policy where DPO has several: a coefficient of 1 was added.
 #
-#     1. NOT DISTINGUISHED. DPO is ahead at KL 1 and 2 (+0.06, +0.13), behind at 4 and 8 (-0.22, -0.51)
-#     2. NOT DISTINGUISHED. Level at KL 1 and 2, behind at 4 and 8 (-0.41, -0.54)
-#     3. REPRODUCED, both: +0.10, +0.40, +0.74, +1.30, and +0.34, +0.69, +0.90, +1.37
-#
-# Judge's score at KL 2, 4, 8 (the start has -0.11): ppo_judge 0.72, 1.54, 2.24; ppo 0.62, 1.35, 2.21; dpo 0.75, 1.13, 1.70;
-# ipo 0.79, 1.02, 1.40; kto 0.41, 0.93, 1.43; orpo 0.11, 0.32, 1.21; sft 0.35 and no more; sft_chosen 0.06, 0.23, 0.33. Best of
-# 32 has 1.79 at 2.5 by the learned reward, 1.99 by the judge, ahead of all. The paper has DPO above PPO everywhere. Here
-# PPO with the least KL (coefficient 0.2) is 5 to 6 nats from the start, so at 1, 2 and 4 it is judged by the line to
-# the start; what it has of its own, from 5 on, lies above DPO's by 0.5 and more. The rates taken are the lowest of
-# three for all methods, so lower ones might do better. After the run frontier.c draws lines up to the edge of its figure.
+# What came out: the second run is not done yet.
 set -eu
 NAME=imdb_frontier
 PROGRAMS="train_sft train_rm train_dpo train_kto train_orpo train_ppo generate score evaluate interval frontier"
@@ -82,14 +82,11 @@ samples_of() {
     rm "$OUT/samples.new"
 }
 
-# labelled, chosen: the same as KTO and SFT read them
+# labelled: the same as KTO reads them
 labelled() {
     awk -F', "(chosen|rejected)": ' '{
         print $1 ", \"completion\": " $2 ", \"label\": true}"
         print $1 ", \"completion\": " substr($3, 1, length($3) - 1) ", \"label\": false}" }' "$OUT/pairs.jsonl"
-}
-chosen() {
-    awk -F', "(chosen|rejected)": ' '{ print $1 ", \"completion\": " $2 "}" }' "$OUT/pairs.jsonl"
 }
 
 made "$OUT/judge_train.jsonl" review_pairs 0 60
@@ -111,7 +108,6 @@ sampled other "$OUT/other_prompts.jsonl"
 made "$OUT/pairs.jsonl" ranked "$OUT/samples.scores" "$OUT/samples.jsonl"
 made "$OUT/other_pairs.jsonl" ranked "$OUT/other.scores" "$OUT/other.jsonl"
 made "$OUT/labels.jsonl" labelled
-made "$OUT/chosen.jsonl" chosen
 trained learned train_rm --model "$start" --dataset "$OUT/pairs.jsonl" \
     --eval_dataset "$OUT/other_pairs.jsonl" --num_train_epochs 1 --learning_rate 0.0003 $reward
 
@@ -120,20 +116,21 @@ trained learned train_rm --model "$start" --dataset "$OUT/pairs.jsonl" \
 
 common="--model $start --lr_scheduler_type cosine --warmup_steps 0.05 --adam_beta2 0.98 --bf16 --save_steps 100"
 common="$common --save_total_limit 1 --samples 0 --logging_steps 10"
-pairs="$common --num_train_epochs 1 --per_device_train_batch_size 32 --dataset $OUT/pairs.jsonl $updates"
-labels="$common --num_train_epochs 1 --per_device_train_batch_size 64 --dataset $OUT/labels.jsonl $updates"
+pieces="$common --num_train_epochs 1 --max_completion_length 46 $updates"
+pairs="$pieces --per_device_train_batch_size 32 --dataset $OUT/pairs.jsonl"
+labels="$pieces --per_device_train_batch_size 64 --dataset $OUT/labels.jsonl"
 texts="$common --num_train_epochs 1 --per_device_train_batch_size 32 --max_length 128 $updates"
 ppo="$common --dataset $OUT/prompts.jsonl --total_episodes $episodes --batch_size 128 --num_ppo_epochs 2"
 ppo="$ppo --num_mini_batches 2 --per_device_train_batch_size 64 --response_length 48 --temperature 1 --reward_eos"
 cat >"$OUT/methods" <<END
 dpo|1 2 3|--beta|1 0.2 0.05 0.01|0.0001 0.0003 0.001|train_dpo $pairs
-ppo|1 2 3|--kl_coef|0.2 0.05 0.01|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/learned/final
-ppo_judge|1 2 3|--kl_coef|0.2 0.05 0.01|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/judge/final
+ppo|1 2 3|--kl_coef|0.2 0.05 0.01 1|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/learned/final
+ppo_judge|1 2 3|--kl_coef|0.2 0.05 0.01 1|0.0001 0.0003 0.001|train_ppo $ppo --reward_model $OUT/judge/final
 ipo|1|--beta|5 1 0.2|0.0001 0.0003 0.001|train_dpo $pairs --loss_type ipo
 kto|1|--beta|1 0.2 0.05|0.0001 0.0003 0.001|train_kto $labels
 orpo|1|--beta|0.2 1 5|0.0001 0.0003 0.001|train_orpo $pairs
 sft|1|--learning_rate|0.0001 0.0003 0.001 0.003||train_sft $texts --dataset $OUT/positive.jsonl
-sft_chosen|1|--learning_rate|0.0001 0.0003 0.001 0.003||train_sft $texts --dataset $OUT/chosen.jsonl
+sft_chosen|1|--learning_rate|0.0001 0.0003 0.001 0.003||train_orpo $pairs --beta 0
 END
 
 # each ACTION: call it as ACTION NAME SEEDS FLAG VALUES RATES "PROGRAM FLAGS" for each line
