@@ -5,7 +5,7 @@
 #   make test       all tests plain and under ASan+UBSan; where there is clang, its warnings
 #   make test-long  what takes longer: all with clang, kernels, AVX2, threads (TEST_MINUTES=N: stop then)
 #   make aarch64    programs and unit tests for 64-bit Arm, run by qemu (test/test_aarch64.sh)
-#   make demo       the whole pipeline and a report: out/demo (four minutes; SEED=N)
+#   make demo       the whole pipeline and a report: out/demo (six minutes; SEED=N)
 #   make bench      speed against this machine's limits (dev/bench.c)
 #   make sft_model  data/sft again, the model that ships (about a minute)
 #   make rm_model   data/rm again, the reward model that ships (half a minute)

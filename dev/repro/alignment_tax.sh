@@ -1,6 +1,7 @@
 #!/bin/sh
-# The alignment tax (Ouyang et al. 2022; Askell et al. 2021): what a model knew before DPO, KTO and PPO, and what
-# after, on benchmarks that none of them was trained for.
+# The alignment tax: what a model knew before DPO, KTO and PPO, and what after, on benchmarks that none of them was
+# trained for. The question is old (Askell et al. 2021 find next to no tax on large models and more on small ones,
+# Ouyang et al. 2022 find one after PPO and mix pre-training in against it), the claim below is ours.
 #
 #     sh dev/repro/alignment_tax.sh [--quick] [DIR]
 #
@@ -15,7 +16,7 @@
 # Claim: no tax, that is, on none of the five is one of the three behind the start: the paired 90 % interval of
 # the difference in accuracy does not lie below 0. (15 comparisons: by chance alone one in twenty would. So a
 # single one that lies below 0 by less than 0.01 is printed as such and the verdict is NOT DISTINGUISHED; one by
-# more, or several, is CONTRADICTED.) A benchmark on which the start is not above chance can show no tax and does
+# more, or several, is CONTRADICTED. REPRODUCED means that no loss was found, not that there is none.) A benchmark on which the start is not above chance can show no tax and does
 # not count; LAMBADA and BIG-Bench Hard count where the start has 1 % or more. Written before the first full run.
 #
 # What came out (8 minutes of one core of an Intel with AMX): REPRODUCED, of BLiMP and PIQA, the two on which the start is
