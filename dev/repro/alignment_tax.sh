@@ -33,8 +33,8 @@ NAME=alignment_tax PROGRAMS=evaluate
 runs_begin "$@"
 from=${FRONTIER:-out/imdb_frontier}
 start=${IMDB:-out/imdb_sft/sft/final}
-models=start=$start
-for run in dpo/0.05-1 kto/0.05-1 ppo/0.05-1; do
+models=start=$start runs="dpo/0.05-1 kto/0.05-1 ppo/0.05-1"
+for run in $runs; do
     model=$from/runs/$run/final
     [ -f "$model/model.safetensors" ] || fail "$model: no model; make it with: sh dev/repro/imdb_frontier.sh"
     models=$models,${run%/*}=$model
@@ -63,6 +63,13 @@ fi
     echo
     grep ' - start on ' "$OUT/evaluated"
     echo
+    echo "a mean can hide what goes up and down: BLiMP by phenomenon"
+    awk '/^blimp, by task/ { on = 1 } /^$/ { on = 0 } on && !/^  /' "$OUT/evaluated"
+    for run in $runs; do # where the evaluations are
+        [ ! -f "$from/runs/$run.json" ] ||
+            awk -v run="$run" '/"kl": {/ { kl = $3 } END { printf "KL to the start of %s: %.1f nats\n", run, kl }' \
+                "$from/runs/$run.json"
+    done
     [ "$QUICK" ] || awk '
         # benchmark model items accuracy [low, high] chance, above|at it|below; of LAMBADA and BIG-Bench Hard - for chance
         $2 == "start" && ($8 == "above" || ($7 == "-" && $4 >= 0.01)) { counts[$1] = 1; names = names " " $1 }
