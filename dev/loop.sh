@@ -121,10 +121,10 @@ policy() {
 if [ $labeler = human ]; then
     newest=$model
     for round in $(seq "$rounds"); do
-        echo "round $round: judge what $newest writes; Ctrl-C here when you have done enough"
         if [ ! -d "$OUT/$round/$method/final" ]; then
             mkdir -p "$OUT/$round"
             if [ ! -f "$OUT/$round/judged" ]; then
+                echo "round $round: judge what $newest writes; Ctrl-C here when you have done enough"
                 trap : INT # the page's own; the script goes on
                 "$BIN/label" --model "$newest" --dataset "$prompts" --output "$OUT/$round/feedback.jsonl" \
                     --seed "$round" --max_new_tokens 50 --open || [ $? -eq 130 ] || exit 1
