@@ -48,8 +48,8 @@
 # samples of different prompts, 0.1 to 0.2 too much. And PPO's least coefficient, 0.2, is 5 nats from the start,
 # so that it had no policy where DPO has several: a coefficient of 1 was added.
 #
-# What came out (116 minutes of a core of an Intel with AMX in both; the judge is right on 0.894 of unseen pairs, 0.877
-# to 0.910; the learned reward agrees with it on 0.858):
+# What came out (116 minutes of a core of an Intel with AMX; the judge is right on 0.894 of unseen pairs, 0.877 to 0.910; the
+# learned reward agrees with it on 0.858):
 #
 #     1. CONTRADICTED. DPO is behind at KL 1, 4 and 8 (-0.14, -0.23, -0.46), level at 2 (+0.01, -0.04 to +0.06)
 #     2. CONTRADICTED. Behind at all four (-0.24, -0.12, -0.42, -0.52)
@@ -61,8 +61,9 @@
 # policies are at 2.3), and 1 would be NOT DISTINGUISHED without that target. At 4 and 8 both have policies on both sides.
 #
 # Judge's score at KL 1, 2, 4, 8 (the start has -0.03): ppo_judge 0.68, 1.02, 1.71, 2.32; ppo 0.58, 0.89, 1.52, 2.26; dpo
-# 0.44, 0.91, 1.29, 1.80; ipo 0.47, 0.97, 1.23, 1.60; kto 0.40, 0.83, 1.28, 1.62; orpo 0.53, 0.79, 1.12 and 1.29 at most; sft
-# 0.39, 0.49, 0.51, 0.55; sft_chosen 0.41, 0.40, 0.43, 0.53. Best of 32 has 1.58 at 2.5 by the learned reward, 1.78 by the
+# 0.44, 0.91, 1.29, 1.80; ipo 0.47, 0.97, 1.23, 1.60; kto 0.40, 0.83, 1.28, 1.62; orpo 0.53, 0.79, 1.12 and 1.29 at
+# most; sft 0.39, 0.49, 0.51, 0.55; sft_chosen 0.41, 0.40, 0.43, 0.53. Best of 32 has 1.58 at 2.5 by the learned reward,
+# 1.78 by the
 # judge, ahead of all. The rates taken are the lowest of three for all methods, so lower ones might do better.
 # All seeds share judge, learned reward and pairs.
 set -eu
