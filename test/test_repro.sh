@@ -134,8 +134,8 @@ mistake 3 'no number "objective/gold"' sh -c "sed -i.old 's|objective/gold|gold|
     --curves '$T/curves.jsonl' --gold '$T/up' --prompts 2 --claims end:good'>'bad"
 
 # ---- frontier: 4 prompts. At KL 2 a has 2 everywhere, at 3 less; b has 1 at KL 4. So at KL 1, 2, 4, 8 a is worth 1, 2, 2,
-# ---- 2 and b 0.25, 0.5, 1, 1. The best of 2 of the start's samples 1, 2, 3, 4, to which as much is added as the prompt's
-# ---- number, has 10/3 and that on average, at log 2 - 1/2 nats; prompts 1 and 3 are judged
+# ---- 2 and b 0.25, 0.5, 1, 1. The best of 2 of the start's samples 1, 2, 3, 4, to which ten times the
+# ---- prompt's number is added, has 10/3 and that on average, at log 2 - 1/2 nats; prompts 1 and 3 are judged
 
 # policy NAME KL MORE REWARD..: what evaluate writes of a policy with these rewards, as many samples a prompt as there
 # are, the first ones of all prompts first; MORE for each prompt than for the one before
@@ -158,7 +158,7 @@ policy start 0 0 0
 policy a2 2 0 2
 policy a3 3 0 1
 policy b4 4 0 1
-policy drawn 0 1 1 2 3 4
+policy drawn 0 10 1 2 3 4
 {
     point start start
     point a a2
@@ -173,7 +173,7 @@ check "frontier: then the exit code is 0" front "a>b"
 said "frontier: the other way round" "  b dominates a: CONTRADICTED" front "b>a"
 refuse "frontier: then the exit code is 1" front "b>a"
 said "frontier: a point that another beats is left out" "  a                seed 1:  a2: 2.00 at 2.00" front "a>b"
-said "frontier: the best of n" "  best             seed 1:  n 2: 5.33 at 0.19" front "a>b"
+said "frontier: the best of n" "  best             seed 1:  n 2: 23.33 at 0.19" front "a>b"
 check "frontier: a figure" grep -q '^<svg xmlns=' "$T/frontier.svg"
 mistake 2 "expected METHOD>METHOD" front "a>c"
 mistake 3 "no policy \"policy\" with a KL" sh -c "echo '{\"models\": []}' >'$T/b4.json'; '$BIN/frontier' --points '$T/points'"
