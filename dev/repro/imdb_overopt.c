@@ -17,8 +17,8 @@
 //     {"arm": "B", "seed": 1, "log": "DIR"}
 //                 a PPO run with --gold_model, in windows of 10 updates
 //
-// Of several lines of one arm and seed the mean counts, of what is read from each. A proxy is shown as the reward models give it: with mean 0
-// and variance 1 at the start, if they were trained with --normalize_rewards.
+// Of several lines of one arm and seed the mean counts, of what is read from each. A proxy is shown as the
+// reward models give it: with mean 0 and variance 1 at the start, if they were trained with --normalize_rewards.
 //
 // What is read from a curve: its peak is the point where gold is highest, chosen by the even prompts (best of n)
 // or even updates (PPO), while all values come from the odd ones, so that none is high by luck. Its end is its
