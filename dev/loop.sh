@@ -6,7 +6,7 @@
 #     sh dev/loop.sh [--rounds 4] [--method ppo|dpo|kto] [--model DIR] [--prompts FILE] [DIR]
 #
 # opens the page of label.c once a round; when you have judged enough, end it by Ctrl-C in the terminal, and the round's
-# training begins. DIR (out/loop) has it all: DIR/ROUND/feedback.jsonl with its files of rows, DIR/ROUND/rm,
+# training begins. DIR (out/loop) has it all: DIR/ROUND/feedback.jsonl with its files of rows, DIR/ROUND/rm1,
 # DIR/ROUND/ppo (or dpo, kto). A round that is done is not done again, and what was cut off goes on: the same command,
 # given again; once the page has been ended, DIR/ROUND/judged is there and it does not open again. Settings of training
 # are those of the default model: for a larger one change them in `rewards` and `policy`. docs/loop.md is a walk through.
@@ -219,8 +219,7 @@ round() {
         --dataset data/prefs_eval.jsonl --max_new_tokens 40 --seed "$arm_seed" ${QUICK:+--eval_prompts 20}
 }
 
-made "$OUT/rounds" echo "$rounds"
-[ "$(cat "$OUT/rounds")" = "$rounds" ] || fail "$OUT was begun with $(cat "$OUT/rounds") rounds; give another DIR"
+begun_with rounds "$rounds"
 if [ "$seed" ]; then # all of one seed, by itself
     round once "$seed" 1 $((labels * rounds))
     for arm in loop uncertain; do

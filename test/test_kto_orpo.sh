@@ -303,7 +303,8 @@ check "kto: splits of one example" run kto "$T/single" --per_device_train_batch_
 check "kto: splits of one example: loss" near "$T/single/metrics.jsonl" "$T/kto-one/metrics.jsonl" \
     loss 1e-5 0
 
-# Without its odds ratio ORPO is SFT on the chosen completions.
+# Without its odds ratio ORPO is SFT on the chosen completions. (1e-5: the rejected rows are in the batch as well, so
+# sums go in another order.)
 awk -F '\t' '{ print "{\"prompt\": " $1 ", \"completion\": " $2 "}" }' "$T/pairs.tsv" >"$T/sft.jsonl"
 check "orpo: --beta 0" run orpo "$T/orpo-0" --beta 0
 check "orpo: --beta 0: SFT" run sft "$T/sft-0"

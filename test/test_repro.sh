@@ -198,6 +198,15 @@ check "talks: the last turn is left" [ "$(grep -c '"prompt": "\\n\\nHuman: more\
 one_answer 1 "$T/talks" >"$T/said"
 check "one answer a prompt" [ "$(wc -l <"$T/said")" -eq "$(cut -d , -f 1 "$T/talks" | sort -u | wc -l)" ]
 
+# ---- runs.sh: a folder stays what it was begun as ---
+
+folder() { sh -c 'NAME=x PROGRAMS= && . dev/repro/runs.sh && runs_begin "$@" && begun_with rounds 3' runs "$@"; }
+check "a folder for a full run" folder "$T/begun"
+check "and once more" folder "$T/begun"
+refuse "but not for a quick one" folder --quick "$T/begun"
+echo 4 >"$T/begun/rounds"
+refuse "nor with other rounds" folder "$T/begun"
+
 # ---- alignment_tax.sh's verdict on what evaluate has found (test_benchmark.sh has evaluate's own lines) --
 
 # tax VERDICT LAMBADA PIQA: the verdict if dpo - start ends at so much on these, with the start above chance on both

@@ -96,7 +96,7 @@ typedef struct {
     size_t *place; // (prompts * n) of the file's rows: prompt * n + which sample of it
 } Samples;
 
-// x (prompts * n) <- what belongs to the file's rows, as (prompts, n).
+// x (prompts * n) has a number for each of the file's rows; returns them as (prompts, n), and releases x.
 static float *samples_order(const Samples *s, float *x) {
     const size_t all = (size_t)s->prompts * (size_t)s->n;
     float *ordered = mem_floats(all);

@@ -48,8 +48,8 @@
 # samples of different prompts, 0.1 to 0.2 too much. And PPO's least coefficient, 0.2, is 5 nats from the start,
 # so that it had no policy where DPO has several: a coefficient of 1 was added.
 #
-# What came out (116 minutes of a core of an Intel with AMX; the judge is right on 0.894 of unseen pairs, 0.877 to 0.910; the
-# learned reward agrees with it on 0.858):
+# What came out (116 minutes of a core of an Intel with AMX; the judge is right on 0.894 of unseen pairs, 0.877 to
+# 0.910; the learned reward agrees with it on 0.858):
 #
 #     1. CONTRADICTED. DPO is behind at KL 1, 4 and 8 (-0.14, -0.23, -0.46), level at 2 (+0.01, -0.04 to +0.06)
 #     2. CONTRADICTED. Behind at all four (-0.24, -0.12, -0.42, -0.52)

@@ -43,7 +43,8 @@
 # two programs as they are set. A policy that went further wins more, therefore the KL beside every
 # rate: where two differ in KL, a difference in wins may be just that. KTO's own KL term is cut off
 # at 0, and how often it was is printed in the end: then what was trained is KTO without it. The
-# paper's models have 1B to 30B parameters; after SFT KTO and DPO do equally well there. Its figures for 7B are printed as what they are, not comparable.
+# paper's models have 1B to 30B parameters; after SFT KTO and DPO do equally well there. Its figures
+# for 7B are printed as what they are, not comparable.
 #
 # What came out: C1 and C2 REPRODUCED (KTO - DPO +0.048 [+0.023, +0.073] with all answers, +0.019
 # [+0.002, +0.037] with one a prompt, at twice DPO's KL), C3 CONTRADICTED (-0.065 [-0.098, -0.033];

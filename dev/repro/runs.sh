@@ -45,11 +45,15 @@ runs_begin() {
     fi
     export BIN
     mkdir -p "$OUT"
-    [ -f "$OUT/form" ] || echo "${QUICK:-full}" >"$OUT/form"
-    [ "$(cat "$OUT/form")" = "${QUICK:-full}" ] || {
-        echo "error: $OUT has runs of the other form, with or without --quick; give another DIR" >&2
-        exit 2
-    }
+    begun_with form "${QUICK:-full}"
+}
+
+# begun_with NAME VALUE: OUT/NAME has what this folder was begun with; the script ends if it was another value, as runs
+# that are there would be taken for what they are not
+begun_with() {
+    made "$OUT/$1" echo "$2"
+    begun=$(cat "$OUT/$1")
+    [ "$begun" = "$2" ] || fail "$OUT was begun with another $1 ($begun, not $2); give another DIR"
 }
 
 # trained RUN PROGRAM FLAG..: OUT/RUN/final is there, or PROGRAM makes it; OUT/RUN.log has what it says,

@@ -1,7 +1,8 @@
 #!/bin/sh
 # KTO on labels that never were pairs: 22,367 answers to the questions of TruthfulQA (Lin et al. 2021), from which its
-# authors taught their judge, each marked true or false, 42 % of them true. KTO with the weights that Ethayarajh et al. 2024 give for unequal classes and
-# without, beside DPO on pairs of a true and a false answer of a question, and SFT on the true answers.
+# authors taught their judge, each marked true or false, 42 % of them true. KTO with the weights that Ethayarajh et al.
+# 2024 give for unequal classes and without, beside DPO on pairs of a true and a false answer of a question, and SFT
+# on the true answers.
 #
 #     sh dev/repro/truthfulqa_kto.sh [--quick] [DIR]
 #
