@@ -58,7 +58,7 @@ beginnings() {
         }
         END {
             for (k = from; k < from + count && k < n; k++)
-                printf "{\"prompt\": \"%s\"}\n", prompt[k * 389 % n] # 389 is prime, so none comes twice
+                printf "{\"prompt\": \"%s\"}\n", prompt[k * 389 % n] # 389 is prime and does not divide n
         }' "$test"
 }
 

@@ -63,9 +63,8 @@
 # Judge's score at KL 1, 2, 4, 8 (the start has -0.03): ppo_judge 0.68, 1.02, 1.71, 2.32; ppo 0.58, 0.89, 1.52, 2.26; dpo
 # 0.44, 0.91, 1.29, 1.80; ipo 0.47, 0.97, 1.23, 1.60; kto 0.40, 0.83, 1.28, 1.62; orpo 0.53, 0.79, 1.12 and 1.29 at
 # most; sft 0.39, 0.49, 0.51, 0.55; sft_chosen 0.41, 0.40, 0.43, 0.53. Best of 32 has 1.58 at 2.5 by the learned reward,
-# 1.78 by the
-# judge, ahead of all. The rates taken are the lowest of three for all methods, so lower ones might do better.
-# All seeds share judge, learned reward and pairs.
+# 1.78 by the judge, ahead of all. The rates taken are the lowest of three for all methods, so lower ones might do
+# better. All seeds share judge, learned reward and pairs.
 set -eu
 NAME=imdb_frontier
 PROGRAMS="train_sft train_rm train_dpo train_kto train_orpo train_ppo generate score evaluate interval frontier"
